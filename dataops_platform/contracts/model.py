@@ -1,0 +1,287 @@
+"""What a table promises: the typed view of a contract that the rest of the platform reads."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from dataops_platform.contracts.partitions import UNPARTITIONED, Partitioning
+from dataops_platform.contracts.types import FieldType
+
+
+class Dimension(StrEnum):
+    """The six data quality dimensions. ODCS writes validity as `conformity`."""
+
+    COMPLETENESS = "completeness"
+    ACCURACY = "accuracy"
+    CONSISTENCY = "consistency"
+    UNIQUENESS = "uniqueness"
+    TIMELINESS = "timeliness"
+    VALIDITY = "validity"
+
+
+class Severity(StrEnum):
+    """`error` blocks (rows go to quarantine, or the gate stays shut); `warning` is only reported."""
+
+    ERROR = "error"
+    WARNING = "warning"
+
+
+class LoadMode(StrEnum):
+    """How deliveries become the staging table."""
+
+    APPEND = "append"
+    MERGE = "merge"
+    REPLACE = "replace"
+
+
+class BadRowAction(StrEnum):
+    """What happens to a row that breaks a row-level rule of severity error."""
+
+    QUARANTINE = "quarantine"
+    BLOCK = "block"
+
+
+class Scope(StrEnum):
+    """Over which rows a rule is evaluated: each partition by itself, or the whole table."""
+
+    PARTITION = "partition"
+    TABLE = "table"
+
+
+class RuleKind(StrEnum):
+    """The rule catalogue. The first block judges single rows, the second sets of rows."""
+
+    NOT_NULL = "not_null"
+    MISSING = "missing"  # null or one of args["sentinels"]
+    RANGE = "range"  # args: minimum, maximum, exclusiveMinimum, exclusiveMaximum, multipleOf
+    LENGTH = "length"  # args: minLength, maxLength
+    PATTERN = "pattern"  # args: pattern (RE2 syntax; unanchored search, as in JSON Schema)
+    IN_SET = "in_set"  # args: values
+    CONDITION = "condition"  # args: condition, an SQL boolean that is true for a BAD row
+
+    DUPLICATES = "duplicates"  # columns: the key; rows - distinct keys
+    ROW_COUNT = "row_count"
+    ORPHANS = "orphans"  # args: table, columns (the referenced ones); rows whose key has no parent
+    AGGREGATE = "aggregate"  # args: function (avg, min, max, sum, stddev, median) of columns[0]
+    QUERY = "query"  # args: query, a scalar SELECT over {object}
+    LATENCY = "latency"  # hours between a partition's end and its first delivery
+
+    @property
+    def row_level(self) -> bool:
+        """Whether the rule decides row by row, so that failing rows can be told apart from good ones."""
+        return self in _ROW_LEVEL
+
+
+_ROW_LEVEL = frozenset(
+    {
+        RuleKind.NOT_NULL,
+        RuleKind.MISSING,
+        RuleKind.RANGE,
+        RuleKind.LENGTH,
+        RuleKind.PATTERN,
+        RuleKind.IN_SET,
+        RuleKind.CONDITION,
+    }
+)
+
+
+class Operator(StrEnum):
+    """ODCS comparison operators between the observed value and the threshold."""
+
+    BE = "mustBe"
+    NOT_BE = "mustNotBe"
+    GREATER = "mustBeGreaterThan"
+    GREATER_EQUAL = "mustBeGreaterOrEqualTo"
+    LESS = "mustBeLessThan"
+    LESS_EQUAL = "mustBeLessOrEqualTo"
+    BETWEEN = "mustBeBetween"  # inclusive
+    NOT_BETWEEN = "mustNotBeBetween"
+
+
+class Unit(StrEnum):
+    """What a count of failing rows is expressed in before it is compared."""
+
+    ROWS = "rows"
+    PERCENT = "percent"  # of the rows scanned; 0 when there are none
+
+
+@dataclass(frozen=True, slots=True)
+class Threshold:
+    """What the observed value must satisfy; `values` holds one number, or two for the between operators."""
+
+    operator: Operator = Operator.BE
+    values: tuple[float, ...] = (0,)
+    unit: Unit = Unit.ROWS
+
+    def holds(self, observed: float | None) -> bool:
+        """Whether `observed` satisfies the threshold. An unknown value (None) satisfies none."""
+        if observed is None:
+            return False
+        low, high = self.values[0], self.values[-1]
+        match self.operator:
+            case Operator.BE:
+                return observed == low
+            case Operator.NOT_BE:
+                return observed != low
+            case Operator.GREATER:
+                return observed > low
+            case Operator.GREATER_EQUAL:
+                return observed >= low
+            case Operator.LESS:
+                return observed < low
+            case Operator.LESS_EQUAL:
+                return observed <= low
+            case Operator.BETWEEN:
+                return low <= observed <= high
+            case Operator.NOT_BETWEEN:
+                return not low <= observed <= high
+
+    def __str__(self) -> str:
+        values = ", ".join(f"{value:.15g}" for value in self.values)
+        percent = " %" if self.unit is Unit.PERCENT else ""
+        return f"{self.operator} {values}{percent}"
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One expectation of a contract.
+
+    Attributes:
+        id: unique within its table; letters, digits and underscores. The name of the asset check.
+        kind: which entry of the catalogue.
+        columns: the columns judged, in order; empty for rules about whole tables.
+        args: parameters of the kind, see `RuleKind`.
+        threshold: what the observed value must satisfy. Observed is: failing rows (or percent) for row rules,
+            duplicates and orphans; the count, aggregate, scalar or hours for the others.
+        scope: partition or table.
+        line: line in the contract file where it is declared.
+    """
+
+    id: str
+    kind: RuleKind
+    dimension: Dimension
+    severity: Severity
+    description: str
+    columns: tuple[str, ...] = ()
+    args: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+    threshold: Threshold = Threshold()
+    scope: Scope = Scope.PARTITION
+    line: int = 0
+
+    @property
+    def splits_rows(self) -> bool:
+        """Whether rows that break it are kept out of staging one by one (row-level, error, none tolerated)."""
+        return self.kind.row_level and self.severity is Severity.ERROR and self.threshold == Threshold()
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of everything that decides the outcome: a verdict counts only for the rule it was reached with."""
+        threshold = [self.threshold.operator, [float(value) for value in self.threshold.values], self.threshold.unit]
+        parts = [self.kind, self.columns, dict(self.args), threshold, self.scope, self.severity]
+        text = json.dumps(parts, sort_keys=True, default=str)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column as declared."""
+
+    name: str
+    type: FieldType
+    required: bool = False
+    description: str = ""
+    classification: str | None = None
+    line: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class BadRows:
+    """What happens to bad rows; more than `max_percent` of a delivery's rows refuses the delivery as a whole."""
+
+    action: BadRowAction = BadRowAction.QUARANTINE
+    max_percent: float = 100.0
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where a table's deliveries come from: an extractor and its options."""
+
+    extractor: str
+    options: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """One table of a contract: everything the platform does for it follows from this."""
+
+    name: str
+    columns: tuple[Column, ...]
+    primary_key: tuple[str, ...] = ()
+    load_mode: LoadMode = LoadMode.APPEND
+    bad_rows: BadRows = BadRows()
+    partitioning: Partitioning | None = None
+    clustering: tuple[str, ...] = ()
+    rules: tuple[Rule, ...] = ()
+    source: Source | None = None
+    description: str = ""
+    tags: tuple[str, ...] = ()
+    owner: str | None = None
+    contract_id: str = ""
+    contract_version: str = ""
+    file: Path = Path()
+    line: int = 0
+
+    def column(self, name: str) -> Column:
+        """The column of that name.
+
+        Raises:
+            KeyError: there is none.
+        """
+        for column in self.columns:
+            if column.name == name:
+                return column
+        raise KeyError(name)
+
+    @property
+    def splitting_rules(self) -> tuple[Rule, ...]:
+        """The rules that send single rows to quarantine at load."""
+        if self.bad_rows.action is not BadRowAction.QUARANTINE:
+            return ()
+        return tuple(rule for rule in self.rules if rule.splits_rows)
+
+    def partition_keys(self, first: str | None = None, last: str | None = None) -> list[str]:
+        """The table's partition keys, or the one key of a table without partitions."""
+        return self.partitioning.keys(first, last) if self.partitioning else [UNPARTITIONED]
+
+
+@dataclass(frozen=True, slots=True)
+class Contract:
+    """A contract file, read and checked."""
+
+    id: str
+    name: str
+    version: str
+    file: Path
+    tables: tuple[Table, ...]
+    description: str = ""
+    domain: str | None = None
+    owner: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Contracts:
+    """All contracts of a project; table names are unique across them."""
+
+    items: tuple[Contract, ...]
+
+    @property
+    def tables(self) -> dict[str, Table]:
+        """Every table by name, in name order."""
+        return {t.name: t for t in sorted((t for c in self.items for t in c.tables), key=lambda t: t.name)}

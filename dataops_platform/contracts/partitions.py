@@ -1,0 +1,114 @@
+"""Partitions of a table: keys in a fixed spelling, each a half-open interval of local time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from enum import StrEnum
+from zoneinfo import ZoneInfo
+
+UNPARTITIONED = "all"
+"""The key under which the ledger and the lake file a table that has no partitions."""
+
+
+class Granularity(StrEnum):
+    """Length of a partition."""
+
+    HOUR = "hour"
+    DAY = "day"
+    MONTH = "month"
+
+
+_FORMATS = {Granularity.HOUR: "%Y-%m-%d-%H:00", Granularity.DAY: "%Y-%m-%d", Granularity.MONTH: "%Y-%m-01"}
+
+
+@dataclass(frozen=True, slots=True)
+class Partitioning:
+    """How a table is cut by time.
+
+    Attributes:
+        field: the column that says which partition a row belongs to (a date, timestamp or datetime).
+        granularity: hour, day or month.
+        start: first day that has a partition.
+        end: last day that has a partition, inclusive; None: open-ended, up to the last complete partition.
+        timezone: IANA name of the zone in which days begin.
+    """
+
+    field: str
+    granularity: Granularity
+    start: date
+    end: date | None = None
+    timezone: str = "UTC"
+
+    @property
+    def key_format(self) -> str:
+        """strftime pattern of a key; keys sort in time order."""
+        return _FORMATS[self.granularity]
+
+    def key(self, moment: datetime) -> str:
+        """The key of the partition that holds `moment` (local wall-clock time)."""
+        return moment.strftime(self.key_format)
+
+    def parse(self, key: str) -> datetime:
+        """The local start of a partition.
+
+        Raises:
+            ValueError: the key isn't spelled as this granularity's keys are.
+        """
+        try:
+            moment = datetime.strptime(key, self.key_format)
+        except ValueError:
+            raise ValueError(f"partition {key!r} isn't of the form {self.example}") from None
+        if self.key(moment) != key:
+            raise ValueError(f"partition {key!r} isn't of the form {self.example}")
+        return moment
+
+    @property
+    def example(self) -> str:
+        """The first key, as an example of the form."""
+        return self.key(datetime.combine(self.start, datetime.min.time()))
+
+    def next(self, start: datetime) -> datetime:
+        """The local end (exclusive) of the partition that starts at `start`."""
+        match self.granularity:
+            case Granularity.HOUR:
+                return start + timedelta(hours=1)
+            case Granularity.DAY:
+                return start + timedelta(days=1)
+            case Granularity.MONTH:
+                return (start.replace(day=1) + timedelta(days=32)).replace(day=1)
+
+    def ends_at(self, key: str) -> datetime:
+        """The instant (UTC) at which the partition is over."""
+        return self.next(self.parse(key)).replace(tzinfo=ZoneInfo(self.timezone)).astimezone(UTC)
+
+    def _limit(self, now: datetime) -> datetime:
+        if self.end is not None:
+            return datetime.combine(self.end, datetime.min.time()) + timedelta(days=1)
+        return now.astimezone(ZoneInfo(self.timezone)).replace(tzinfo=None)
+
+    def keys(self, first: str | None = None, last: str | None = None, now: datetime | None = None) -> list[str]:
+        """All keys from `first` to `last`, both inclusive; without bounds, all complete partitions as of `now`.
+
+        Raises:
+            ValueError: a bound is misspelled, out of range, or the range runs backwards.
+        """
+        keys = list(self._all(now or datetime.now(UTC)))
+        if not keys:
+            return keys
+        for bound in (first, last):
+            if bound is not None:
+                self.parse(bound)
+                if not keys[0] <= bound <= keys[-1]:
+                    raise ValueError(f"partition {bound!r} is outside {keys[0]}..{keys[-1]}")
+        low, high = first or keys[0], last or keys[-1]
+        if low > high:
+            raise ValueError(f"the range {low}..{high} runs backwards")
+        return [key for key in keys if low <= key <= high]
+
+    def _all(self, now: datetime) -> Iterator[str]:
+        moment, limit = datetime.combine(self.start, datetime.min.time()), self._limit(now)
+        while (following := self.next(moment)) <= limit:
+            yield self.key(moment)
+            moment = following

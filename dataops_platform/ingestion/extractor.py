@@ -1,0 +1,164 @@
+"""Extractors: what a source has, and fetching it as parquet files for the lake."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Protocol
+
+from dataops_platform.contracts.model import Table
+from dataops_platform.contracts.problems import ConfigError, DataRefused
+from dataops_platform.lake import keys
+from dataops_platform.lake.deliveries import Delivery, Lake, remove_scratch
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """Something a source has for one partition of a table.
+
+    Attributes:
+        partition: key of the partition.
+        created_at: when the source made it. A source that makes new data for the partition gives it a new time:
+            partition and time identify the delivery.
+        origin: where it comes from; goes into the manifest. `file` is what messages name.
+    """
+
+    partition: str
+    created_at: datetime
+    origin: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Extractor(Protocol):
+    """A source of deliveries. Made with the options of the contract's `source` and the project's folder."""
+
+    def __init__(self, options: Mapping[str, Any], project: Path) -> None: ...
+
+    def available(self, table: Table, partitions: Sequence[str]) -> Sequence[Arrival]:
+        """What the source has for these partitions; cheap, because it is asked at every run."""
+        ...
+
+    def fetch(self, table: Table, arrivals: Sequence[Arrival], folder: Path) -> Iterator[tuple[Arrival, list[Path]]]:
+        """Write each arrival as parquet files below `folder`. An arrival without rows is a file without rows.
+
+        Raises:
+            DataRefused: an arrival can't be read. The generator may be continued with a new call for the others.
+        """
+        ...
+
+
+_BUILT_IN = {
+    "files": "dataops_platform.ingestion.files:FilesExtractor",
+    "nycflights13": "dataops_platform.ingestion.nycflights13:NycFlightsExtractor",
+}
+
+
+def extractor_for(table: Table, project: Path) -> Extractor:
+    """The extractor that a table's contract names: a built-in one, or `module:Class`.
+
+    Raises:
+        ConfigError: the table has no source, or its extractor can't be imported or rejects its options.
+    """
+    if table.source is None:
+        raise ConfigError(f"{table.file}:{table.line}: table {table.name} has no customProperty `source`: nothing to extract")
+    name = table.source.extractor
+    target = _BUILT_IN.get(name, name)
+    module, colon, attribute = target.partition(":")
+    if not colon:
+        raise ConfigError(
+            f"{table.file}:{table.line}: unknown extractor {name!r}; use {', '.join(_BUILT_IN)} or your own `module:Class`"
+        )
+    try:
+        made: Extractor = getattr(importlib.import_module(module), attribute)(table.source.options, project)
+    except (ImportError, AttributeError) as error:
+        raise ConfigError(f"{table.file}:{table.line}: extractor {name!r} can't be imported: {error}") from error
+    except ConfigError as error:
+        raise ConfigError(f"{table.file}:{table.line}: extractor {name}: {error}") from error
+    return made
+
+
+@dataclass(frozen=True, slots=True)
+class Extraction:
+    """What an extraction did.
+
+    Attributes:
+        delivered: new deliveries.
+        existing: how many arrivals were in the lake already.
+        without_data: partitions for which the source has nothing.
+        refused: what could not be read, with the reason.
+    """
+
+    delivered: tuple[Delivery, ...]
+    existing: int
+    without_data: tuple[str, ...]
+    refused: tuple[str, ...]
+
+
+def extract(
+    table: Table, extractor: Extractor, lake: Lake, partitions: Sequence[str], git_commit: str | None = None
+) -> Extraction:
+    """Checkpoint everything that the source has for the partitions and the lake has not.
+
+    One arrival that can't be read doesn't stop the others.
+
+    Raises:
+        ConfigError: the lake can't be written.
+    """
+    arrivals = list(extractor.available(table, partitions))
+    known = {ref.key for ref in lake.manifests(table.name, {a.partition for a in arrivals})} if arrivals else set()
+    new = [a for a in arrivals if keys.manifest_key(table.name, a.partition, a.created_at) not in known]
+    delivered: list[Delivery] = []
+    refused: list[str] = []
+    if new:
+        folder = lake.store.scratch()
+        try:
+            remaining = list(new)
+            while remaining:
+                remaining = _deliver(table, extractor, lake, remaining, folder, git_commit, delivered, refused)
+        finally:
+            remove_scratch(folder)
+    covered = {arrival.partition for arrival in arrivals}
+    return Extraction(
+        tuple(delivered), len(arrivals) - len(new), tuple(p for p in partitions if p not in covered), tuple(refused)
+    )
+
+
+def _deliver(
+    table: Table,
+    extractor: Extractor,
+    lake: Lake,
+    arrivals: Sequence[Arrival],
+    folder: Path,
+    git_commit: str | None,
+    delivered: list[Delivery],
+    refused: list[str],
+) -> list[Arrival]:
+    """Deliver until an arrival is refused; what comes after it is returned."""
+    remaining = list(arrivals)
+    stream = extractor.fetch(table, arrivals, folder)
+    while remaining:
+        try:
+            arrival, files = next(stream)
+        except StopIteration:
+            return []
+        except DataRefused as error:
+            refused.append(str(error))
+            return remaining[1:]
+        remaining = [other for other in remaining if other != arrival]
+        try:
+            delivered.append(
+                lake.deliver(
+                    table.name,
+                    arrival.partition,
+                    arrival.created_at,
+                    files,
+                    origin=arrival.origin,
+                    contract_version=table.contract_version,
+                    git_commit=git_commit,
+                )
+            )
+        except DataRefused as error:
+            refused.append(str(error))
+    return []

@@ -1,0 +1,218 @@
+"""Deliveries: immutable arrivals of data, visible only once their manifest exists."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import uuid
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from dataops_platform.contracts.problems import DataRefused
+from dataops_platform.lake import keys
+from dataops_platform.lake.store import ObjectConflict, ObjectStore, checksum, checksum_name
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveredObject:
+    """One data object of a delivery; `checksum` is CRC32C in base64, `size` bytes."""
+
+    key: str
+    generation: int
+    size: int
+    checksum: str
+    rows: int
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """One immutable arrival of data for one table and one partition.
+
+    Attributes:
+        table: the table it is for.
+        partition: key of the partition, `all` for a table without partitions.
+        created_at: when the source made it; later deliveries win.
+        objects: its data objects, in order.
+        schema: column name → Arrow type of the first object, for people who read the manifest.
+        origin: where it came from (source address, extractor).
+        contract_version: version of the contract at delivery.
+        git_commit: commit of the code that delivered it, if known.
+    """
+
+    table: str
+    partition: str
+    created_at: datetime
+    objects: tuple[DeliveredObject, ...]
+    schema: Mapping[str, str] = field(default_factory=dict)
+    origin: Mapping[str, Any] = field(default_factory=dict)
+    contract_version: str = ""
+    git_commit: str | None = None
+
+    @property
+    def load_id(self) -> uuid.UUID:
+        """Identity of the data: a hash of the (object, generation) set, so the same arrival is one load."""
+        pairs = sorted((item.key, item.generation) for item in self.objects)
+        text = json.dumps([self.table, self.partition, pairs])
+        return uuid.UUID(bytes=hashlib.sha256(text.encode()).digest()[:16])
+
+    @property
+    def rows(self) -> int:
+        """Rows in all objects."""
+        return sum(item.rows for item in self.objects)
+
+    @property
+    def size(self) -> int:
+        """Bytes in all objects."""
+        return sum(item.size for item in self.objects)
+
+    @property
+    def manifest(self) -> str:
+        """Key of the manifest."""
+        return keys.manifest_key(self.table, self.partition, self.created_at)
+
+    def to_json(self) -> bytes:
+        """The manifest's content."""
+        body = asdict(self) | {
+            "created_at": keys.timestamp(self.created_at),
+            "load_id": str(self.load_id),
+            "rows": self.rows,
+            "bytes": self.size,
+        }
+        return json.dumps(body, indent=1, sort_keys=True).encode()
+
+    @classmethod
+    def from_json(cls, content: bytes) -> Delivery:
+        """Read a manifest.
+
+        Raises:
+            ValueError: the content is not a manifest.
+        """
+        try:
+            body = json.loads(content)
+            return cls(
+                table=body["table"],
+                partition=body["partition"],
+                created_at=keys.parse_timestamp(body["created_at"]),
+                objects=tuple(DeliveredObject(**item) for item in body["objects"]),
+                schema=body["schema"],
+                origin=body["origin"],
+                contract_version=body["contract_version"],
+                git_commit=body["git_commit"],
+            )
+        except (KeyError, TypeError, json.JSONDecodeError) as error:
+            raise ValueError(f"not a manifest: {error}") from error
+
+
+@dataclass(frozen=True, slots=True)
+class ManifestRef:
+    """A manifest by its key alone: enough to know whether it is new, without reading it."""
+
+    key: str
+    partition: str
+    created_at: datetime
+
+
+class Lake:
+    """Deliveries in an object store."""
+
+    def __init__(self, store: ObjectStore) -> None:
+        self.store = store
+
+    def deliver(
+        self,
+        table: str,
+        partition: str,
+        created_at: datetime,
+        files: Sequence[Path],
+        *,
+        origin: Mapping[str, Any],
+        contract_version: str,
+        git_commit: str | None = None,
+    ) -> Delivery:
+        """Checkpoint parquet files as one delivery: data first, the manifest last, each create-only.
+
+        The files are consumed. A delivery that exists already (same table, partition and created_at) is returned as
+        it is and nothing is written.
+
+        Raises:
+            DataRefused: a file is not readable parquet; the text names it. Nothing is visible of the delivery.
+        """
+        key = keys.manifest_key(table, partition, created_at)
+        if self.store.stat(key) is not None:
+            return self.read(key)
+        schemas = [_read_footer(path, origin) for path in files]
+        objects = []
+        for number, (path, (_, rows)) in enumerate(zip(files, schemas, strict=True)):
+            crc = checksum(path)
+            name = keys.data_key(table, created_at, partition, number, checksum_name(crc))
+            info = self.store.create(name, path)
+            objects.append(DeliveredObject(name, info.generation, info.size, crc, rows))
+        schema = {field.name: str(field.type) for field in schemas[0][0]} if schemas else {}
+        delivery = Delivery(
+            table, partition, created_at, tuple(objects), schema, dict(origin), contract_version, git_commit
+        )
+        try:
+            self.store.create(key, delivery.to_json())
+        except ObjectConflict:  # somebody else delivered the same arrival meanwhile: theirs counts
+            return self.read(key)
+        return delivery
+
+    def read(self, manifest: str) -> Delivery:
+        """The delivery of a manifest.
+
+        Raises:
+            ObjectMissing: there is no such manifest.
+            DataRefused: its content is damaged.
+        """
+        try:
+            return Delivery.from_json(self.store.read(manifest))
+        except ValueError as error:
+            raise DataRefused(f"manifest {manifest!r} in {self.store.url} is damaged: {error}") from error
+
+    def manifests(self, table: str, partitions: Collection[str] | None = None) -> Iterator[ManifestRef]:
+        """All manifests of a table, by partition and arrival; only of `partitions` where given.
+
+        One listing that begins at the first partition asked and ends at the last, not one per partition.
+        """
+        prefix = keys.manifest_prefix(table)
+        start = end = None
+        if partitions is not None:
+            if not partitions:
+                return
+            start = prefix + min(partitions)
+            end = prefix + max(partitions) + "0"  # "0" follows "/"
+        for info in self.store.list(prefix, start, end):
+            _, partition, created_at = keys.parse_manifest_key(info.key)
+            if partitions is None or partition in partitions:
+                yield ManifestRef(info.key, partition, created_at)
+
+
+def _read_footer(path: Path, origin: Mapping[str, Any]) -> tuple[pa.Schema, int]:
+    """Schema and row count of a parquet file, refusing what isn't one with a message that names its origin."""
+    source = origin.get("file", path.name)
+    if path.stat().st_size == 0:
+        raise DataRefused(f"{source}: the file is empty (0 bytes); a delivery without rows is a parquet file too")
+    try:
+        metadata = pq.ParquetFile(path)
+    except (pa.ArrowInvalid, OSError) as error:
+        with path.open("rb") as stream:
+            begins = stream.read(4)
+        if begins != b"PAR1":
+            what = "not a parquet file (it does not begin with PAR1); is it CSV or JSON under a wrong name?"
+        else:
+            what = f"a damaged or truncated parquet file ({str(error).rstrip('.').splitlines()[0]})"
+        raise DataRefused(f"{source}: {what} Deliver it again.") from error
+    with metadata:
+        return metadata.schema_arrow, metadata.metadata.num_rows
+
+
+def remove_scratch(folder: Path) -> None:
+    """Remove a scratch folder and what is left in it."""
+    shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,157 @@
+"""The lake as a folder: same promises as a bucket (create-only, all or nothing), on a POSIX file system."""
+
+from __future__ import annotations
+
+import contextlib
+import filecmp
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from dataops_platform.contracts.problems import ConfigError
+from dataops_platform.lake.store import ObjectConflict, ObjectInfo, ObjectMissing, ObjectStore
+
+_SCRATCH = ".scratch"
+
+
+class LocalStore:
+    """Objects are files below `root`; a generation is the file's modification time in nanoseconds."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root.absolute()
+
+    @property
+    def url(self) -> str:
+        """`file://` and the absolute folder."""
+        return f"file://{self.root}"
+
+    def uri(self, key: str) -> str:
+        """The file's absolute path."""
+        return str(self._path(key))
+
+    def _path(self, key: str) -> Path:
+        parts = key.split("/")
+        if not key or key.startswith("/") or ".." in parts or _SCRATCH in parts:
+            raise ValueError(f"not an object key: {key!r}")
+        return self.root.joinpath(*parts)
+
+    def scratch(self) -> Path:
+        """A new folder on the same file system, so that creating an object from it is a link, not a copy.
+
+        Raises:
+            ConfigError: the lake's folder can't be written.
+        """
+        base = self.root / _SCRATCH
+        try:
+            base.mkdir(parents=True, exist_ok=True)
+            return Path(tempfile.mkdtemp(dir=base))
+        except OSError as error:
+            raise ConfigError(self._unwritable(error)) from error
+
+    def _unwritable(self, error: OSError) -> str:
+        reason = error.strerror or str(error)
+        return f"the lake {self.url} can't be written: {reason}. Check the folder, its permissions and free space."
+
+    def create(self, key: str, content: bytes | Path) -> ObjectInfo:
+        """See `ObjectStore.create`. A hard link is the create-only step: it fails if the name exists."""
+        path = self._path(key)
+        try:
+            return self._create(key, path, content)
+        except OSError as error:
+            raise ConfigError(self._unwritable(error)) from error
+
+    def _create(self, key: str, path: Path, content: bytes | Path) -> ObjectInfo:
+        temporary = self._temporary(content)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                os.link(temporary, path)
+            except FileExistsError:
+                if not filecmp.cmp(temporary, path, shallow=False):
+                    raise ObjectConflict(f"object {key!r} exists in {self.url} with other content") from None
+        finally:
+            temporary.unlink(missing_ok=True)
+            if isinstance(content, bytes):
+                shutil.rmtree(temporary.parent, ignore_errors=True)
+        _sync(path.parent)
+        info = self.stat(key)
+        assert info is not None, key
+        return info
+
+    def _temporary(self, content: bytes | Path) -> Path:
+        """A complete, synced file on the lake's file system that holds the content."""
+        if isinstance(content, bytes):
+            temporary = self.scratch() / "object"
+            temporary.write_bytes(content)
+        elif content.is_relative_to(self.root):
+            temporary = content
+        else:
+            temporary = self.scratch() / content.name
+            shutil.copyfile(content, temporary)
+        _sync(temporary)
+        return temporary
+
+    def read(self, key: str) -> bytes:
+        """See `ObjectStore.read`."""
+        try:
+            return self._path(key).read_bytes()
+        except FileNotFoundError:
+            raise ObjectMissing(f"there is no object {key!r} in {self.url}") from None
+
+    def stat(self, key: str) -> ObjectInfo | None:
+        """See `ObjectStore.stat`."""
+        try:
+            status = self._path(key).stat()
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        return ObjectInfo(key, status.st_mtime_ns, status.st_size)
+
+    def list(self, prefix: str, start: str | None = None, end: str | None = None) -> Iterator[ObjectInfo]:
+        """See `ObjectStore.list`. Folders outside [start, end) are not entered."""
+        yield from self._walk(self.root, "", prefix, start or "", end)
+
+    def _walk(self, folder: Path, base: str, prefix: str, start: str, end: str | None) -> Iterator[ObjectInfo]:
+        try:
+            with os.scandir(folder) as entries:
+                # A folder sorts with its trailing slash, as its objects' keys do.
+                names = sorted((f"{base}{e.name}/" if e.is_dir() else f"{base}{e.name}", e) for e in entries)
+        except FileNotFoundError:
+            return
+        for key, entry in names:
+            relevant = key.startswith(prefix) or (key.endswith("/") and prefix.startswith(key))
+            if not relevant or entry.name == _SCRATCH or (end is not None and key >= end):
+                continue
+            if key.endswith("/"):
+                if key >= start or start.startswith(key):
+                    yield from self._walk(Path(entry.path), key, prefix, start, end)
+            elif key >= start:
+                status = entry.stat()
+                yield ObjectInfo(key, status.st_mtime_ns, status.st_size)
+
+    def copy_to(self, key: str, target: ObjectStore, target_key: str) -> ObjectInfo:
+        """See `ObjectStore.copy_to`. Objects are immutable, so a hard link is a copy."""
+        source = self._path(key)
+        if not source.is_file():
+            raise ObjectMissing(f"there is no object {key!r} in {self.url}")
+        scratch = target.scratch()
+        try:
+            temporary = scratch / source.name
+            try:
+                os.link(source, temporary)
+            except OSError:  # another file system
+                shutil.copyfile(source, temporary)
+            return target.create(target_key, temporary)
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _sync(path: Path) -> None:
+    """Make a file's content, or a folder's entries, survive a power cut."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):  # some file systems can't sync a folder; the data itself is written
+            os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,102 @@
+"""What the platform needs of an object store, whichever it is."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import google_crc32c
+
+from dataops_platform.contracts.problems import DataOpsError
+
+_BLOCK = 1 << 20
+
+
+class ObjectConflict(DataOpsError):
+    """An object of that key exists with other content. Objects are immutable: nothing was written."""
+
+
+class ObjectMissing(DataOpsError):
+    """There is no object of that key."""
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectInfo:
+    """One object as the store knows it.
+
+    Attributes:
+        key: its name, relative to the lake's root.
+        generation: changes whenever the object is written anew; name and generation identify content.
+        size: bytes.
+    """
+
+    key: str
+    generation: int
+    size: int
+
+
+class ObjectStore(Protocol):
+    """Create-only object storage. Keys use `/`; a listing is in key order."""
+
+    @property
+    def url(self) -> str:
+        """The store's root, as in the settings."""
+        ...
+
+    def uri(self, key: str) -> str:
+        """The object's address as the warehouse engine reads it."""
+        ...
+
+    def create(self, key: str, content: bytes | Path) -> ObjectInfo:
+        """Write a new object, all or nothing. The same content under the same key again is success.
+
+        A `Path` is consumed: the store may move it instead of copying.
+
+        Raises:
+            ObjectConflict: the key holds other content.
+        """
+        ...
+
+    def read(self, key: str) -> bytes:
+        """The whole content.
+
+        Raises:
+            ObjectMissing: there is no such object.
+        """
+        ...
+
+    def stat(self, key: str) -> ObjectInfo | None:
+        """What the store knows of the object, or None."""
+        ...
+
+    def list(self, prefix: str, start: str | None = None, end: str | None = None) -> Iterator[ObjectInfo]:
+        """Objects whose key begins with `prefix` and lies in [start, end), in key order."""
+        ...
+
+    def copy_to(self, key: str, target: ObjectStore, target_key: str) -> ObjectInfo:
+        """Copy an object into another store of the same kind, without moving bytes through the worker if possible."""
+        ...
+
+    def scratch(self) -> Path:
+        """A local folder for files about to be created; on the store's own disk where it has one."""
+        ...
+
+
+def checksum(content: bytes | Path) -> str:
+    """CRC32C as base64 of the big-endian bytes, the way Cloud Storage reports it."""
+    crc = google_crc32c.Checksum()
+    if isinstance(content, bytes):
+        crc.update(content)
+    else:
+        with content.open("rb") as stream:
+            while block := stream.read(_BLOCK):
+                crc.update(block)
+    return base64.b64encode(crc.digest()).decode()
+
+
+def checksum_name(value: str) -> str:
+    """The checksum in eight hex digits, fit for a file name."""
+    return base64.b64decode(value).hex()

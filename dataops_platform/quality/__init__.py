@@ -1,0 +1,1 @@
+"""Rules to verdicts: predicates, planner, gate and scorecard."""

@@ -1,0 +1,254 @@
+"""From rules to few statements, grouped by partition, planned by what each kind costs on the engine.
+
+Every statement returns the same four columns: `rule` (index into the statement's rules; -1: the row count),
+`part` (start of the partition, null for tables without), `failed` (rows that break the rule) and `observed`
+(the value of rules that observe one). A partition without a row in the result has 0 failed and no value.
+
+DuckDB, by measurement (see docs/performance.md): one big fused aggregate is slower than one query per rule. What is
+fast is to let each simple rule be its own filtered count, so that the engine can skip row groups by their minimum and
+maximum, and to look at sets and patterns over distinct values only. All of these share one statement; keys and
+references, which hash the whole column, get one each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+
+import sqlglot
+from sqlglot import exp
+
+from dataops_platform.contracts.model import Rule, RuleKind, Scope, Table
+from dataops_platform.contracts.types import Kind
+from dataops_platform.quality.predicates import CONTRACT_DIALECT, bad_row
+from dataops_platform.warehouse.names import quote, staging
+from dataops_platform.warehouse.partition_sql import in_partitions, partition_start
+
+ROW_COUNT_INDEX = -1
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """One query that decides some rules of a table.
+
+    Attributes:
+        id: names it in verdicts and in `dataops contract show`, like `flights.scan`.
+        rules: the rules it decides; the result's `rule` column counts from 0 in this order.
+        sql: the query, in the engine's dialect.
+        scope: whether its rows are per partition or for the whole table.
+    """
+
+    id: str
+    rules: tuple[Rule, ...]
+    sql: str
+    scope: Scope
+
+
+def plan(
+    table: Table, partitions: Collection[str] | None, dialect: str = "duckdb", rules: Iterable[Rule] | None = None
+) -> list[Statement]:
+    """The statements that decide a table's rules for some partitions (None: all that have rows).
+
+    The number of statements doesn't depend on the number of partitions. Rules about arrival (latency) are decided
+    from the ledger and need no statement here.
+
+    Args:
+        rules: those to decide; all of the table's by default.
+    """
+    chosen = [rule for rule in (table.rules if rules is None else rules) if rule.kind is not RuleKind.LATENCY]
+    statements = []
+    for scope in Scope:
+        scoped = [rule for rule in chosen if _scope(table, rule) is scope]
+        if scoped:
+            statements += _Planner(table, partitions, dialect, scope).statements(scoped)
+    return statements
+
+
+def _scope(table: Table, rule: Rule) -> Scope:
+    return rule.scope if table.partitioning else Scope.TABLE
+
+
+class _Planner:
+    def __init__(self, table: Table, partitions: Collection[str] | None, dialect: str, scope: Scope) -> None:
+        self._table = table
+        self._dialect = dialect
+        self._scope = scope
+        self._relation = staging(table.name).sql
+        if scope is Scope.PARTITION:
+            self._part = partition_start(table)
+            self._where = in_partitions(table, partitions)
+        else:
+            self._part, self._where = "NULL", "TRUE"
+
+    def statements(self, rules: Sequence[Rule]) -> list[Statement]:
+        # Distinct values pay where few are expected: allowed sets by nature, patterns when the contract says the
+        # column is no key. Everything else is a filtered count.
+        by_value = [r for r in rules if r.kind is RuleKind.IN_SET or (r.kind is RuleKind.PATTERN and self._repeats(r))]
+        own = {RuleKind.DUPLICATES, RuleKind.ORPHANS, RuleKind.QUERY}
+        scan = [rule for rule in rules if rule.kind not in own and rule not in by_value]
+        suffix = "" if self._scope is Scope.PARTITION or not self._table.partitioning else ".table"
+        statements = [
+            self._statement(f"scan{suffix}", [*scan, *by_value], [self._count(), *self._scan(scan), *self._values(by_value, len(scan))])
+        ]
+        for rule in rules:
+            if rule.kind in own:
+                builder = {
+                    RuleKind.DUPLICATES: self._duplicates,
+                    RuleKind.ORPHANS: self._orphans,
+                    RuleKind.QUERY: self._query,
+                }[rule.kind]
+                statements.append(self._statement(f"{rule.id}{suffix}", [rule], [builder(rule)]))
+        return statements
+
+    def _statement(self, name: str, rules: Sequence[Rule], selects: Sequence[str]) -> Statement:
+        return Statement(f"{self._table.name}.{name}", tuple(rules), "\nUNION ALL ".join(selects), self._scope)
+
+    def _repeats(self, rule: Rule) -> bool:
+        column = rule.columns[0]
+        keys = [r.columns for r in self._table.rules if r.kind is RuleKind.DUPLICATES]
+        return (column,) not in keys and self._table.column(column).type.kind is Kind.STRING
+
+    def _render(self, tree: exp.Expression) -> str:
+        return tree.sql(dialect=self._dialect)
+
+    def _bad(self, rule: Rule) -> str:
+        return render_bad(self._table, rule, self._dialect)
+
+    def _group(self) -> str:
+        return "" if self._part == "NULL" else " GROUP BY ALL"
+
+    def _count(self) -> str:
+        return (
+            f"SELECT {ROW_COUNT_INDEX} AS rule, {self._part} AS part, count(*) AS failed, CAST(NULL AS DOUBLE) AS observed"
+            f" FROM {self._relation} WHERE {self._where}{self._group()}"
+        )
+
+    def _scan(self, rules: Sequence[Rule]) -> list[str]:
+        selects = []
+        for index, rule in enumerate(rules):
+            if rule.kind is RuleKind.ROW_COUNT:
+                continue  # decided by the count that every scan has
+            if rule.kind is RuleKind.AGGREGATE:
+                function = {"avg": "avg", "min": "min", "max": "max", "sum": "sum", "stddev": "stddev_samp", "median": "median"}
+                value = f"CAST({function[rule.args['function']]}({quote(rule.columns[0])}) AS DOUBLE)"
+                selects.append(
+                    f"SELECT {index}, {self._part} AS part, NULL, {value} FROM {self._relation} WHERE {self._where}{self._group()}"
+                )
+            else:
+                selects.append(
+                    f"SELECT {index}, {self._part} AS part, count(*), NULL FROM {self._relation}"
+                    f" WHERE {self._bad(rule)} AND {self._where}{self._group()}"
+                )
+        return selects
+
+    def _values(self, rules: Sequence[Rule], first: int) -> list[str]:
+        selects = []
+        for index, rule in enumerate(rules, start=first):
+            column = quote(rule.columns[0])
+            part = "" if self._part == "NULL" else f"{self._part} AS part, "
+            outer = "NULL AS part" if self._part == "NULL" else "part"
+            selects.append(
+                f"SELECT {index}, {outer}, CAST(sum(n) AS BIGINT), NULL FROM (SELECT {part}{column}, count(*) AS n"
+                f" FROM {self._relation} WHERE {self._where} GROUP BY ALL) WHERE {self._bad(rule)}{self._group()}"
+            )
+        return selects
+
+    def _duplicates(self, rule: Rule) -> str:
+        """rows − distinct keys; rows with a null in the key are left out."""
+        keys = ", ".join(map(quote, rule.columns))
+        present = " AND ".join(f"{quote(name)} IS NOT NULL" for name in rule.columns)
+        part = "" if self._part == "NULL" else f"{self._part} AS part, "
+        outer = "NULL AS part" if self._part == "NULL" else "part"
+        return (
+            f"SELECT 0 AS rule, {outer}, CAST(sum(n - 1) AS BIGINT) AS failed, CAST(NULL AS DOUBLE) AS observed"
+            f" FROM (SELECT {part}{keys}, count(*) AS n FROM {self._relation} WHERE {present} AND {self._where}"
+            f" GROUP BY ALL HAVING count(*) > 1){self._group()}"
+        )
+
+    def _orphans(self, rule: Rule) -> str:
+        """Rows whose key has no parent; distinct child keys are looked up, not every row."""
+        names = [quote(name) for name in rule.columns]
+        present = " AND ".join(f"{name} IS NOT NULL" for name in names)
+        match = " AND ".join(
+            f"c.{child} = r.{quote(parent)}" for child, parent in zip(names, rule.args["columns"], strict=True)
+        )
+        part = "" if self._part == "NULL" else f"{self._part} AS part, "
+        outer = "NULL AS part" if self._part == "NULL" else "c.part"
+        group = "" if self._part == "NULL" else " GROUP BY ALL"
+        return (
+            f"SELECT 0 AS rule, {outer}, CAST(sum(c.n) AS BIGINT) AS failed, CAST(NULL AS DOUBLE) AS observed"
+            f" FROM (SELECT {part}{', '.join(names)}, count(*) AS n FROM {self._relation}"
+            f" WHERE {present} AND {self._where} GROUP BY ALL) AS c"
+            f" ANTI JOIN {staging(rule.args['table']).sql} AS r ON {match}{group}"
+        )
+
+    def _query(self, rule: Rule) -> str:
+        """A contract's own scalar query, once per partition: the table it names holds that partition's rows only."""
+        tree = sqlglot.parse_one(rule.args["query"].replace("{object}", OBJECT_PLACEHOLDER), dialect=CONTRACT_DIALECT)
+        columns = "*"
+        if self._part == "NULL":
+            body = _with_object(tree, f"(SELECT {columns} FROM {self._relation} WHERE {self._where})", self._dialect)
+            return f"SELECT 0 AS rule, NULL AS part, NULL AS failed, CAST(({body}) AS DOUBLE) AS observed"
+        inside = f"(SELECT {columns} FROM {self._relation} WHERE {self._part} = parts.part)"
+        body = _with_object(tree, inside, self._dialect)
+        return (
+            f"SELECT 0 AS rule, parts.part, NULL AS failed, CAST(({body}) AS DOUBLE) AS observed"
+            f" FROM (SELECT DISTINCT {self._part} AS part FROM {self._relation} WHERE {self._where}) AS parts"
+        )
+
+
+def render_bad(table: Table, rule: Rule, dialect: str) -> str:
+    """A row rule's condition in an engine's dialect."""
+    tree = bad_row(table, rule)
+    if dialect == "duckdb":
+        # DuckDB orders NaN above every number and prunes on comparisons, not on isnan().
+        tree = tree.transform(
+            lambda node: exp.EQ(this=node.this, expression=exp.cast(exp.Literal.string("NaN"), "DOUBLE"))
+            if isinstance(node, exp.IsNan)
+            else node
+        )
+    return f"({tree.sql(dialect=dialect)})"
+
+
+OBJECT_PLACEHOLDER = "__object__"
+"""Stands for the contract's `{object}` while a query is a tree."""
+
+
+def _with_object(tree: exp.Expression, subquery: str, dialect: str) -> str:
+    replaced = tree.copy()
+    for node in list(replaced.find_all(exp.Table)):
+        if node.name == OBJECT_PLACEHOLDER:
+            alias = node.alias or "object"
+            parsed = sqlglot.parse_one(f"SELECT * FROM {subquery} AS {alias}", dialect="duckdb").find(exp.Subquery)
+            assert parsed is not None
+            node.replace(parsed)
+    return replaced.sql(dialect=dialect)
+
+
+def sample_sql(table: Table, rule: Rule, partitions: Collection[str] | None, dialect: str, limit: int) -> str | None:
+    """A query for a few rows that break a rule: key columns, the judged ones, lineage. None where rows can't be told."""
+    where = in_partitions(table, partitions if _scope(table, rule) is Scope.PARTITION else None)
+    part_field = (table.partitioning.field,) if table.partitioning else ()
+    shown = list(dict.fromkeys([*part_field, *table.primary_key, *rule.columns]))
+    columns = ", ".join(map(quote, shown)) or "*"
+    relation = staging(table.name).sql
+    if rule.kind.row_level:
+        return f"SELECT {columns} FROM {relation} WHERE {render_bad(table, rule, dialect)} AND {where} LIMIT {limit}"
+    keys = ", ".join(map(quote, rule.columns))
+    present = " AND ".join(f"{quote(name)} IS NOT NULL" for name in rule.columns)
+    if rule.kind is RuleKind.DUPLICATES:
+        part = f"{partition_start(table)} AS part, " if table.partitioning and _scope(table, rule) is Scope.PARTITION else ""
+        return (
+            f"SELECT {part}{keys}, count(*) AS rows FROM {relation} WHERE {present} AND {where}"
+            f" GROUP BY ALL HAVING count(*) > 1 LIMIT {limit}"
+        )
+    if rule.kind is RuleKind.ORPHANS:
+        match = " AND ".join(
+            f"c.{quote(child)} = r.{quote(parent)}"
+            for child, parent in zip(rule.columns, rule.args["columns"], strict=True)
+        )
+        return (
+            f"SELECT * FROM (SELECT {keys}, count(*) AS rows FROM {relation} WHERE {present} AND {where} GROUP BY ALL) AS c"
+            f" ANTI JOIN {staging(rule.args['table']).sql} AS r ON {match} ORDER BY rows DESC LIMIT {limit}"
+        )
+    return None

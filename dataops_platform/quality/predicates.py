@@ -1,0 +1,126 @@
+"""Row rules as SQL: an expression that is true for a row that breaks the rule, null or false for any other.
+
+Expressions are built once, as sqlglot trees, and rendered for each engine. Value rules ignore nulls: completeness
+rules see them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import sqlglot
+from sqlglot import exp
+
+from dataops_platform.contracts.model import Rule, RuleKind, Table
+from dataops_platform.contracts.types import FieldType, Kind
+
+
+def bad_row(table: Table, rule: Rule) -> exp.Expression:
+    """The condition under which a row breaks a row-level rule.
+
+    Raises:
+        KeyError: the rule doesn't judge single rows.
+    """
+    return _BUILDERS[rule.kind](table, rule)
+
+
+def literal(type_: FieldType, value: Any) -> exp.Expression:
+    """A contract's value as an SQL literal of the column's type."""
+    match type_.kind:
+        case Kind.INTEGER | Kind.NUMBER | Kind.DECIMAL:
+            return exp.Literal.number(str(value))
+        case Kind.BOOLEAN:
+            return exp.true() if value else exp.false()
+        case Kind.DATE:
+            return exp.cast(exp.Literal.string(str(value)), "DATE")
+        case Kind.TIMESTAMP:
+            return exp.cast(exp.Literal.string(str(value)), "TIMESTAMPTZ")
+        case Kind.DATETIME:
+            return exp.cast(exp.Literal.string(str(value)), "TIMESTAMP")
+        case Kind.TIME:
+            return exp.cast(exp.Literal.string(str(value)), "TIME")
+        case _:
+            return exp.Literal.string(str(value))
+
+
+def _column(rule: Rule) -> exp.Column:
+    return exp.column(rule.columns[0], quoted=True)
+
+
+def _not_null(_: Table, rule: Rule) -> exp.Expression:
+    return exp.Is(this=_column(rule), expression=exp.null())
+
+
+def _missing(table: Table, rule: Rule) -> exp.Expression:
+    sentinels = [value for value in rule.args["sentinels"] if value is not None]
+    condition = _not_null(table, rule)
+    if sentinels:
+        type_ = table.column(rule.columns[0]).type
+        inside = exp.In(this=_column(rule), expressions=[literal(type_, value) for value in sentinels])
+        condition = exp.or_(condition, inside)
+    return condition
+
+
+def _range(table: Table, rule: Rule) -> exp.Expression:
+    type_ = table.column(rule.columns[0]).type
+    comparisons: dict[str, type[exp.Binary]] = {
+        "minimum": exp.LT,
+        "exclusiveMinimum": exp.LTE,
+        "maximum": exp.GT,
+        "exclusiveMaximum": exp.GTE,
+    }
+    terms: list[exp.Expression] = [
+        operator(this=_column(rule), expression=literal(type_, rule.args[name]))
+        for name, operator in comparisons.items()
+        if name in rule.args
+    ]
+    if "multipleOf" in rule.args:
+        remainder = exp.Mod(this=_column(rule), expression=literal(type_, rule.args["multipleOf"]))
+        terms.append(exp.NEQ(this=remainder, expression=exp.Literal.number(0)))
+    if type_.kind is Kind.NUMBER:
+        # NaN lies within no bounds. Engines order it differently, so it is asked for by name.
+        terms.append(exp.IsNan(this=_column(rule)))
+    return exp.or_(*terms)
+
+
+def _length(_: Table, rule: Rule) -> exp.Expression:
+    length = exp.Length(this=_column(rule))
+    terms: list[exp.Expression] = []
+    if "minLength" in rule.args:
+        terms.append(exp.LT(this=length.copy(), expression=exp.Literal.number(rule.args["minLength"])))
+    if "maxLength" in rule.args:
+        terms.append(exp.GT(this=length.copy(), expression=exp.Literal.number(rule.args["maxLength"])))
+    return exp.or_(*terms)
+
+
+def _pattern(_: Table, rule: Rule) -> exp.Expression:
+    return exp.Not(this=exp.RegexpLike(this=_column(rule), expression=exp.Literal.string(rule.args["pattern"])))
+
+
+def _in_set(table: Table, rule: Rule) -> exp.Expression:
+    type_ = table.column(rule.columns[0]).type
+    return exp.Not(this=exp.In(this=_column(rule), expressions=[literal(type_, v) for v in rule.args["values"]]))
+
+
+def _condition(table: Table, rule: Rule) -> exp.Expression:
+    tree = sqlglot.parse_one(rule.args["condition"], dialect=CONTRACT_DIALECT)
+    names = {column.name.lower(): column.name for column in table.columns}
+    for column in tree.find_all(exp.Column):
+        if column.name.lower() in names:
+            column.set("this", exp.to_identifier(names[column.name.lower()], quoted=True))
+    return exp.paren(tree)
+
+
+CONTRACT_DIALECT = None
+"""SQL in contracts is portable (sqlglot's own dialect) and is translated for each engine."""
+
+_BUILDERS: dict[RuleKind, Callable[[Table, Rule], exp.Expression]] = {
+    RuleKind.NOT_NULL: _not_null,
+    RuleKind.MISSING: _missing,
+    RuleKind.RANGE: _range,
+    RuleKind.LENGTH: _length,
+    RuleKind.PATTERN: _pattern,
+    RuleKind.IN_SET: _in_set,
+    RuleKind.CONDITION: _condition,
+}

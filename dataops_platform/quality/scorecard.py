@@ -1,0 +1,190 @@
+"""The scorecard: what the ledger says of every table and model, ready to be shown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from dataops_platform.contracts.model import Dimension, Severity
+from dataops_platform.warehouse.base import Warehouse
+from dataops_platform.warehouse.ledger import Ledger, Verdict
+from dataops_platform.warehouse.names import LEDGER, literal, staging
+
+
+@dataclass(frozen=True, slots=True)
+class DimensionScore:
+    """Newest verdicts of one dimension of one object: how many rules, how many partitions failed them.
+
+    `failed` counts verdicts of severity error, `warned` those of severity warning.
+    """
+
+    verdicts: int = 0
+    failed: int = 0
+    warned: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class FailedRule:
+    """A rule with at least one failing newest verdict; `rows` is None where the rule doesn't count rows."""
+
+    object_name: str
+    rule_id: str
+    dimension: Dimension
+    severity: Severity
+    partitions: int
+    rows: int | None
+    example: str
+    threshold: str
+
+
+@dataclass(frozen=True, slots=True)
+class Quarantined:
+    """Rows in quarantine by table and reason."""
+
+    table: str
+    rule_id: str
+    rows: int
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One table or model of the scorecard. Counts are rows; None where the count has no meaning."""
+
+    name: str
+    partitions: int
+    read: int | None
+    loaded: int | None
+    quarantined: int | None
+    published: int | None
+    dimensions: Mapping[Dimension, DimensionScore] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Scorecard:
+    """Everything `dataops status` shows."""
+
+    lines: Sequence[Line]
+    failed_rules: Sequence[FailedRule]
+    quarantined: Sequence[Quarantined]
+    refusals: Sequence[Mapping[str, Any]]
+
+
+def scorecard(warehouse: Warehouse, tables: Sequence[str], models: Sequence[str]) -> Scorecard:
+    """Read the scorecard from the ledger.
+
+    Args:
+        tables: contract tables, in the order to show.
+        models: models, in the order to show.
+    """
+    ledger = Ledger(warehouse)
+    names = {str(staging(table)): table for table in tables}
+    verdicts = ledger.latest_verdicts([*names, *models])
+    loads = _by(
+        warehouse.query(
+            "SELECT table_name AS name, COUNT(DISTINCT partition_key) AS partitions, SUM(rows_read) AS rows_read,"
+            " SUM(rows_loaded) AS rows_loaded, SUM(rows_quarantined) AS rows_quarantined"
+            f" FROM {LEDGER}.loads GROUP BY table_name"
+        ).to_pylist()
+    )
+    published = _by(
+        warehouse.query(
+            "SELECT model AS name, COUNT(*) AS partitions, SUM(row_count) AS published FROM (SELECT *, ROW_NUMBER()"
+            " OVER (PARTITION BY model, partition_key ORDER BY published_at DESC, publication_id DESC) AS newest"
+            f" FROM {LEDGER}.publications) AS ranked WHERE newest = 1 GROUP BY model"
+        ).to_pylist()
+    )
+    lines = []
+    for name, table in names.items():
+        row = loads.get(table, {})
+        lines.append(
+            Line(
+                name,
+                row.get("partitions", 0),
+                int(row.get("rows_read") or 0),
+                int(row.get("rows_loaded") or 0),
+                int(row.get("rows_quarantined") or 0),
+                None,
+                _scores(verdicts[name]),
+            )
+        )
+    builds = ledger.latest_builds(models)
+    for model in models:
+        row = published.get(model, {})
+        rows = sum(build.row_count for build in builds[model].values())
+        lines.append(
+            Line(model, len(builds[model]), None, rows, None, int(row.get("published") or 0), _scores(verdicts[model]))
+        )
+    return Scorecard(lines, _failed(verdicts), _quarantined(warehouse, tables), _refusals(warehouse))
+
+
+def _by(rows: Iterable[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    return {row["name"]: row for row in rows}
+
+
+def _scores(partitions: Mapping[str, Sequence[Verdict]]) -> dict[Dimension, DimensionScore]:
+    scores: dict[Dimension, DimensionScore] = {}
+    for verdict in (v for group in partitions.values() for v in group):
+        old = scores.get(verdict.dimension, DimensionScore())
+        bad = not verdict.passed
+        scores[verdict.dimension] = DimensionScore(
+            old.verdicts + 1,
+            old.failed + (bad and verdict.severity is Severity.ERROR),
+            old.warned + (bad and verdict.severity is Severity.WARNING),
+        )
+    return scores
+
+
+def _failed(verdicts: Mapping[str, Mapping[str, Sequence[Verdict]]]) -> list[FailedRule]:
+    groups: dict[tuple[str, str], list[Verdict]] = {}
+    for name, partitions in verdicts.items():
+        for verdict in (v for group in partitions.values() for v in group):
+            if not verdict.passed:
+                groups.setdefault((name, verdict.rule_id), []).append(verdict)
+    result = []
+    for (name, rule_id), failed in sorted(groups.items()):
+        first = min(failed, key=lambda v: v.partition_key)
+        counts = [v.failed_rows for v in failed if v.failed_rows is not None]
+        observed = "no value" if first.observed is None else f"{first.observed:g}"
+        result.append(
+            FailedRule(
+                name,
+                rule_id,
+                first.dimension,
+                first.severity,
+                len(failed),
+                sum(counts) if counts else None,
+                f"{first.partition_key}: {observed}",
+                first.threshold,
+            )
+        )
+    return result
+
+
+def _quarantined(warehouse: Warehouse, tables: Sequence[str]) -> list[Quarantined]:
+    """Rows by reason, for the tables whose ledger says that there are any."""
+    held = {
+        row["table_name"]
+        for row in warehouse.query(
+            f"SELECT DISTINCT table_name FROM {LEDGER}.loads WHERE rows_quarantined > 0"
+        ).to_pylist()
+    }
+    selects = [
+        f"SELECT {literal(table)} AS t, reason, COUNT(*) AS n"
+        f" FROM (SELECT UNNEST(_reasons) AS reason FROM quarantine.\"{table}\") AS r GROUP BY reason"
+        for table in tables
+        if table in held
+    ]
+    if not selects:
+        return []
+    rows = warehouse.query(" UNION ALL ".join(selects) + " ORDER BY t, reason").to_pylist()
+    return [Quarantined(row["t"], row["reason"], row["n"]) for row in rows]
+
+
+def _refusals(warehouse: Warehouse) -> list[dict[str, Any]]:
+    """Deliveries that were refused and have not been loaded since, newest reason each."""
+    return warehouse.query(
+        "SELECT table_name, partition_key, manifest, reason FROM (SELECT *, ROW_NUMBER() OVER (PARTITION BY load_id"
+        f" ORDER BY refused_at DESC) AS newest FROM {LEDGER}.refusals) AS ranked WHERE newest = 1"
+        f" AND load_id NOT IN (SELECT load_id FROM {LEDGER}.loads) ORDER BY table_name, partition_key"
+    ).to_pylist()

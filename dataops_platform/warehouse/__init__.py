@@ -1,0 +1,1 @@
+"""Tables: load, publish, export and the ledger, behind one protocol per engine."""

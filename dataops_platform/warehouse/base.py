@@ -1,0 +1,161 @@
+"""What the platform needs of a warehouse, whichever it is. Data moves inside the engine, never through here."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+from uuid import UUID
+
+import pyarrow as pa
+
+from dataops_platform.contracts.model import Table
+from dataops_platform.contracts.partitions import Granularity
+from dataops_platform.contracts.problems import DataRefused
+from dataops_platform.lake.deliveries import Delivery
+from dataops_platform.warehouse.names import Relation
+
+
+class NoSuchTable(DataRefused):
+    """A table or view that was asked for is not in the warehouse."""
+
+
+@dataclass(frozen=True, slots=True)
+class RowCheck:
+    """A rule that splits rows at load: `bad` is an SQL boolean, in the warehouse's dialect, true for a bad row."""
+
+    rule_id: str
+    bad: str
+
+
+@dataclass(frozen=True, slots=True)
+class LoadOutcome:
+    """What became of one delivery. rows_read = rows_loaded + rows_quarantined + rows_superseded.
+
+    Attributes:
+        rows_superseded: rows that gave way to a later row of the same key, or a whole snapshot to a later one.
+        refused: why nothing of it was loaded, if so.
+    """
+
+    delivery: Delivery
+    rows_read: int = 0
+    rows_loaded: int = 0
+    rows_quarantined: int = 0
+    rows_superseded: int = 0
+    affected_partitions: tuple[str, ...] = ()
+    refused: str | None = None
+
+    @property
+    def load_id(self) -> UUID:
+        """The delivery's load id."""
+        return self.delivery.load_id
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSlice:
+    """A model's relation and how it is cut: `field` is None for a model without partitions."""
+
+    model: str
+    relation: Relation
+    field: str | None = None
+    granularity: Granularity = Granularity.DAY
+
+
+@dataclass(frozen=True, slots=True)
+class ModelVersion:
+    """Fingerprint and size of one partition of a model, as it stands in the warehouse."""
+
+    data_version: str
+    row_count: int
+
+
+@dataclass(frozen=True, slots=True)
+class PublicationItem:
+    """One partition to publish: the version that passed the gate, and its object in the production lake."""
+
+    partition_key: str
+    data_version: str
+    object_key: str
+
+
+class Warehouse(Protocol):
+    """Tables in an engine. Every method is one transaction, or a sequence of whole ones."""
+
+    @property
+    def url(self) -> str:
+        """The warehouse's address, as in the settings, without secrets."""
+        ...
+
+    @property
+    def dialect(self) -> str:
+        """The engine's sqlglot dialect."""
+        ...
+
+    def ensure(self, tables: Collection[Table]) -> None:
+        """Create what is missing: schemas, ledger, staging and quarantine tables of the contracts.
+
+        Raises:
+            ConfigError: an existing table differs from its contract; every difference is listed.
+        """
+        ...
+
+    def load(
+        self, table: Table, deliveries: Sequence[Delivery], uris: Mapping[str, str], checks: Sequence[RowCheck], run_id: str
+    ) -> list[LoadOutcome]:
+        """Load deliveries by the table's load mode, exactly once each.
+
+        Rows that a check finds bad go to quarantine. Data, quarantine and ledger rows of a batch of deliveries commit
+        together; deliveries that the ledger holds already are left out. An unreadable delivery, or one that doesn't
+        fit the contract, is refused and recorded as such; the others are loaded.
+
+        Args:
+            uris: object key → address the engine reads it at.
+        """
+        ...
+
+    def query(self, sql: str) -> pa.Table:
+        """The result of a SELECT.
+
+        Raises:
+            NoSuchTable: a table in it doesn't exist.
+            ConfigError: the statement isn't valid.
+        """
+        ...
+
+    def append(self, ledger_table: str, rows: pa.Table) -> None:
+        """Append rows to a table of the ledger, all or none."""
+        ...
+
+    def exists(self, relation: Relation) -> bool:
+        """Whether the table or view exists."""
+        ...
+
+    def replace_rows(self, relation: Relation, rows: pa.Table, where: str | None) -> None:
+        """Write a small result: create the table if need be, delete the rows that `where` selects (None: all) and
+        insert `rows`, in one transaction."""
+        ...
+
+    def model_versions(self, model: ModelSlice, partitions: Collection[str] | None) -> dict[str, ModelVersion]:
+        """Partition key → version, of those asked that have rows (None: all). Unpartitioned models have one key.
+
+        Raises:
+            NoSuchTable: the model has not been built.
+        """
+        ...
+
+    def export(self, model: ModelSlice, partitions: Collection[str] | None, folder: Path) -> dict[str, Path]:
+        """Write each partition as one parquet file below `folder`; partition key → file."""
+        ...
+
+    def publish(self, model: ModelSlice, items: Sequence[PublicationItem], publication_id: str, run_id: str) -> None:
+        """Replace the given partitions of the production table and record it, in one transaction.
+
+        Raises:
+            DataRefused: the model's rows are not those of the versions asked; nothing was changed.
+        """
+        ...
+
+    def reset(self, table: Table) -> None:
+        """Forget a table's staging rows, quarantine and loads, in one transaction; the lake still has everything."""
+        ...

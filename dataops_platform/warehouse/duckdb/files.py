@@ -1,0 +1,155 @@
+"""Looking at delivered parquet files before loading: are they readable, and do they fit the contract?"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import duckdb
+
+from dataops_platform.contracts.model import Table
+from dataops_platform.contracts.types import FieldType, Kind
+from dataops_platform.warehouse.names import literal, quote
+
+FileSchema = tuple[tuple[str, str], ...]
+"""Top-level columns of a file: (name, DuckDB type), in file order."""
+
+_INTEGERS = {"TINYINT", "SMALLINT", "INTEGER", "BIGINT", "UTINYINT", "USMALLINT", "UINTEGER"}
+_DECIMAL = re.compile(r"DECIMAL\((\d+),(\d+)\)")
+
+
+def file_list(paths: Iterable[str]) -> str:
+    """Paths as an SQL list."""
+    return f"[{', '.join(map(literal, paths))}]"
+
+
+def _schemas(connection: duckdb.DuckDBPyConnection, paths: Sequence[str]) -> dict[str, FileSchema]:
+    rows = connection.execute(
+        f"SELECT file_name, name, duckdb_type, num_children FROM parquet_schema({file_list(paths)})"
+    ).fetchall()
+    schemas: dict[str, list[tuple[str, str]]] = {path: [] for path in paths}
+    pending: dict[str, int] = {}
+    for file, name, kind, children in rows:
+        if file not in pending:  # the root; its children are the columns
+            pending[file] = 0
+            continue
+        if pending[file]:  # inside a nested column
+            pending[file] += (children or 0) - 1
+            continue
+        schemas[file].append((name, kind))
+        pending[file] = children or 0
+    return {path: tuple(columns) for path, columns in schemas.items()}
+
+
+def inspect(
+    connection: duckdb.DuckDBPyConnection, paths: Sequence[str]
+) -> tuple[dict[str, FileSchema], dict[str, str]]:
+    """Schemas of all readable files, and the reason for each file that is not readable.
+
+    One statement for all files; only when that fails is each looked at by itself to find the culprit.
+    """
+    if not paths:
+        return {}, {}
+    try:
+        return _schemas(connection, paths), {}
+    except duckdb.Error:
+        schemas, unreadable = {}, {}
+        for path in paths:
+            try:
+                schemas |= _schemas(connection, [path])
+            except duckdb.Error as error:
+                unreadable[path] = explain_unreadable(error)
+        return schemas, unreadable
+
+
+def explain_unreadable(error: duckdb.Error) -> str:
+    """Why the engine can't read a file, in a few words."""
+    text = str(error)
+    if "No files found" in text or "No such file" in text:
+        return "the object is gone from the lake"
+    if "No magic bytes" in text or "too small" in text:
+        return "not a parquet file, or cut off at the end"
+    return "a damaged parquet file: " + " ".join(text.splitlines()[0].split())
+
+
+@dataclass(frozen=True, slots=True)
+class _Fit:
+    expression: str | None
+    accepts: str
+
+
+def _fit(name: str, wanted: FieldType, actual: str) -> _Fit:
+    """How a file's column becomes the contract's: an expression without loss, or None where there is none."""
+    column = quote(name)
+    cast = _Fit(f"CAST({column} AS {wanted.duckdb})", "")
+    same = _Fit(column, "")
+    match wanted.kind:
+        case Kind.STRING:
+            return same if actual == "VARCHAR" else cast if actual.startswith("ENUM") else _Fit(None, "VARCHAR")
+        case Kind.INTEGER:
+            return same if actual == "BIGINT" else cast if actual in _INTEGERS else _Fit(None, "an integer type")
+        case Kind.NUMBER:
+            small = actual in {"FLOAT", "TINYINT", "SMALLINT", "INTEGER", "UTINYINT", "USMALLINT", "UINTEGER"}
+            return same if actual == "DOUBLE" else cast if small else _Fit(None, "DOUBLE, FLOAT or an integer up to 32 bit")
+        case Kind.DECIMAL:
+            match = _DECIMAL.fullmatch(actual)
+            whole = (wanted.precision or 0) - (wanted.scale or 0)
+            fits = match and int(match[2]) <= (wanted.scale or 0) and int(match[1]) - int(match[2]) <= whole
+            fits = fits or (actual in {"INTEGER", "SMALLINT", "TINYINT"} and whole >= 10)
+            fits = fits or (actual == "BIGINT" and whole >= 19)
+            return cast if fits else _Fit(None, f"{wanted.duckdb} or a smaller decimal")
+        case Kind.BOOLEAN:
+            return same if actual == "BOOLEAN" else _Fit(None, "BOOLEAN")
+        case Kind.DATE:
+            return same if actual == "DATE" else _Fit(None, "DATE")
+        case Kind.TIMESTAMP:
+            return same if actual == "TIMESTAMP WITH TIME ZONE" else _Fit(None, "a timestamp with time zone (UTC-adjusted)")
+        case Kind.DATETIME:
+            local = actual in {"TIMESTAMP", "TIMESTAMP_MS", "TIMESTAMP_NS", "TIMESTAMP_S", "DATE"}
+            return same if actual == "TIMESTAMP" else cast if local else _Fit(None, "a timestamp without time zone")
+        case Kind.TIME:
+            return same if actual == "TIME" else _Fit(None, "TIME")
+        case Kind.JSON:
+            if actual in {"JSON", "VARCHAR"}:
+                return same if actual == "JSON" else cast
+            nested = actual.endswith("[]") or actual.startswith(("STRUCT", "MAP"))
+            return _Fit(f"to_json({column})", "") if nested else _Fit(None, "JSON text, a struct, a list or a map")
+
+
+def misfits(table: Table, schema: FileSchema) -> list[str]:
+    """What keeps a file from being loaded under the contract; empty when it fits."""
+    actual, wanted = dict(schema), {column.name: column for column in table.columns}
+    lines = []
+    for name, column in wanted.items():
+        if name not in actual:
+            hint = next((f" (the file has {other!r})" for other in actual if other.lower() == name.lower()), "")
+            lines.append(f"column {name!r} is missing{hint}")
+        else:
+            fit = _fit(name, column.type, actual[name])
+            if fit.expression is None:
+                lines.append(f"column {name!r} is {actual[name]}, the contract wants {column.type.kind}: {fit.accepts}")
+    lines += [f"column {name!r} is not in the contract" for name in actual if name not in wanted]
+    return lines
+
+
+def relation(table: Table, schemas: dict[str, FileSchema], columns: Sequence[str] | None = None) -> str:
+    """A subquery over all files with the contract's columns (or some), plus filename and file_row_number.
+
+    Files of the same schema share one scan; the contract's types are cast to where a file's are narrower.
+    """
+    names = [column.name for column in table.columns if columns is None or column.name in columns]
+    types = {column.name: column.type for column in table.columns}
+    groups: dict[FileSchema, list[str]] = {}
+    for path, schema in schemas.items():
+        groups.setdefault(tuple(sorted(schema)), []).append(path)
+    selects = []
+    for schema, paths in groups.items():
+        actual = dict(schema)
+        fits = [_fit(name, types[name], actual[name]).expression for name in names]
+        listed = "".join(f"{fit} AS {quote(name)}, " for fit, name in zip(fits, names, strict=True))
+        selects.append(
+            f"SELECT {listed}filename, file_row_number"
+            f" FROM read_parquet({file_list(paths)}, filename = true, file_row_number = true)"
+        )
+    return "(" + " UNION ALL ".join(selects) + ")"

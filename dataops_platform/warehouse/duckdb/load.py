@@ -1,0 +1,423 @@
+"""Loading deliveries into staging, each exactly once.
+
+One batch of deliveries is one transaction: staging rows, quarantined rows and ledger rows commit together or not at
+all. The wide rows are read once. Bad rows and duplicate keys are looked for separately, on narrow columns, and only
+where needed: a clean append is a single statement.
+
+For `merge`, the row that stays for a key is the greatest by (created_at, object, row number) among all good rows ever
+delivered. That makes the result independent of the order, grouping and repetition of loads.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import duckdb
+import pyarrow as pa
+
+from dataops_platform.contracts.model import LoadMode, Table
+from dataops_platform.contracts.partitions import UNPARTITIONED
+from dataops_platform.lake.deliveries import Delivery
+from dataops_platform.warehouse import ledger
+from dataops_platform.warehouse.base import LoadOutcome, RowCheck
+from dataops_platform.warehouse.duckdb import files
+from dataops_platform.warehouse.duckdb.connection import transaction
+from dataops_platform.warehouse.names import LEDGER, literal, quarantine, quote, staging
+from dataops_platform.warehouse.partition_sql import in_partitions, key_of, partition_start
+
+MAX_BATCH_ROWS = 8_000_000
+"""Rows that one transaction loads at most (a single larger delivery goes alone): bounds memory as backfills grow."""
+
+OUTSIDE_PARTITION = "outside_partition"
+"""Reason of a row whose partition column lies outside the partition it was delivered for."""
+
+
+class _Refused(Exception):
+    """Some deliveries of a batch must not be loaded: load id → reason."""
+
+    def __init__(self, reasons: Mapping[str, str]) -> None:
+        super().__init__(reasons)
+        self.reasons = dict(reasons)
+
+
+class Loader:
+    """Loads deliveries of one table over one connection."""
+
+    def __init__(
+        self,
+        connection: duckdb.DuckDBPyConnection,
+        table: Table,
+        uris: Mapping[str, str],
+        checks: Sequence[RowCheck],
+        run_id: str,
+    ) -> None:
+        self._con = connection
+        self._table = table
+        self._uris = uris
+        self._checks = list(checks)
+        self._run_id = run_id
+        self._target = staging(table.name).sql
+        self._held = quarantine(table.name).sql
+
+    # -- batches ------------------------------------------------------------------------------------------------------
+
+    def load(self, deliveries: Sequence[Delivery]) -> list[LoadOutcome]:
+        """Load all deliveries that the ledger doesn't hold yet, oldest first; see `Warehouse.load`."""
+        known = {row[0] for row in self._rows(f"SELECT load_id FROM {LEDGER}.loads WHERE table_name = ?", self._table.name)}
+        new = {str(d.load_id): d for d in deliveries if str(d.load_id) not in known}
+        outcomes = []
+        for batch in _batches(sorted(new.values(), key=lambda d: (d.created_at, d.partition))):
+            outcomes += self._load_batch(batch)
+        return outcomes
+
+    def _load_batch(self, batch: Sequence[Delivery]) -> list[LoadOutcome]:
+        schemas, refused = self._inspect(batch)
+        outcomes = [self._refuse(d, refused[str(d.load_id)]) for d in batch if str(d.load_id) in refused]
+        good = [d for d in batch if str(d.load_id) not in refused]
+        while good:
+            try:
+                with transaction(self._con):
+                    return outcomes + self._load_together(good, schemas)
+            except _Refused as stop:
+                outcomes += [self._refuse(d, stop.reasons[str(d.load_id)]) for d in good if str(d.load_id) in stop.reasons]
+                good = [d for d in good if str(d.load_id) not in stop.reasons]
+            except duckdb.Error as error:
+                # A page inside a file is damaged: the footer could not tell. Alone, each delivery shows its own error.
+                if isinstance(error, (duckdb.OutOfMemoryException, duckdb.CatalogException, duckdb.ConstraintException)):
+                    raise
+                if len(good) == 1:
+                    return [*outcomes, self._refuse(good[0], files.explain_unreadable(error))]
+                for delivery in good:
+                    outcomes += self._load_batch([delivery])
+                return outcomes
+        return outcomes
+
+    def _inspect(self, batch: Sequence[Delivery]) -> tuple[dict[str, files.FileSchema], dict[str, str]]:
+        paths = {self._uris[item.key]: item.key for d in batch for item in d.objects}
+        schemas, unreadable = files.inspect(self._con, list(paths))
+        reasons: dict[str, str] = {}
+        for delivery in batch:
+            lines = []
+            for item in delivery.objects:
+                path = self._uris[item.key]
+                if path in unreadable:
+                    lines.append(f"{item.key}: {unreadable[path]}")
+                else:
+                    lines += [f"{item.key}: {line}" for line in files.misfits(self._table, schemas[path])]
+            if lines:
+                reasons[str(delivery.load_id)] = "; ".join(lines)
+        return schemas, reasons
+
+    def _refuse(self, delivery: Delivery, reason: str) -> LoadOutcome:
+        outcome = LoadOutcome(delivery, rows_read=delivery.rows, refused=reason)
+        row = {
+            "load_id": str(delivery.load_id),
+            "table_name": self._table.name,
+            "partition_key": delivery.partition,
+            "manifest": delivery.manifest,
+            "reason": reason,
+            "run_id": self._run_id,
+            "refused_at": ledger.now(),
+        }
+        self._append("refusals", [row])
+        return outcome
+
+    # -- one transaction ----------------------------------------------------------------------------------------------
+
+    def _load_together(self, batch: Sequence[Delivery], schemas: Mapping[str, files.FileSchema]) -> list[LoadOutcome]:
+        """Load a batch inside the open transaction."""
+        updated_at = ledger.now()
+        paths = {self._uris[item.key]: schemas[self._uris[item.key]] for d in batch for item in d.objects}
+        outcomes = {str(d.load_id): LoadOutcome(d, rows_read=d.rows) for d in batch}
+        if paths:
+            self._map_files(batch)
+            if self._table.load_mode is LoadMode.REPLACE:
+                paths = self._clear_replaced(batch, paths)
+        if paths:
+            if self._table.load_mode is LoadMode.MERGE:
+                self._resolve_keys(batch, paths, outcomes)
+            inserted = self._insert(paths, updated_at)
+            delivered = int(self._scalar("SELECT sum(_rows) FROM _files"))
+            held = self._quarantine(paths, updated_at) if inserted + self._skipped() < delivered else {}
+            self._account(outcomes, held, inserted)
+        else:
+            outcomes = {key: replace(o, rows_superseded=o.rows_read) for key, o in outcomes.items()}
+        self._append("loads", [self._ledger_row(outcome, updated_at) for outcome in outcomes.values()])
+        return list(outcomes.values())
+
+    def _map_files(self, batch: Sequence[Delivery]) -> None:
+        """Temp tables: `_files` says what a file belongs to, `_skip` collects rows that must not be inserted."""
+        rows = []
+        for delivery in batch:
+            low, high = self._bounds(delivery.partition)
+            for item in delivery.objects:
+                path = self._uris[item.key]
+                prefix = path[: len(path) - len(item.key)]
+                rows.append((path, len(prefix), delivery.created_at, str(delivery.load_id), delivery.partition, low, high))
+        columns = ["_file", "_cut", "_created", "_load", "_part", "_low", "_high"]
+        mapping = pa.table({name: [row[i] for row in rows] for i, name in enumerate(columns)})
+        self._con.register("_files_view", mapping)
+        # Names begin with an underscore, which no contract column does: checks use bare column names.
+        self._con.execute(
+            "CREATE OR REPLACE TEMP TABLE _files AS SELECT v._file, v._cut, CAST(v._created AS TIMESTAMPTZ) AS _created,"
+            " CAST(v._load AS UUID) AS _load, v._part, CAST(v._low AS TIMESTAMP) AS _low,"
+            " CAST(v._high AS TIMESTAMP) AS _high, CAST(m.num_rows AS BIGINT) AS _rows"
+            f" FROM _files_view AS v JOIN parquet_file_metadata({files.file_list(row[0] for row in rows)}) AS m"
+            " ON v._file = m.file_name"
+        )
+        self._con.unregister("_files_view")
+        self._con.execute("CREATE OR REPLACE TEMP TABLE _skip (_file VARCHAR, _row BIGINT)")
+
+    def _bounds(self, partition: str) -> tuple[str | None, str | None]:
+        """The partition as local wall-clock times [low, high)."""
+        partitioning = self._table.partitioning
+        if partitioning is None or partition == UNPARTITIONED:
+            return None, None
+        start = partitioning.parse(partition)
+        return str(start), str(partitioning.next(start))
+
+    def _outside(self) -> str:
+        """True for a row that doesn't belong to the partition it was delivered for."""
+        if self._table.partitioning is None:
+            return "FALSE"
+        start = partition_start(self._table, "p.")
+        return f"(({start} >= d._low AND {start} < d._high) IS NOT TRUE)"
+
+    def _bad(self) -> str:
+        """True for a row that must go to quarantine. Checks refer to bare column names, which only `p` has."""
+        terms = [self._outside(), *(f"({check.bad})" for check in self._checks)]
+        return f"(({' OR '.join(terms)}) IS TRUE)"
+
+    def _source(self, paths: Mapping[str, files.FileSchema]) -> str:
+        return f"{files.relation(self._table, dict(paths))} AS p JOIN _files AS d ON p.filename = d._file"
+
+    def _skipped(self) -> int:
+        return int(self._scalar("SELECT count(*) FROM _skip"))
+
+    def _insert(self, paths: Mapping[str, files.FileSchema], updated_at: datetime) -> int:
+        columns = ", ".join(f"p.{quote(column.name)}" for column in self._table.columns)
+        skip = (
+            " ANTI JOIN _skip AS s ON p.filename = s._file AND p.file_row_number = s._row" if self._skipped() else ""
+        )
+        return int(
+            self._scalar(
+                f"INSERT INTO {self._target} SELECT {columns}, d._created, {_instant(updated_at)},"
+                f" substr(p.filename, d._cut + 1), d._load FROM {self._source(paths)}{skip} WHERE NOT {self._bad()}"
+            )
+        )
+
+    def _quarantine(self, paths: Mapping[str, files.FileSchema], updated_at: datetime) -> dict[str, int]:
+        """Move bad rows aside with all their reasons; load id → rows."""
+        columns = ", ".join(f"p.{quote(column.name)}" for column in self._table.columns)
+        reasons = ", ".join(
+            f"CASE WHEN {bad} THEN {literal(reason)} END"
+            for reason, bad in [(OUTSIDE_PARTITION, self._outside()), *((c.rule_id, c.bad) for c in self._checks)]
+        )
+        self._con.execute(
+            f"INSERT INTO {self._held} SELECT {columns}, d._created, {_instant(updated_at)},"
+            f" substr(p.filename, d._cut + 1), d._load, list_filter([{reasons}], lambda r: r IS NOT NULL),"
+            f" p.file_row_number, d._part, {literal(self._table.contract_version)}, {literal(self._run_id)},"
+            f" {_instant(updated_at)} FROM {self._source(paths)} WHERE {self._bad()}"
+        )
+        counts = self._rows(
+            f"SELECT CAST(q._load_id AS VARCHAR), count(*) FROM {self._held} AS q"
+            " WHERE q._load_id IN (SELECT _load FROM _files) GROUP BY 1"
+        )
+        return dict(counts)
+
+    def _account(
+        self, outcomes: dict[str, LoadOutcome], held: Mapping[str, int], inserted: int
+    ) -> None:
+        """Count each delivery's rows, trip the breaker, and prove that every row is accounted for."""
+        read = dict(self._rows("SELECT CAST(_load AS VARCHAR), CAST(sum(_rows) AS BIGINT) FROM _files GROUP BY 1"))
+        superseded = dict(
+            self._rows("SELECT CAST(d._load AS VARCHAR), count(*) FROM _skip AS s JOIN _files AS d USING (_file) GROUP BY 1")
+        )
+        limit = self._table.bad_rows.max_percent
+        tripped = {
+            key: f"{count} of {read[key]} rows break blocking rules, more than maxPercent {limit:g} allows"
+            for key, count in held.items()
+            if 100 * count > limit * read[key]
+        }
+        if tripped:
+            raise _Refused(tripped)
+        for key, outcome in outcomes.items():
+            if key not in read:  # an earlier snapshot that a later one of the same batch replaces, or no objects
+                outcomes[key] = replace(outcome, rows_superseded=outcome.rows_read)
+                continue
+            bad, old = held.get(key, 0), superseded.get(key, 0)
+            outcomes[key] = replace(
+                outcome,
+                rows_read=read[key],
+                rows_loaded=read[key] - bad - old,
+                rows_quarantined=bad,
+                rows_superseded=old,
+            )
+        loaded = sum(outcome.rows_loaded for outcome in outcomes.values())
+        if loaded != inserted:
+            raise AssertionError(f"{self._table.name}: {inserted} rows inserted, {loaded} accounted for")
+
+    # -- replace ------------------------------------------------------------------------------------------------------
+
+    def _clear_replaced(
+        self, batch: Sequence[Delivery], paths: Mapping[str, files.FileSchema]
+    ) -> dict[str, files.FileSchema]:
+        """For each partition, keep only the newest delivery's files, and delete what they replace."""
+        current = dict(
+            self._rows(
+                f"SELECT partition_key, max(created_at) FROM {LEDGER}.loads WHERE table_name = ? GROUP BY 1",
+                self._table.name,
+            )
+        )
+        newest: dict[str, Delivery] = {}
+        for delivery in batch:  # oldest first: later ones overwrite
+            if delivery.partition not in current or delivery.created_at > current[delivery.partition]:
+                newest[delivery.partition] = delivery
+        partitioned = self._table.partitioning is not None
+        for partition in newest:
+            where = in_partitions(self._table, [partition]) if partitioned else "TRUE"
+            self._con.execute(f"DELETE FROM {self._target} WHERE {where}")
+        kept = {self._uris[item.key] for delivery in newest.values() for item in delivery.objects}
+        self._con.execute(f"DELETE FROM _files WHERE _file NOT IN (SELECT unnest({files.file_list(kept)}::VARCHAR[]))")
+        return {path: schema for path, schema in paths.items() if path in kept}
+
+    # -- merge --------------------------------------------------------------------------------------------------------
+
+    def _resolve_keys(
+        self,
+        batch: Sequence[Delivery],
+        paths: Mapping[str, files.FileSchema],
+        outcomes: dict[str, LoadOutcome],
+    ) -> None:
+        """Fill `_skip` with rows that lose to another of the same key, and delete target rows that lose to the batch.
+
+        Rows with a null in the key are nobody's duplicate and are left alone.
+        """
+        keys = [quote(name) for name in self._table.primary_key]
+        key_list = ", ".join(f"p.{key}" for key in keys)
+        source = self._source(paths)
+        eligible = " AND ".join([f"p.{key} IS NOT NULL" for key in keys] + [f"NOT {self._bad()}"])
+
+        self._con.execute(
+            f"CREATE OR REPLACE TEMP TABLE _duplicated AS SELECT {key_list} FROM {source} WHERE {eligible}"
+            " GROUP BY ALL HAVING count(*) > 1"
+        )
+        if self._scalar("SELECT count(*) FROM _duplicated"):
+            same = " AND ".join(f"p.{key} = k.{key}" for key in keys)
+            self._con.execute(
+                "INSERT INTO _skip SELECT filename, file_row_number FROM (SELECT p.filename, p.file_row_number,"
+                f" row_number() OVER (PARTITION BY {key_list} ORDER BY d._created DESC, p.filename DESC,"
+                f" p.file_row_number DESC) AS place FROM {source} SEMI JOIN _duplicated AS k ON {same} WHERE {eligible})"
+                " WHERE place > 1"
+            )
+        overlap = self._overlap(batch)
+        if overlap is None:
+            return
+        self._con.execute(
+            f"CREATE OR REPLACE TEMP TABLE _incoming AS SELECT {key_list}, d._created, substr(p.filename, d._cut + 1)"
+            f" AS _object, d._load, d._part, p.filename AS _file, p.file_row_number AS _row FROM {source}"
+            f" ANTI JOIN _skip AS s ON p.filename = s._file AND p.file_row_number = s._row WHERE {eligible}"
+        )
+        same = " AND ".join(f"t.{key} = i.{key}" for key in keys)
+        newer = "(t._created_at > i._created OR (t._created_at = i._created AND t._source_object > i._object))"
+        pairs = f"{self._target} AS t JOIN _incoming AS i ON {same}"
+        self._con.execute(f"INSERT INTO _skip SELECT i._file, i._row FROM {pairs} WHERE {overlap} AND {newer}")
+        self._note_moved_keys(pairs, overlap, newer, outcomes)
+        self._con.execute(
+            f"DELETE FROM {self._target} AS t USING _incoming AS i WHERE {same} AND {overlap} AND NOT {newer}"
+        )
+
+    def _overlap(self, batch: Sequence[Delivery]) -> str | None:
+        """A predicate on target rows (`t`) that the batch's keys could meet; None when there can't be any.
+
+        Where the key holds the partition column, keys can't meet rows of other partitions.
+        """
+        if not self._scalar(f"SELECT EXISTS (SELECT 1 FROM {self._target})"):
+            return None
+        partitioning = self._table.partitioning
+        if partitioning is None or partitioning.field not in self._table.primary_key:
+            return "TRUE"
+        loaded = {
+            row[0]
+            for row in self._rows(f"SELECT DISTINCT partition_key FROM {LEDGER}.loads WHERE table_name = ?", self._table.name)
+        }
+        shared = loaded & {delivery.partition for delivery in batch}
+        return in_partitions(self._table, shared, "t.") if shared else None
+
+    def _note_moved_keys(self, pairs: str, overlap: str, newer: str, outcomes: dict[str, LoadOutcome]) -> None:
+        """Where a key moves between partitions, the partition that loses the row has changed too."""
+        partitioning = self._table.partitioning
+        if partitioning is None or partitioning.field in self._table.primary_key:
+            return
+        rows = self._rows(
+            f"SELECT DISTINCT CAST(i._load AS VARCHAR), i._part, {partition_start(self._table, 't.')}"
+            f" FROM {pairs} WHERE {overlap} AND NOT {newer}"
+        )
+        moved: dict[str, set[str]] = {}
+        for load_id, own, start in rows:
+            key = key_of(self._table, start)
+            if key is not None and key != own:
+                moved.setdefault(load_id, set()).add(key)
+        for load_id, partitions in moved.items():
+            outcomes[load_id] = replace(outcomes[load_id], affected_partitions=tuple(sorted(partitions)))
+
+    # -- ledger and helpers -------------------------------------------------------------------------------------------
+
+    def _ledger_row(self, outcome: LoadOutcome, loaded_at: datetime) -> dict[str, object]:
+        delivery = outcome.delivery
+        return {
+            "load_id": str(delivery.load_id),
+            "table_name": self._table.name,
+            "partition_key": delivery.partition,
+            "created_at": delivery.created_at,
+            "manifest": delivery.manifest,
+            "mode": str(self._table.load_mode),
+            "objects": len(delivery.objects),
+            "bytes": delivery.size,
+            "rows_read": outcome.rows_read,
+            "rows_loaded": outcome.rows_loaded,
+            "rows_quarantined": outcome.rows_quarantined,
+            "rows_superseded": outcome.rows_superseded,
+            "affected_partitions": json.dumps(outcome.affected_partitions) if outcome.affected_partitions else None,
+            "contract_version": self._table.contract_version,
+            "run_id": self._run_id,
+            "loaded_at": loaded_at,
+        }
+
+    def _append(self, name: str, rows: Sequence[Mapping[str, object]]) -> None:
+        append_rows(self._con, name, pa.Table.from_pylist(list(rows), schema=ledger.schema(name)))
+
+    def _rows(self, sql: str, *parameters: object) -> list[tuple]:
+        return self._con.execute(sql, list(parameters)).fetchall()
+
+    def _scalar(self, sql: str) -> int:
+        row = self._con.execute(sql).fetchone()
+        return row[0] if row else 0
+
+
+def append_rows(connection: duckdb.DuckDBPyConnection, ledger_table: str, rows: pa.Table) -> None:
+    """Append Arrow rows to a ledger table by column name."""
+    connection.register("_rows_view", rows)
+    try:
+        connection.execute(f"INSERT INTO {LEDGER}.{quote(ledger_table)} BY NAME SELECT * FROM _rows_view")
+    finally:
+        connection.unregister("_rows_view")
+
+
+def _batches(deliveries: Sequence[Delivery]) -> list[list[Delivery]]:
+    batches: list[list[Delivery]] = []
+    rows = 0
+    for delivery in deliveries:
+        if not batches or rows + delivery.rows > MAX_BATCH_ROWS:
+            batches.append([])
+            rows = 0
+        batches[-1].append(delivery)
+        rows += delivery.rows
+    return batches
+
+
+def _instant(moment: datetime) -> str:
+    return f"TIMESTAMPTZ '{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S.%f}+00'"

@@ -1,0 +1,262 @@
+"""The ledger: what was loaded, judged, built and published. The gate and the scorecard read nothing else."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+import pyarrow as pa
+
+from dataops_platform.contracts.model import Dimension, Severity
+from dataops_platform.warehouse.names import LEDGER, literal
+
+if TYPE_CHECKING:
+    from dataops_platform.warehouse.base import Warehouse
+
+_TEXT, _INT, _FLOAT, _BOOL = pa.string(), pa.int64(), pa.float64(), pa.bool_()
+_TIME = pa.timestamp("us", tz="UTC")
+
+TABLES: dict[str, dict[str, pa.DataType]] = {
+    "loads": {
+        "load_id": _TEXT,
+        "table_name": _TEXT,
+        "partition_key": _TEXT,
+        "created_at": _TIME,
+        "manifest": _TEXT,
+        "mode": _TEXT,
+        "objects": _INT,
+        "bytes": _INT,
+        "rows_read": _INT,
+        "rows_loaded": _INT,
+        "rows_quarantined": _INT,
+        "rows_superseded": _INT,
+        "affected_partitions": _TEXT,
+        "contract_version": _TEXT,
+        "run_id": _TEXT,
+        "loaded_at": _TIME,
+    },
+    "refusals": {
+        "load_id": _TEXT,
+        "table_name": _TEXT,
+        "partition_key": _TEXT,
+        "manifest": _TEXT,
+        "reason": _TEXT,
+        "run_id": _TEXT,
+        "refused_at": _TIME,
+    },
+    "verdicts": {
+        "object_name": _TEXT,
+        "partition_key": _TEXT,
+        "rule_id": _TEXT,
+        "rule_hash": _TEXT,
+        "dimension": _TEXT,
+        "severity": _TEXT,
+        "passed": _BOOL,
+        "observed": _FLOAT,
+        "threshold": _TEXT,
+        "failed_rows": _INT,
+        "scanned_rows": _INT,
+        "data_version": _TEXT,
+        "contract_version": _TEXT,
+        "statement_id": _TEXT,
+        "sample": _TEXT,
+        "run_id": _TEXT,
+        "evaluated_at": _TIME,
+    },
+    "builds": {
+        "model": _TEXT,
+        "partition_key": _TEXT,
+        "data_version": _TEXT,
+        "row_count": _INT,
+        "inputs": _TEXT,
+        "run_id": _TEXT,
+        "built_at": _TIME,
+    },
+    "publications": {
+        "publication_id": _TEXT,
+        "model": _TEXT,
+        "partition_key": _TEXT,
+        "data_version": _TEXT,
+        "row_count": _INT,
+        "object_key": _TEXT,
+        "run_id": _TEXT,
+        "published_at": _TIME,
+    },
+}
+"""The ledger's tables: column → type, the same on every engine."""
+
+
+def schema(table: str) -> pa.Schema:
+    """Arrow schema of a ledger table."""
+    return pa.schema(list(TABLES[table].items()))
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """A rule's outcome for one object, partition and data version; fields as in `dataops.verdicts`.
+
+    `object_name` is `staging.<table>` or a model's name. `failed_rows` is None where a rule doesn't count rows.
+    """
+
+    object_name: str
+    partition_key: str
+    rule_id: str
+    rule_hash: str
+    dimension: Dimension
+    severity: Severity
+    passed: bool
+    observed: float | None
+    threshold: str
+    failed_rows: int | None
+    scanned_rows: int | None
+    data_version: str
+    contract_version: str
+    statement_id: str
+    run_id: str
+    evaluated_at: datetime
+    sample: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Build:
+    """One partition of a model as dbt left it.
+
+    Attributes:
+        data_version: fingerprint of the rows.
+        inputs: `<staging table>` → data version it was built from (of the same partition, or of the whole table).
+    """
+
+    model: str
+    partition_key: str
+    data_version: str
+    row_count: int
+    inputs: Mapping[str, str]
+    run_id: str
+    built_at: datetime
+
+
+def version_of(load_ids: Iterable[str | UUID]) -> str:
+    """Data version of a staging partition: a hash of the loads it is made of, in no particular order."""
+    text = ",".join(sorted(map(str, load_ids)))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def rows_of(table: str, items: Sequence[Any]) -> pa.Table:
+    """Ledger rows from dataclass items; mappings become JSON."""
+    names = TABLES[table]
+    available = {f.name for f in fields(items[0])} if items else set()
+    columns = {}
+    for name, kind in names.items():
+        values = [getattr(item, name) if name in available else None for item in items]
+        values = [json.dumps(dict(v), sort_keys=True) if isinstance(v, Mapping) else v for v in values]
+        columns[name] = pa.array([str(v) if kind == _TEXT and v is not None else v for v in values], kind)
+    return pa.table(columns, schema=schema(table))
+
+
+class Ledger:
+    """Typed reading and writing of the ledger, on any warehouse."""
+
+    def __init__(self, warehouse: Warehouse) -> None:
+        self._warehouse = warehouse
+
+    def _rows(self, sql: str) -> list[dict[str, Any]]:
+        return self._warehouse.query(sql).to_pylist()
+
+    def loaded(self, table: str) -> set[str]:
+        """Manifest keys of all deliveries loaded into a table."""
+        rows = self._rows(f"SELECT manifest FROM {LEDGER}.loads WHERE table_name = {literal(table)}")
+        return {row["manifest"] for row in rows}
+
+    def data_versions(self, table: str) -> dict[str, str]:
+        """Partition key → data version, for every partition of a table that has been loaded."""
+        return self.all_data_versions([table]).get(table, {})
+
+    def all_data_versions(self, tables: Collection[str]) -> dict[str, dict[str, str]]:
+        """Table → partition key → data version.
+
+        A load counts for its own partition and for those it took rows from (a key that moved between partitions).
+        """
+        if not tables:
+            return {}
+        rows = self._rows(
+            f"SELECT table_name, partition_key, load_id, affected_partitions FROM {LEDGER}.loads"
+            f" WHERE table_name IN ({', '.join(map(literal, tables))})"
+        )
+        loads: dict[str, dict[str, set[str]]] = {table: {} for table in tables}
+        for row in rows:
+            touched = {row["partition_key"], *json.loads(row["affected_partitions"] or "[]")}
+            for partition in touched:
+                loads[row["table_name"]].setdefault(partition, set()).add(row["load_id"])
+        return {
+            table: {partition: version_of(ids) for partition, ids in partitions.items()}
+            for table, partitions in loads.items()
+        }
+
+    def record_verdicts(self, verdicts: Sequence[Verdict]) -> None:
+        """Append verdicts, in one transaction."""
+        if verdicts:
+            self._warehouse.append("verdicts", rows_of("verdicts", verdicts))
+
+    def record_builds(self, builds: Sequence[Build]) -> None:
+        """Append builds, in one transaction."""
+        if builds:
+            self._warehouse.append("builds", rows_of("builds", builds))
+
+    def latest_verdicts(self, objects: Collection[str]) -> dict[str, dict[str, list[Verdict]]]:
+        """Object → partition key → the newest verdict of each rule."""
+        result: dict[str, dict[str, list[Verdict]]] = {name: {} for name in objects}
+        if not objects:
+            return result
+        rows = self._rows(
+            f"SELECT * FROM (SELECT *, ROW_NUMBER() OVER (PARTITION BY object_name, partition_key, rule_id"
+            f" ORDER BY evaluated_at DESC, run_id DESC) AS newest FROM {LEDGER}.verdicts"
+            f" WHERE object_name IN ({', '.join(map(literal, objects))})) AS ranked WHERE newest = 1"
+        )
+        for row in rows:
+            del row["newest"]
+            row["dimension"] = Dimension(row["dimension"])
+            row["severity"] = Severity(row["severity"])
+            verdict = Verdict(**row)
+            result[verdict.object_name].setdefault(verdict.partition_key, []).append(verdict)
+        return result
+
+    def latest_builds(self, models: Collection[str]) -> dict[str, dict[str, Build]]:
+        """Model → partition key → the newest build."""
+        result: dict[str, dict[str, Build]] = {name: {} for name in models}
+        if not models:
+            return result
+        rows = self._rows(
+            f"SELECT * FROM (SELECT *, ROW_NUMBER() OVER (PARTITION BY model, partition_key"
+            f" ORDER BY built_at DESC, run_id DESC) AS newest FROM {LEDGER}.builds"
+            f" WHERE model IN ({', '.join(map(literal, models))})) AS ranked WHERE newest = 1"
+        )
+        for row in rows:
+            del row["newest"]
+            build = Build(**{**row, "inputs": json.loads(row["inputs"])})
+            result[build.model][build.partition_key] = build
+        return result
+
+    def published(self, models: Collection[str]) -> dict[str, dict[str, str]]:
+        """Model → partition key → data version that is in production now."""
+        result: dict[str, dict[str, str]] = {name: {} for name in models}
+        if not models:
+            return result
+        rows = self._rows(
+            f"SELECT model, partition_key, data_version FROM (SELECT *, ROW_NUMBER() OVER"
+            f" (PARTITION BY model, partition_key ORDER BY published_at DESC, publication_id DESC) AS newest"
+            f" FROM {LEDGER}.publications WHERE model IN ({', '.join(map(literal, models))})) AS ranked"
+            f" WHERE newest = 1"
+        )
+        for row in rows:
+            result[row["model"]][row["partition_key"]] = row["data_version"]
+        return result
+
+
+def now() -> datetime:
+    """The current instant, as the ledger stores it."""
+    return datetime.now(UTC)

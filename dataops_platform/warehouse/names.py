@@ -1,0 +1,77 @@
+"""Names in the warehouse: schemas, lineage columns and the ledger's tables, spelled once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+STAGING = "staging"
+QUARANTINE = "quarantine"
+PRODUCTION = "production"
+LEDGER = "dataops"
+
+CREATED_AT = "_created_at"
+UPDATED_AT = "_updated_at"
+SOURCE_OBJECT = "_source_object"
+LOAD_ID = "_load_id"
+
+LINEAGE: dict[str, str] = {
+    CREATED_AT: "When the source made the delivery.",
+    UPDATED_AT: "When the row was loaded.",
+    SOURCE_OBJECT: "Key of the lake object the row came from.",
+    LOAD_ID: "The load in dataops.loads.",
+}
+"""Lineage columns of every staging table, in order, with their meaning."""
+
+REASONS = "_reasons"
+SOURCE_ROW = "_source_row"
+
+QUARANTINE_COLUMNS: dict[str, str] = {
+    REASONS: "Ids of the rules the row breaks.",
+    SOURCE_ROW: "0-based position of the row in its object.",
+    "_partition": "Partition of the delivery.",
+    "_contract_version": "Contract version the row was judged by.",
+    "_run_id": "Run that refused the row.",
+    "_quarantined_at": "When the row was refused.",
+}
+"""What quarantine tables hold besides the contract's and the lineage columns."""
+
+
+def quote(name: str) -> str:
+    """A quoted identifier (SQL standard, DuckDB)."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def literal(text: str) -> str:
+    """A quoted string."""
+    return "'" + text.replace("'", "''") + "'"
+
+
+@dataclass(frozen=True, slots=True)
+class Relation:
+    """A table or view by schema and name."""
+
+    schema: str
+    name: str
+
+    @property
+    def sql(self) -> str:
+        """Quoted, ready for SQL."""
+        return f"{quote(self.schema)}.{quote(self.name)}"
+
+    def __str__(self) -> str:
+        return f"{self.schema}.{self.name}"
+
+
+def staging(table: str) -> Relation:
+    """A contract table's staging table."""
+    return Relation(STAGING, table)
+
+
+def quarantine(table: str) -> Relation:
+    """A contract table's quarantine."""
+    return Relation(QUARANTINE, table)
+
+
+def production(model: str) -> Relation:
+    """A model's production table."""
+    return Relation(PRODUCTION, model)

@@ -1,0 +1,87 @@
+"""Partition predicates and keys in SQL (DuckDB spelling; the BigQuery adapter transpiles what it shares)."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from datetime import UTC, datetime
+from zoneinfo import ZoneInfo
+
+from dataops_platform.contracts.model import Table
+from dataops_platform.contracts.partitions import UNPARTITIONED, Granularity, Partitioning
+from dataops_platform.contracts.types import Kind
+from dataops_platform.warehouse.names import quote
+
+
+def _boundary(partitioning: Partitioning, kind: Kind, moment: datetime) -> str:
+    match kind:
+        case Kind.DATE:
+            return f"DATE '{moment:%Y-%m-%d}'"
+        case Kind.DATETIME:
+            return f"TIMESTAMP '{moment:%Y-%m-%d %H:%M:%S}'"
+        case Kind.TIMESTAMP:
+            instant = moment.replace(tzinfo=ZoneInfo(partitioning.timezone)).astimezone(UTC)
+            return f"TIMESTAMPTZ '{instant:%Y-%m-%d %H:%M:%S}+00'"
+        case _:
+            raise ValueError(f"a {kind} column can't partition a table")
+
+
+def runs(partitioning: Partitioning, keys: Collection[str]) -> list[tuple[datetime, datetime]]:
+    """Partition keys as few half-open intervals of local time: neighbours are joined."""
+    intervals: list[tuple[datetime, datetime]] = []
+    for key in sorted(keys):
+        start = partitioning.parse(key)
+        end = partitioning.next(start)
+        if intervals and intervals[-1][1] == start:
+            intervals[-1] = (intervals[-1][0], end)
+        else:
+            intervals.append((start, end))
+    return intervals
+
+
+def in_partitions(table: Table, keys: Collection[str] | None, prefix: str = "") -> str:
+    """An SQL predicate that holds for the rows of the given partitions (None: all rows)."""
+    partitioning = table.partitioning
+    if partitioning is None or keys is None:
+        return "TRUE"
+    column = prefix + quote(partitioning.field)
+    kind = table.column(partitioning.field).type.kind
+    terms = [
+        f"({column} >= {_boundary(partitioning, kind, start)} AND {column} < {_boundary(partitioning, kind, end)})"
+        for start, end in runs(partitioning, keys)
+    ]
+    return f"({' OR '.join(terms)})" if terms else "FALSE"
+
+
+def partition_start(table: Table, prefix: str = "") -> str:
+    """An SQL expression for the local start of a row's partition: a DATE for days of a date column, else a TIMESTAMP.
+
+    The expression is the bare column where it can be, so that grouping by it costs nothing extra.
+    """
+    partitioning = table.partitioning
+    if partitioning is None:
+        return "NULL"
+    column = prefix + quote(partitioning.field)
+    kind = table.column(partitioning.field).type.kind
+    if kind is Kind.DATE and partitioning.granularity is Granularity.DAY:
+        return column
+    if kind is Kind.TIMESTAMP:
+        column = f"timezone('{partitioning.timezone}', {column})"
+    return f"date_trunc('{partitioning.granularity}', {column})"
+
+
+def key_of(table: Table, value: object) -> str | None:
+    """The partition key of what `partition_start` returned; None for a row without one."""
+    if table.partitioning is None:
+        return UNPARTITIONED
+    if value is None:
+        return None
+    text = str(value)
+    moment = datetime.fromisoformat(text)
+    return table.partitioning.key(moment)
+
+
+def key_sql(table: Table, prefix: str = "") -> str:
+    """An SQL expression for the partition key as text."""
+    if table.partitioning is None:
+        return f"'{UNPARTITIONED}'"
+    return f"strftime({partition_start(table, prefix)}, '{table.partitioning.key_format}')"
