@@ -1,0 +1,1 @@
+"""dbt without Dagster: the project's models, building them in process, and publishing what they made."""

@@ -1,0 +1,209 @@
+"""A build: dbt's results become builds and verdicts in the ledger, per partition."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from dataops_platform.contracts.model import Scope, Table
+from dataops_platform.contracts.partitions import UNPARTITIONED
+from dataops_platform.contracts.problems import ConfigError
+from dataops_platform.quality.gate import WHOLE_TABLE, input_name
+from dataops_platform.transformation.dbt import DbtProject, NodeResult
+from dataops_platform.transformation.models import Model, Models, Test
+from dataops_platform.warehouse.base import ModelVersion, NoSuchTable, Warehouse
+from dataops_platform.warehouse.ledger import Build, Ledger, Verdict, now, version_of
+from dataops_platform.warehouse.names import quote
+
+_BUILT = {"success"}
+_PASSED = {"pass"}
+_JUDGED = {"pass", "warn", "fail"}
+
+
+@dataclass(frozen=True, slots=True)
+class BuildOutcome:
+    """What a build did.
+
+    Attributes:
+        results: dbt's results by unique id.
+        builds: what was recorded, by model and partition.
+        verdicts: what was recorded for tests.
+    """
+
+    results: Mapping[str, NodeResult]
+    builds: Sequence[Build]
+    verdicts: Sequence[Verdict]
+
+
+def build(
+    dbt: DbtProject,
+    models: Models,
+    warehouse: Warehouse,
+    tables: Mapping[str, Table],
+    run_id: str,
+    select: Sequence[str],
+    partitions: Sequence[str] | None,
+    on_event: Callable[[Any], None] | None = None,
+) -> BuildOutcome:
+    """Build models for some partitions and record what came of it.
+
+    The versions of the staging tables are read before dbt starts and again after it: a table that was loaded in
+    between has a version that no build names, so that the gate can't take one for the other.
+
+    Args:
+        select: names of models (their tests come with them), or dbt selectors.
+        partitions: days to build, without gaps; None: everything.
+    """
+    ledger = Ledger(warehouse)
+    span = (min(partitions), max(partitions)) if partitions else None
+    before = ledger.all_data_versions(list(tables))
+    results = {result.unique_id: result for result in dbt.build(select, span, on_event)}
+    after = ledger.all_data_versions(list(tables))
+    if before != after:
+        raise ConfigError("a table was loaded while dbt was building; nothing was recorded, run the models again")
+
+    by_id = models.by_id()
+    moment = now()
+    tested = {test.model for uid, test in models.tests().items() if uid in results}
+    touched = [m for uid, m in by_id.items() if uid in tested or (uid in results and results[uid].status in _BUILT)]
+    versions = _Versions(warehouse, ledger, models, tables, before, partitions)
+    builds = []
+    for model in touched:
+        result = results.get(model.unique_id)
+        if result is not None and result.status in _BUILT:
+            builds += versions.builds(model, run_id, moment)
+    ledger.record_builds(builds)
+    verdicts = []
+    for uid, test in models.tests().items():
+        if uid in results and results[uid].status in _JUDGED:
+            verdicts += _verdicts(warehouse, by_id[test.model], test, results[uid], versions, run_id, moment)
+    ledger.record_verdicts(verdicts)
+    return BuildOutcome(results, builds, verdicts)
+
+
+class _Versions:
+    """Data versions of models, and of what they were made of, for the partitions of this build."""
+
+    def __init__(
+        self,
+        warehouse: Warehouse,
+        ledger: Ledger,
+        models: Models,
+        tables: Mapping[str, Table],
+        staging_versions: Mapping[str, Mapping[str, str]],
+        partitions: Sequence[str] | None,
+    ) -> None:
+        self._warehouse = warehouse
+        self._models = models
+        self._tables = tables
+        self._staging = staging_versions
+        self._partitions = partitions
+        self._found: dict[str, dict[str, ModelVersion]] = {}
+
+    def of(self, model: Model) -> dict[str, ModelVersion]:
+        """Partition key → version of a model's rows now; empty when it was never built."""
+        if model.name not in self._found:
+            if model.view:
+                keys = (self._partitions or [UNPARTITIONED]) if model.partition_field else [UNPARTITIONED]
+                # A view has no rows of its own: it is as its sources are.
+                self._found[model.name] = {key: ModelVersion(self._of_sources(model, key), 0) for key in keys}
+            else:
+                asked = self._partitions if model.partition_field else None
+                try:
+                    self._found[model.name] = self._warehouse.model_versions(model.slice, asked)
+                except NoSuchTable:
+                    self._found[model.name] = {}
+        return self._found[model.name]
+
+    def _of_sources(self, model: Model, key: str) -> str:
+        return version_of(version for _, version in sorted(self._source_inputs(model, key).items()))
+
+    def _source_inputs(self, model: Model, key: str) -> dict[str, str]:
+        inputs: dict[str, str] = {}
+        for source in model.sources:
+            table, versions = self._tables.get(source), self._staging.get(source, {})
+            if table is None:
+                continue
+            same = table.partitioning is not None and model.partition_field is not None
+            for partition in [key] if same else versions:
+                # A partition that nothing was delivered for has a version too: none. The gate finds no verdict for it.
+                inputs[input_name("staging", source, partition)] = versions.get(partition, "none")
+            if table.partitioning is not None and any(rule.scope is Scope.TABLE for rule in table.rules):
+                inputs[input_name("staging", source, WHOLE_TABLE)] = version_of(versions.values())
+        return inputs
+
+    def builds(self, model: Model, run_id: str, moment: datetime) -> list[Build]:
+        """One record per partition that was built."""
+        records = []
+        for key, version in self.of(model).items():
+            inputs = self._source_inputs(model, key)
+            for name in model.ancestors:
+                ancestor = self._models[name]
+                keys: Collection[str] = self.of(ancestor)
+                if ancestor.partition_field and model.partition_field:
+                    keys = [key]
+                for other in keys:
+                    found = self.of(ancestor).get(other)
+                    inputs[input_name("model", name, other)] = found.data_version if found else "none"
+            records.append(Build(model.name, key, version.data_version, version.row_count, inputs, run_id, moment))
+        return records
+
+
+def _verdicts(
+    warehouse: Warehouse,
+    model: Model,
+    test: Test,
+    result: NodeResult,
+    versions: _Versions,
+    run_id: str,
+    moment: datetime,
+) -> list[Verdict]:
+    """A test's outcome for each partition it was run on.
+
+    A test is asked once for the whole range. Where failing rows say which partition they are of, only those
+    partitions fail; where they don't, all do.
+    """
+    found = versions.of(model)
+    failing = _failing_partitions(warehouse, model, result) if result.status not in _PASSED else {}
+    verdicts = []
+    for key, version in found.items():
+        failed = failing.get(key, 0) if failing is not None else (result.failures or 0)
+        passed = result.status in _PASSED or (failing is not None and key not in failing)
+        verdicts.append(
+            Verdict(
+                object_name=model.name,
+                partition_key=key,
+                rule_id=test.name,
+                rule_hash=test.fingerprint,
+                dimension=test.dimension,
+                severity=test.severity,
+                passed=passed,
+                observed=float(failed),
+                threshold="no failing rows",
+                failed_rows=failed,
+                scanned_rows=version.row_count,
+                data_version=version.data_version,
+                contract_version="",
+                statement_id=test.unique_id,
+                run_id=run_id,
+                evaluated_at=moment,
+            )
+        )
+    return verdicts
+
+
+def _failing_partitions(warehouse: Warehouse, model: Model, result: NodeResult) -> dict[str, int] | None:
+    """Partition → failing rows, from the test's own query; None when its rows don't say."""
+    if model.partition_field is None or not result.compiled_code:
+        return None
+    field = quote(model.partition_field)
+    query = f"({result.compiled_code.rstrip().rstrip(';')})"
+    try:
+        rows = warehouse.query(f"SELECT CAST({field} AS VARCHAR) AS k, COUNT(*) AS n FROM {query} AS t GROUP BY 1").to_pylist()
+    except (ConfigError, NoSuchTable):  # no such column: the rows are about something else
+        return None
+    if not rows or any(row["k"] is None for row in rows):
+        return None
+    return {row["k"]: row["n"] for row in rows}

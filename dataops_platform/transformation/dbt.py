@@ -1,0 +1,194 @@
+"""Running dbt in this process, with a manifest that is parsed once and kept.
+
+A dbt command of its own costs seconds of start-up and parsing; in process, with the manifest kept, a build costs
+little more than its SQL. The variables change with every run, so they must only be used when SQL is executed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlparse
+
+from dataops_platform.contracts.dbt_sources import sources_yaml
+from dataops_platform.contracts.model import Contracts
+from dataops_platform.contracts.problems import ConfigError
+
+_IGNORED = {"target", "logs", "generated", "dbt_packages", ".git"}
+_FINGERPRINT = "platform_fingerprint.txt"
+
+
+@dataclass(frozen=True, slots=True)
+class NodeResult:
+    """What became of one dbt node.
+
+    Attributes:
+        status: dbt's word: success, error, skipped, pass, warn, fail.
+        failures: failing rows of a test.
+        message: dbt's message, where there is one.
+        compiled_code: the SQL that was run.
+        seconds: how long it took.
+    """
+
+    unique_id: str
+    status: str
+    failures: int | None
+    message: str
+    compiled_code: str | None
+    seconds: float
+
+
+class DbtProject:
+    """The dbt project, bound to a warehouse and a folder for everything that dbt writes."""
+
+    def __init__(self, folder: Path, home: Path, warehouse_url: str, environment: str, contracts: Contracts) -> None:
+        self.folder = folder
+        self.home = home
+        self._warehouse_url = warehouse_url
+        self._environment = environment
+        self._contracts = contracts
+        self._parsed: Any = None
+
+    # -- preparation --------------------------------------------------------------------------------------------------
+
+    @property
+    def manifest_path(self) -> Path:
+        """The manifest that dbt wrote."""
+        return self.home / "target" / "manifest.json"
+
+    def manifest(self) -> Mapping[str, Any]:
+        """The manifest, parsed anew only when the project or the contracts changed since.
+
+        Raises:
+            ConfigError: there is no dbt project, dbt isn't installed, or the project doesn't parse.
+        """
+        if not (self.folder / "dbt_project.yml").is_file():
+            raise ConfigError(f"there is no dbt project in {self.folder} (no dbt_project.yml); set DATAOPS_DBT_PROJECT")
+        self._write_sources()
+        fingerprint = self._fingerprint()
+        mark = self.home / "target" / _FINGERPRINT
+        if not (mark.is_file() and mark.read_text() == fingerprint and self.manifest_path.is_file()):
+            self._parse()
+            mark.write_text(fingerprint)
+        manifest: Mapping[str, Any] = json.loads(self.manifest_path.read_bytes())
+        return manifest
+
+    def _write_sources(self) -> None:
+        folder = self.home / "sources"
+        folder.mkdir(parents=True, exist_ok=True)
+        path, text = folder / "staging_sources.yml", sources_yaml(self._contracts)
+        if not path.is_file() or path.read_text() != text:
+            # Another process may be reading: replace the file in one step.
+            temporary = path.with_suffix(f".{os.getpid()}.tmp")
+            temporary.write_text(text)
+            temporary.replace(path)
+
+    def _fingerprint(self) -> str:
+        """Hash of every file that the parse depends on."""
+        digest = hashlib.sha256(f"{self._environment} {self._warehouse_url} {self.folder}".encode())
+        for root in (self.folder, self.home / "sources"):
+            for path in sorted(root.rglob("*")):
+                relative = path.relative_to(root)
+                if path.is_file() and not _IGNORED & set(relative.parts):
+                    digest.update(f"{relative}\0".encode() + path.read_bytes())
+        return digest.hexdigest()
+
+    @contextmanager
+    def _environment_variables(self) -> Iterator[None]:
+        """What the dbt project reads from the environment."""
+        values = {
+            "DATAOPS_DBT_SOURCES": os.path.relpath(self.home / "sources", self.folder),
+            "DATAOPS_DBT_ENVIRONMENT": self._environment,
+            "DATAOPS_WAREHOUSE_PATH": urlparse(self._warehouse_url).path,
+            "DBT_SEND_ANONYMOUS_USAGE_STATS": "false",
+        }
+        before = {name: os.environ.get(name) for name in values}
+        os.environ.update(values)
+        try:
+            yield
+        finally:
+            for name, value in before.items():
+                if value is None:
+                    os.environ.pop(name, None)
+                else:
+                    os.environ[name] = value
+
+    def _invoke(self, arguments: Sequence[str], manifest: Any = None, on_event: Callable[[Any], None] | None = None) -> Any:
+        try:
+            from dbt.cli.main import dbtRunner
+        except ImportError as error:
+            raise ConfigError(f"dbt is not installed ({error}); run `pip install dbt-core dbt-duckdb`") from error
+        common = [
+            "--project-dir", str(self.folder), "--profiles-dir", str(self.folder),
+            "--target-path", str(self.home / "target"), "--log-path", str(self.home / "logs"),
+        ]  # fmt: skip
+        with self._environment_variables():
+            runner = dbtRunner(manifest=manifest, callbacks=[on_event] if on_event else [])
+            return runner.invoke(["--quiet", "--no-use-colors", "--no-version-check", *arguments, *common])
+
+    def _parse(self) -> Any:
+        messages: list[str] = []
+        result = self._invoke(["parse"], on_event=lambda event: _collect_errors(event, messages))
+        if not result.success:
+            reason = str(result.exception or "") or "; ".join(messages) or "no reason given"
+            raise ConfigError(f"the dbt project in {self.folder} doesn't parse: {' '.join(reason.split())}")
+        self._parsed = result.result
+        return self._parsed
+
+    # -- building -----------------------------------------------------------------------------------------------------
+
+    def build(
+        self,
+        select: Sequence[str],
+        partitions: tuple[str, str] | None,
+        on_event: Callable[[Any], None] | None = None,
+    ) -> list[NodeResult]:
+        """Build models and run their tests, in one dbt invocation.
+
+        Args:
+            select: dbt selectors, joined by "or".
+            partitions: first and last day to build, inclusive; None: everything.
+            on_event: called with each of dbt's events, in this process.
+
+        Returns:
+            The outcome of every node that was selected.
+
+        Raises:
+            ConfigError: dbt could not run at all (a database that can't be opened, a project that doesn't compile).
+        """
+        parsed = self._parsed or self._parse()
+        variables = {"partition_from": partitions[0], "partition_to": partitions[1]} if partitions else {}
+        messages: list[str] = []
+
+        def listen(event: Any) -> None:
+            _collect_errors(event, messages)
+            if on_event is not None:
+                on_event(event)
+
+        arguments = ["build", "--select", *select, "--vars", json.dumps(variables)]
+        result = self._invoke(arguments, parsed, listen)
+        if result.result is None:
+            reason = str(result.exception or "") or "; ".join(messages)
+            raise ConfigError(f"dbt could not run: {' '.join(reason.split())}")
+        return [
+            NodeResult(
+                unique_id=item.node.unique_id,
+                status=str(item.status),
+                failures=item.failures,
+                message=" ".join((item.message or "").split()),
+                compiled_code=getattr(item.node, "compiled_code", None),
+                seconds=item.execution_time,
+            )
+            for item in result.result.results
+        ]
+
+
+def _collect_errors(event: Any, messages: list[str]) -> None:
+    if event.info.level == "error" and event.info.msg:
+        messages.append(event.info.msg)

@@ -1,0 +1,199 @@
+"""The dbt manifest as the platform sees it: models, what they are made of, and their tests."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from dataops_platform.contracts.model import Dimension, Severity
+from dataops_platform.contracts.problems import ConfigError
+from dataops_platform.quality.gate import RequiredTest
+from dataops_platform.warehouse.base import ModelSlice
+from dataops_platform.warehouse.names import Relation
+
+META = "dataops"
+
+
+@dataclass(frozen=True, slots=True)
+class Test:
+    """A dbt test of a model.
+
+    Attributes:
+        fingerprint: hash of what the test asks; a verdict counts only for the test it was reached with.
+    """
+
+    unique_id: str
+    name: str
+    model: str
+    dimension: Dimension
+    severity: Severity
+    fingerprint: str
+    description: str
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A dbt model.
+
+    Attributes:
+        partition_field: date column that says which day a row belongs to; None: built as a whole.
+        publish: whether it goes to production.
+        view: whether it has no rows of its own.
+        sources: contract tables it is made of, directly or through other models.
+        ancestors: models it is made of, directly or through others.
+    """
+
+    unique_id: str
+    name: str
+    relation: Relation
+    partition_field: str | None
+    publish: bool
+    view: bool
+    sources: tuple[str, ...]
+    ancestors: tuple[str, ...]
+    tests: tuple[Test, ...]
+
+    @property
+    def slice(self) -> ModelSlice:
+        """How the warehouse finds and cuts it."""
+        return ModelSlice(self.name, self.relation, self.partition_field)
+
+    @property
+    def required_tests(self) -> list[RequiredTest]:
+        """The tests that must have passed before it is published."""
+        return [RequiredTest(t.name, t.fingerprint) for t in self.tests if t.severity is Severity.ERROR]
+
+
+@dataclass(frozen=True, slots=True)
+class Models:
+    """All models of the dbt project, parents before children."""
+
+    items: tuple[Model, ...]
+
+    def __getitem__(self, name: str) -> Model:
+        for model in self.items:
+            if model.name == name:
+                return model
+        raise KeyError(name)
+
+    @property
+    def published(self) -> list[Model]:
+        """Those that go to production."""
+        return [model for model in self.items if model.publish]
+
+    @property
+    def required_tests(self) -> dict[str, list[RequiredTest]]:
+        """Model name → blocking tests, of every model."""
+        return {model.name: model.required_tests for model in self.items}
+
+    def by_id(self) -> dict[str, Model]:
+        """Models by dbt's unique id."""
+        return {model.unique_id: model for model in self.items}
+
+    def tests(self) -> dict[str, Test]:
+        """All tests by dbt's unique id."""
+        return {test.unique_id: test for model in self.items for test in model.tests}
+
+
+def read_models(manifest: Mapping[str, Any]) -> Models:
+    """Read a dbt manifest.
+
+    Raises:
+        ConfigError: a test has no known dimension, a published model is a view, or the like; all of it in one text.
+    """
+    nodes: Mapping[str, Any] = manifest["nodes"]
+    sources: Mapping[str, Any] = manifest["sources"]
+    problems: list[str] = []
+    tests: dict[str, list[Test]] = {}
+    for node in nodes.values():
+        if node["resource_type"] == "test":
+            test = _test(node, nodes, problems)
+            if test is not None:
+                tests.setdefault(test.model, []).append(test)
+    done: dict[str, Model] = {}
+    pending = {uid: node for uid, node in nodes.items() if node["resource_type"] in ("model", "seed", "snapshot")}
+    while pending:
+        ready = [uid for uid, node in pending.items() if not any(p in pending for p in node["depends_on"].get("nodes", []))]
+        for uid in sorted(ready):
+            done[uid] = _model(uid, pending.pop(uid), sources, done, tests, problems)
+    if problems:
+        raise ConfigError("\n".join(sorted(problems)))
+    return Models(tuple(done.values()))
+
+
+def _meta(node: Mapping[str, Any]) -> Mapping[str, Any]:
+    meta: Mapping[str, Any] = node.get("config", {}).get("meta", {}).get(META, {})
+    return meta
+
+
+def _model(
+    uid: str,
+    node: Mapping[str, Any],
+    sources: Mapping[str, Any],
+    done: Mapping[str, Model],
+    tests: Mapping[str, list[Test]],
+    problems: list[str],
+) -> Model:
+    own_sources: set[str] = set()
+    ancestors: dict[str, None] = {}
+    for parent in node["depends_on"].get("nodes", []):
+        if parent in sources:
+            own_sources.add(sources[parent]["name"])
+        elif parent in done:
+            own_sources |= set(done[parent].sources)
+            ancestors |= dict.fromkeys([*done[parent].ancestors, done[parent].name])
+    meta = _meta(node)
+    view = node["config"]["materialized"] in ("view", "ephemeral")
+    if meta.get("publish") and view:
+        problems.append(f"{node['original_file_path']}: a {node['config']['materialized']} can't be published; make it a table")
+    return Model(
+        unique_id=uid,
+        name=node["name"],
+        relation=Relation(node["schema"], node.get("alias") or node["name"]),
+        partition_field=meta.get("partition_field"),
+        publish=bool(meta.get("publish", False)),
+        view=view,
+        sources=tuple(sorted(own_sources)),
+        ancestors=tuple(ancestors),
+        tests=tuple(sorted(tests.get(uid, ()), key=lambda t: t.name)),
+    )
+
+
+def _test(node: Mapping[str, Any], nodes: Mapping[str, Any], problems: list[str]) -> Test | None:
+    config = node["config"]
+    model = node.get("attached_node")
+    if model is None:
+        named = config.get("meta", {}).get("dagster", {}).get("ref", {}).get("name")
+        parents = [p for p in node["depends_on"]["nodes"] if p in nodes]
+        candidates = [p for p in parents if named is None or nodes[p]["name"] == named]
+        model = candidates[0] if len(candidates) == 1 else None
+    if model is None or model not in nodes:
+        problems.append(
+            f"{node['original_file_path']}: test {node['name']} belongs to no single model;"
+            " name it in config.meta.dagster.ref.name"
+        )
+        return None
+    text = _meta(node).get("dimension")
+    if text not in set(Dimension):
+        problems.append(
+            f"{node['original_file_path']}: test {node['name']} needs config.meta.dataops.dimension,"
+            f" one of {', '.join(Dimension)}"
+        )
+        return None
+    asked = {
+        "test": node.get("test_metadata"),
+        "sql": node["raw_code"],
+        "config": {name: config.get(name) for name in ("where", "limit", "error_if", "warn_if", "fail_calc", "severity")},
+    }
+    return Test(
+        unique_id=node["unique_id"],
+        name=node["name"],
+        model=model,
+        dimension=Dimension(text),
+        severity=Severity.ERROR if str(config.get("severity", "error")).lower() == "error" else Severity.WARNING,
+        fingerprint=hashlib.sha256(json.dumps(asked, sort_keys=True, default=str).encode()).hexdigest()[:16],
+        description=node.get("description") or "",
+    )

@@ -1,0 +1,131 @@
+"""Backup and publication of models: checkpoint, gate, production table and production lake."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+from dataops_platform.contracts.model import Table
+from dataops_platform.lake import keys
+from dataops_platform.lake.deliveries import remove_scratch
+from dataops_platform.lake.store import ObjectStore
+from dataops_platform.quality.gate import Gate, Refusal
+from dataops_platform.transformation.models import Model, Models
+from dataops_platform.warehouse.base import ModelVersion, PublicationItem, Warehouse
+from dataops_platform.warehouse.ledger import Ledger
+
+BACKUP = "transformed/"
+"""Prefix of the models' checkpoints in the lake."""
+
+
+@dataclass(frozen=True, slots=True)
+class BackupOutcome:
+    """Partitions that were written, and those whose checkpoint existed."""
+
+    written: tuple[str, ...]
+    existing: tuple[str, ...]
+    rows: int
+
+
+@dataclass(frozen=True, slots=True)
+class PublishOutcome:
+    """Partitions that went to production, that were there already, and that the gate refused."""
+
+    published: tuple[str, ...]
+    unchanged: tuple[str, ...]
+    refusals: tuple[Refusal, ...]
+    rows: int
+
+
+def backup_key(model: str, partition: str, version: str) -> str:
+    """Key of a model's checkpoint in the lake."""
+    return BACKUP + keys.model_key(model, partition, version)
+
+
+def backup(
+    model: Model,
+    warehouse: Warehouse,
+    store: ObjectStore,
+    partitions: Collection[str] | None,
+    versions: Mapping[str, ModelVersion] | None = None,
+) -> BackupOutcome:
+    """Checkpoint a model's partitions in the lake as parquet, one object per partition and data version.
+
+    Raises:
+        NoSuchTable: the model has not been built.
+    """
+    found = warehouse.model_versions(model.slice, partitions) if versions is None else versions
+    wanted = {key: backup_key(model.name, key, version.data_version) for key, version in found.items()}
+    there = {info.key for info in store.list(f"{BACKUP}{model.name}/")}
+    missing = [key for key, name in wanted.items() if name not in there]
+    if missing:
+        folder = store.scratch()
+        try:
+            for key, path in warehouse.export(model.slice, missing, folder).items():
+                store.create(wanted[key], path)
+        finally:
+            remove_scratch(folder)
+    rows = sum(version.row_count for version in found.values())
+    return BackupOutcome(tuple(sorted(missing)), tuple(sorted(set(wanted) - set(missing))), rows)
+
+
+def publish(
+    model: Model,
+    models: Models,
+    tables: Mapping[str, Table],
+    warehouse: Warehouse,
+    lake: ObjectStore,
+    production: ObjectStore,
+    partitions: Collection[str] | None,
+    run_id: str,
+) -> PublishOutcome:
+    """Publish the partitions of a model that the gate lets through; those in production already are left alone.
+
+    The parquet objects are created first, under names that hold the data version, then the production table and the
+    ledger change in one transaction, then a record per partition makes the objects visible in the production lake.
+    A publication that was killed between the steps is completed by the next one.
+
+    Raises:
+        NoSuchTable: the model has not been built.
+        DataRefused: the rows changed between the gate and the transaction; nothing was published.
+    """
+    ledger = Ledger(warehouse)
+    versions = warehouse.model_versions(model.slice, partitions)
+    refusals = Gate(ledger, tables, models.required_tests, [model.name]).refusals(model.name, versions)
+    refused = {refusal.partition_key for refusal in refusals}
+    passed = {key: version for key, version in versions.items() if key not in refused}
+    current = ledger.published([model.name])[model.name]
+    new = {key: version for key, version in passed.items() if current.get(key) != version.data_version}
+
+    recorded = {info.key for info in production.list(f"_publications/{model.name}/")}
+    incomplete = {k: v for k, v in passed.items() if k in new or _record_key(model.name, k, v) not in recorded}
+    objects = {key: keys.model_key(model.name, key, version.data_version) for key, version in incomplete.items()}
+    if incomplete:
+        backup(model, warehouse, lake, list(incomplete), incomplete)
+        there = {info.key for info in production.list(f"{model.name}/")}
+        for key, version in incomplete.items():
+            if objects[key] not in there:
+                lake.copy_to(backup_key(model.name, key, version.data_version), production, objects[key])
+    if new:
+        items = [PublicationItem(key, version.data_version, objects[key]) for key, version in sorted(new.items())]
+        warehouse.publish(model.slice, items, str(uuid.uuid4()), run_id)
+    for key, version in incomplete.items():
+        body = {"model": model.name, "partition": key, "data_version": version.data_version, "object": objects[key]}
+        production.create(_record_key(model.name, key, version), json.dumps(body, sort_keys=True).encode())
+    return PublishOutcome(
+        published=tuple(sorted(new)),
+        unchanged=tuple(sorted(set(passed) - set(new))),
+        refusals=tuple(refusals),
+        rows=sum(version.row_count for version in new.values()),
+    )
+
+
+def _record_key(model: str, partition: str, version: ModelVersion) -> str:
+    return f"{keys.publication_key(model, partition)}{version.data_version}.json"
+
+
+def published_objects(production: ObjectStore, model: str) -> Sequence[str]:
+    """Keys of a model's publication records in the production lake."""
+    return [info.key for info in production.list(f"_publications/{model}/")]

@@ -1,0 +1,20 @@
+select
+    flight_date,
+    carrier,
+    flight,
+    origin,
+    dest as destination,
+    tailnum as tail_number,
+    time_hour as scheduled_hour,
+    {{ add_minutes('time_hour', 'minute') }} as scheduled_departure_at,
+    sched_dep_time as scheduled_departure_time,
+    dep_time as departure_time,
+    dep_delay as departure_delay_minutes,
+    sched_arr_time as scheduled_arrival_time,
+    arr_time as arrival_time,
+    arr_delay as arrival_delay_minutes,
+    air_time as air_time_minutes,
+    distance as distance_miles,
+    cast(_load_id as {{ dbt.type_string() }}) as load_id,
+    _updated_at as loaded_at
+from {{ source('staging', 'flights') }}
