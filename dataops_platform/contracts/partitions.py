@@ -43,7 +43,7 @@ class Partitioning:
 
     @property
     def key_format(self) -> str:
-        """strftime pattern of a key; keys sort in time order."""
+        """The strftime pattern of a key; keys sort in time order."""
         return _FORMATS[self.granularity]
 
     def key(self, moment: datetime) -> str:

@@ -23,7 +23,7 @@ from dataops_platform.warehouse.base import ModelVersion
 from dataops_platform.warehouse.ledger import Ledger, Verdict
 from dataops_platform.warehouse.names import staging
 
-_INPUT = re.compile(r"^(?P<kind>staging|model):(?P<name>[^@]+)@(?P<partition>.+)$")
+_INPUT = re.compile(r"^(?P<kind>staging|model|code):(?P<name>[^@]+)@(?P<partition>.+)$")
 WHOLE_TABLE = "*"
 """In an input's name: the version of the table as a whole, for rules of table scope."""
 
@@ -98,6 +98,8 @@ class Gate:
             match = _INPUT.match(name)
             if match is None:
                 reasons.append(f"the build's record names an unknown input {name!r}")
+            elif match["kind"] == "code":
+                continue  # says which code built the rows; the rows themselves are judged
             elif match["kind"] == "model":
                 reasons += self._test_reasons(match["name"], match["partition"], input_version)
             else:

@@ -83,6 +83,30 @@ def build(
     return BuildOutcome(results, builds, verdicts)
 
 
+def source_inputs(
+    model: Model, key: str, tables: Mapping[str, Table], staging_versions: Mapping[str, Mapping[str, str]]
+) -> dict[str, str]:
+    """What a partition of a model is made of: the model's own code, and the versions of staging tables.
+
+    A partitioned model takes the same partition of partitioned tables, and all of the others.
+
+    Args:
+        staging_versions: table → partition → data version, as the ledger has them.
+    """
+    inputs = {input_name("code", model.name, WHOLE_TABLE): model.checksum}
+    for source in model.sources:
+        table, versions = tables.get(source), staging_versions.get(source, {})
+        if table is None:
+            continue
+        same = table.partitioning is not None and model.partition_field is not None
+        for partition in [key] if same else versions or [UNPARTITIONED]:
+            # A partition that nothing was delivered for has a version too: none. The gate finds no verdict for it.
+            inputs[input_name("staging", source, partition)] = versions.get(partition, "none")
+        if table.partitioning is not None and any(rule.scope is Scope.TABLE for rule in table.rules):
+            inputs[input_name("staging", source, WHOLE_TABLE)] = version_of(versions.values())
+    return inputs
+
+
 class _Versions:
     """Data versions of models, and of what they were made of, for the partitions of this build."""
 
@@ -118,27 +142,13 @@ class _Versions:
         return self._found[model.name]
 
     def _of_sources(self, model: Model, key: str) -> str:
-        return version_of(version for _, version in sorted(self._source_inputs(model, key).items()))
-
-    def _source_inputs(self, model: Model, key: str) -> dict[str, str]:
-        inputs: dict[str, str] = {}
-        for source in model.sources:
-            table, versions = self._tables.get(source), self._staging.get(source, {})
-            if table is None:
-                continue
-            same = table.partitioning is not None and model.partition_field is not None
-            for partition in [key] if same else versions:
-                # A partition that nothing was delivered for has a version too: none. The gate finds no verdict for it.
-                inputs[input_name("staging", source, partition)] = versions.get(partition, "none")
-            if table.partitioning is not None and any(rule.scope is Scope.TABLE for rule in table.rules):
-                inputs[input_name("staging", source, WHOLE_TABLE)] = version_of(versions.values())
-        return inputs
+        return version_of(version for _, version in sorted(source_inputs(model, key, self._tables, self._staging).items()))
 
     def builds(self, model: Model, run_id: str, moment: datetime) -> list[Build]:
         """One record per partition that was built."""
         records = []
         for key, version in self.of(model).items():
-            inputs = self._source_inputs(model, key)
+            inputs = source_inputs(model, key, self._tables, self._staging)
             for name in model.ancestors:
                 ancestor = self._models[name]
                 keys: Collection[str] = self.of(ancestor)

@@ -44,6 +44,7 @@ class Model:
         view: whether it has no rows of its own.
         sources: contract tables it is made of, directly or through other models.
         ancestors: models it is made of, directly or through others.
+        checksum: hash of the model's code.
     """
 
     unique_id: str
@@ -55,6 +56,7 @@ class Model:
     sources: tuple[str, ...]
     ancestors: tuple[str, ...]
     tests: tuple[Test, ...]
+    checksum: str = ""
 
     @property
     def slice(self) -> ModelSlice:
@@ -159,6 +161,7 @@ def _model(
         sources=tuple(sorted(own_sources)),
         ancestors=tuple(ancestors),
         tests=tuple(sorted(tests.get(uid, ()), key=lambda t: t.name)),
+        checksum=str(node.get("checksum", {}).get("checksum", "")),
     )
 
 

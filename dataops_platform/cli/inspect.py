@@ -1,0 +1,146 @@
+"""`dataops contract check|show`, `query`, `reload` and `ui`."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table as Grid
+
+from dataops_platform.contracts import load_contracts
+from dataops_platform.contracts.model import Contracts, Table
+from dataops_platform.contracts.problems import ConfigError
+from dataops_platform.quality.planner import plan
+from dataops_platform.settings import Settings
+from dataops_platform.warehouse.duckdb.tables import table_ddl
+
+ROWS_SHOWN = 100
+
+
+def check(console: Console, paths: Sequence[Path]) -> None:
+    """Check contracts; with single files, references to tables of the project's other contracts are known too."""
+    settings = Settings.load()
+    contracts = load_contracts(list(paths) if paths else settings.contracts)
+    tables = contracts.tables
+    rules = sum(len(table.rules) for table in tables.values())
+    console.print(
+        f"[green]✓[/] {len(contracts.items)} contract{'s' if len(contracts.items) != 1 else ''}:"
+        f" {len(tables)} tables, {sum(len(t.columns) for t in tables.values())} columns, {rules} rules"
+    )
+
+
+def _find(settings: Settings, name: str) -> tuple[Contracts, list[Table]]:
+    contracts = load_contracts(settings.contracts)
+    if name in contracts.tables:
+        return contracts, [contracts.tables[name]]
+    path = Path(name)
+    found = [t for c in contracts.items if c.file.resolve() == path.resolve() for t in c.tables]
+    if found:
+        return contracts, found
+    if path.is_file():
+        contracts = load_contracts([path])
+        return contracts, list(contracts.tables.values())
+    raise ConfigError(f"there is no table {name!r}; there are {', '.join(contracts.tables)}")
+
+
+def show(console: Console, name: str, partitions: str | None) -> None:
+    """Print DDL, rules and statements of a table."""
+    settings = Settings.load()
+    _, tables = _find(settings, name)
+    for table in tables:
+        keys: list[str] | None = None
+        if table.partitioning:
+            first, _, last = (partitions or table.partitioning.example).partition("..")
+            try:
+                keys = table.partitioning.keys(first, last or first)
+            except ValueError as error:
+                raise ConfigError(f"--partitions: {error}") from error
+        console.print(f"[bold]{table.name}[/]  {escape(table.description)}")
+        console.print(f"contract {table.contract_id} {table.contract_version}, load mode {table.load_mode}\n")
+        console.print("[bold]Tables[/]")
+        for statement in table_ddl(table):
+            console.print(f"  {statement};", markup=False, soft_wrap=True)
+        _print_rules(console, table)
+        statements = plan(table, keys)
+        asked = f" for {keys[0]}..{keys[-1]}" if keys else ""
+        console.print(f"\n[bold]{len(statements)} statements[/] decide {len(table.rules)} rules{asked}")
+        for planned in statements:
+            console.print(f"\n  [bold]{planned.id}[/] ({', '.join(rule.id for rule in planned.rules)})")
+            for line in planned.sql.splitlines():
+                console.print(f"    {line}", markup=False, soft_wrap=True)
+
+
+def _print_rules(console: Console, table: Table) -> None:
+    grid = Grid(title="\nRules", title_justify="left", header_style="bold")
+    for name in ("rule", "dimension", "severity", "kind", "columns", "must", "bad rows", "line"):
+        grid.add_column(name)
+    splitting = {rule.id for rule in table.splitting_rules}
+    for rule in table.rules:
+        grid.add_row(
+            rule.id,
+            str(rule.dimension),
+            str(rule.severity),
+            str(rule.kind),
+            ", ".join(rule.columns),
+            str(rule.threshold),
+            "quarantine" if rule.id in splitting else "block" if rule.severity == "error" else "report",
+            str(rule.line),
+        )
+    console.print(grid)
+
+
+def query(console: Console, sql: str) -> None:
+    """Print a query's result, at most `ROWS_SHOWN` rows."""
+    settings = Settings.load()
+    warehouse = settings.warehouse()
+    warehouse.ensure(list(load_contracts(settings.contracts).tables.values()))
+    result = warehouse.query(sql)
+    grid = Grid(header_style="bold")
+    for field in result.schema:
+        numeric = field.type in ("int64", "int32", "double", "float")
+        grid.add_column(escape(field.name), justify="right" if numeric else "left")
+    for row in result.slice(0, ROWS_SHOWN).to_pylist():
+        grid.add_row(*("[dim]null[/]" if value is None else escape(str(value)) for value in row.values()))
+    console.print(grid)
+    more = f", {ROWS_SHOWN} shown" if result.num_rows > ROWS_SHOWN else ""
+    console.print(f"{result.num_rows:,} row{'s' if result.num_rows != 1 else ''}{more}")
+
+
+def reload(console: Console, name: str) -> None:
+    """Empty a staging table and forget its loads; the lake still has every delivery."""
+    settings = Settings.load()
+    _, tables = _find(settings, name)
+    for table in tables:
+        warehouse = settings.warehouse()
+        warehouse.reset(table)
+        console.print(f"staging.{table.name} is empty; `dataops run` loads it anew from the lake")
+
+
+def ui(host: str, port: int) -> None:
+    """Replace this process by `dagster dev` on this project.
+
+    Raises:
+        ConfigError: the contracts or the dbt project can't be used: said here, not in a browser.
+    """
+    from dataops_platform.orchestration.build import read_project
+    from dataops_platform.orchestration.runs import prepare_instance
+
+    settings = Settings.load()
+    read_project(settings, load_contracts(settings.contracts))
+    prepare_instance(settings)
+    dagster = Path(sys.executable).with_name("dagster")
+    command = str(dagster) if dagster.exists() else shutil.which("dagster")
+    if command is None:
+        raise ConfigError("the command `dagster` is not installed; run `pip install dagster dagster-webserver`")
+    arguments = ["dev", "--host", host, "--port", str(port)]
+    workspace = settings.project / "workspace.yaml"
+    arguments += ["--workspace", str(workspace)] if workspace.is_file() else ["--module-name", "dataops_platform.definitions"]
+    os.environ["DATAOPS_PROJECT"] = str(settings.project)
+    os.environ["DATAOPS_HOME"] = str(settings.home)
+    sys.stdout.flush()
+    os.execv(command, [command, *arguments])

@@ -1,0 +1,130 @@
+"""The `dataops` command.
+
+Exit codes: 0 all well, 1 data refused (by a gate, a blocking check, or unreadable), 2 usage or configuration error,
+3 an error nobody expected.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from dataops_platform.contracts.problems import ConfigError, ContractErrors, DataOpsError, DataRefused
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, help="Data pipelines from contracts: run them, look at them.")
+contract_app = typer.Typer(no_args_is_help=True, help="Check contracts, and show what they become.")
+app.add_typer(contract_app, name="contract")
+
+WIDTH_WITHOUT_TERMINAL = 170
+"""Columns of output to a file or a pipe, where there is no width to keep to: a cut-off table is worse than a wide one."""
+
+out = Console(highlight=False)
+if not out.is_terminal:
+    out = Console(highlight=False, width=WIDTH_WITHOUT_TERMINAL)
+err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+Partitions = Annotated[
+    str | None, typer.Option("--partitions", metavar="FROM..TO", help="Partitions to run, like 2013-01-01..2013-01-31, or one.")
+]
+
+
+@app.command()
+def demo() -> None:
+    """Run the whole demo: a year of New York flights, from source to production. Again, and only what is new is done."""
+    from dataops_platform.cli import run
+
+    out.print("[bold]New York flights of 2013[/]: five tables, source → lake → staging → dbt → production\n")
+    raise typer.Exit(run.run(out, None, None))
+
+
+@app.command("run")
+def run_command(
+    select: Annotated[
+        str | None, typer.Option("--select", metavar="ASSETS", help="Assets to run, like staging/flights or 'key:\"raw/*\"+'.")
+    ] = None,
+    partitions: Partitions = None,
+) -> None:
+    """Run the pipeline: what is new, or the partitions and assets that are named."""
+    from dataops_platform.cli import run
+
+    raise typer.Exit(run.run(out, select, partitions))
+
+
+@app.command()
+def status() -> None:
+    """Show the scorecard: each table and model, its rows, its verdicts by dimension, and what failed."""
+    from dataops_platform.cli import run
+
+    run.status(out)
+
+
+@app.command()
+def query(sql: Annotated[str, typer.Argument(help="A SELECT over the warehouse.")]) -> None:
+    """Run a query on the warehouse and print the result."""
+    from dataops_platform.cli import inspect
+
+    inspect.query(out, sql)
+
+
+@app.command()
+def reload(table: Annotated[str, typer.Argument(help="A table of the contracts.")]) -> None:
+    """Forget what was loaded into a staging table, so that the next run loads it anew from the lake."""
+    from dataops_platform.cli import inspect
+
+    inspect.reload(out, table)
+
+
+@app.command()
+def ui(
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on.")] = 3000,
+) -> None:
+    """Start Dagster's UI with its daemon on this project."""
+    from dataops_platform.cli import inspect
+
+    inspect.ui(host, port)
+
+
+@contract_app.command()
+def check(
+    paths: Annotated[list[Path] | None, typer.Argument(help="Contract files or folders; by default the project's.")] = None,
+) -> None:
+    """Check contracts; print every problem with file, line and what to do."""
+    from dataops_platform.cli import inspect
+
+    inspect.check(out, paths or [])
+
+
+@contract_app.command()
+def show(
+    table: Annotated[str, typer.Argument(help="A table of the contracts, or a contract file.")],
+    partitions: Partitions = None,
+) -> None:
+    """Show what a contract becomes: tables, rules, statements."""
+    from dataops_platform.cli import inspect
+
+    inspect.show(out, table, partitions)
+
+
+def main() -> None:
+    """Entry point of the `dataops` command: users' errors are one message and an exit code."""
+    try:
+        app(standalone_mode=True)
+    except ContractErrors as error:
+        for problem in error.problems:
+            err.print(str(problem), markup=False)
+        count = len(error.problems)
+        err.print(f"[bold red]{count} problem{'s' if count > 1 else ''} in contracts[/]")
+        sys.exit(2)
+    except DataRefused as error:
+        err.print("[bold red]refused:[/]", end=" ")
+        err.print(str(error), markup=False)
+        sys.exit(1)
+    except (ConfigError, DataOpsError) as error:
+        err.print("[bold red]error:[/]", end=" ")
+        err.print(str(error), markup=False)
+        sys.exit(2)

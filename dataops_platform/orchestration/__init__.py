@@ -1,0 +1,1 @@
+"""Everything that knows Dagster: assets, checks, IO managers, resources, partitions, jobs, schedules."""

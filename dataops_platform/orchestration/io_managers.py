@@ -1,0 +1,191 @@
+"""IO managers: thin adapters over the warehouse and the lake, for users' own Python assets.
+
+An asset returns a pandas DataFrame, a pyarrow Table or nothing; it asks for an upstream asset as a DataFrame, a Table or
+a lazy `TableReference`, by annotating its argument. A table that has a contract is validated by it before it is written.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import dagster as dg
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from dataops_platform.contracts.pandera_schema import validate
+from dataops_platform.contracts.model import Table
+from dataops_platform.contracts.problems import ConfigError
+from dataops_platform.lake import keys
+from dataops_platform.lake.store import ObjectMissing, checksum, checksum_name
+from dataops_platform.orchestration.errors import user_errors
+from dataops_platform.orchestration.resources import Platform
+from dataops_platform.warehouse.base import Warehouse
+from dataops_platform.warehouse.names import Relation, quote
+
+PARTITION_FIELD = "partition_field"
+"""Asset metadata that names the date column a partitioned asset is cut by."""
+
+
+@dataclass(frozen=True, slots=True)
+class TableReference:
+    """An upstream table that isn't read until asked: write SQL against `sql`, or read it as a whole."""
+
+    relation: Relation
+    where: str
+    warehouse: Warehouse
+
+    @property
+    def sql(self) -> str:
+        """A subquery with the upstream rows of this run's partitions."""
+        return f"(SELECT * FROM {self.relation.sql} WHERE {self.where})"
+
+    def query(self, sql: str) -> pa.Table:
+        """Run a SELECT in the warehouse; `{table}` in it stands for this reference."""
+        return self.warehouse.query(sql.replace("{table}", self.sql))
+
+    def to_arrow(self) -> pa.Table:
+        """All upstream rows."""
+        return self.warehouse.query(self.sql.strip("()"))
+
+
+def _arrow(value: Any, table: Table | None) -> pa.Table:
+    """What an asset returned, as Arrow; validated when its table has a contract."""
+    if isinstance(value, pa.Table):
+        frame, result = None, value
+    elif isinstance(value, pd.DataFrame):
+        frame, result = value, None
+    else:
+        raise ConfigError(f"an asset must return a pandas DataFrame or a pyarrow Table, not {type(value).__name__}")
+    if table is not None:
+        frame = validate(table, value.to_pandas() if frame is None else frame)
+        from dataops_platform.contracts.arrow import arrow_schema
+
+        return pa.Table.from_pandas(frame, schema=arrow_schema(table), preserve_index=False)
+    return pa.Table.from_pandas(frame, preserve_index=False) if result is None else result
+
+
+def _relation(path: Sequence[str], platform: Platform) -> Relation:
+    """Where an asset's table is: dbt models by the manifest, others by their key: schema and name."""
+    names = {model.name: model.relation for model in platform.models.items}
+    if len(path) == 1 and path[0] in names:
+        return names[path[0]]
+    if len(path) != 2:
+        raise ConfigError(f"asset {'/'.join(path)}: a table's asset key has two parts, its schema and its name")
+    return Relation(path[0], path[1])
+
+
+def _partition_where(field: str | None, window: tuple[datetime, datetime] | None) -> str:
+    if window is None or field is None:
+        return "TRUE"
+    column = quote(field)
+    return f"{column} >= DATE '{window[0]:%Y-%m-%d}' AND {column} < DATE '{window[1]:%Y-%m-%d}'"
+
+
+class WarehouseIOManager(dg.IOManager):
+    """Tables in the warehouse. Rows of a run's partitions are replaced in one transaction; an empty result empties them."""
+
+    def __init__(self, platform: Platform) -> None:
+        self._platform = platform
+
+    def handle_output(self, context: dg.OutputContext, obj: Any) -> None:
+        """Validate and write what an asset returned."""
+        if obj is None:
+            return
+        with user_errors():
+            relation = _relation(context.asset_key.path, self._platform)
+            rows = _arrow(obj, self._platform.tables.get(relation.name))
+            where = None
+            if context.has_asset_partitions:
+                field = (context.definition_metadata or {}).get(PARTITION_FIELD)
+                if not field:
+                    raise ConfigError(f"partitioned asset {relation}: name its date column in metadata {PARTITION_FIELD!r}")
+                window = context.asset_partitions_time_window
+                where = _partition_where(field, (window.start, window.end))
+            self._platform.warehouse.replace_rows(relation, rows, where)
+        context.add_output_metadata({"dagster/row_count": rows.num_rows, "table": str(relation)})
+
+    def load_input(self, context: dg.InputContext) -> Any:
+        """Read an upstream asset as the type that the argument is annotated with."""
+        with user_errors():
+            relation = _relation(context.asset_key.path, self._platform)
+            field = self._partition_field(context, relation)
+            window = None
+            if context.has_asset_partitions:
+                found = context.asset_partitions_time_window
+                window = (found.start, found.end)
+            reference = TableReference(relation, _partition_where(field, window), self._platform.warehouse)
+            wanted = context.dagster_type.typing_type
+            if wanted is TableReference:
+                return reference
+            rows = reference.to_arrow()
+            return rows if wanted is pa.Table else rows.to_pandas()
+
+    def _partition_field(self, context: dg.InputContext, relation: Relation) -> str | None:
+        table = self._platform.tables.get(relation.name)
+        if table is not None and table.partitioning is not None:
+            return table.partitioning.field
+        for model in self._platform.models.items:
+            if model.relation == relation:
+                return model.partition_field
+        field = (context.upstream_output.definition_metadata or {}).get(PARTITION_FIELD) if context.upstream_output else None
+        return str(field) if field else None
+
+
+class LakeIOManager(dg.IOManager):
+    """Parquet objects in the lake, immutable: each write is a new object, reading takes the newest of each partition."""
+
+    def __init__(self, platform: Platform) -> None:
+        self._platform = platform
+
+    def _prefix(self, path: Sequence[str], partition: str) -> str:
+        return f"assets/{'/'.join(path)}/{partition}/"
+
+    def handle_output(self, context: dg.OutputContext, obj: Any) -> None:
+        """Validate and write what an asset returned."""
+        if obj is None:
+            return
+        with user_errors():
+            if context.has_asset_partitions and len(context.asset_partition_keys) != 1:
+                raise ConfigError(
+                    f"asset {context.asset_key.to_user_string()}: a run over several partitions can't be written as"
+                    " one object; use BackfillPolicy.multi_run()"
+                )
+            partition = context.asset_partition_key if context.has_asset_partitions else "all"
+            rows = _arrow(obj, self._platform.tables.get(context.asset_key.path[-1]))
+            store = self._platform.lake.store
+            folder = store.scratch()
+            try:
+                path = folder / "part.parquet"
+                pq.write_table(rows, path)
+                name = f"{keys.timestamp(_now())}.{checksum_name(checksum(path))}.parquet"
+                key = self._prefix(context.asset_key.path, partition) + name
+                store.create(key, path)
+            finally:
+                shutil.rmtree(folder, ignore_errors=True)
+        context.add_output_metadata({"dagster/row_count": rows.num_rows, "object": key})
+
+    def load_input(self, context: dg.InputContext) -> Any:
+        """Read the newest object of each partition as the type that the argument is annotated with."""
+        with user_errors():
+            partitions = context.asset_partition_keys if context.has_asset_partitions else ["all"]
+            store = self._platform.lake.store
+            parts = []
+            for partition in partitions:
+                prefix = self._prefix(context.asset_key.path, partition)
+                newest = max((info.key for info in store.list(prefix)), default=None)
+                if newest is None:
+                    raise ObjectMissing(f"there is no object below {prefix!r} in {store.url}; materialise the asset first")
+                parts.append(pq.read_table(pa.BufferReader(store.read(newest))))
+            rows = pa.concat_tables(parts)
+            return rows if context.dagster_type.typing_type is pa.Table else rows.to_pandas()
+
+
+def _now() -> datetime:
+    from datetime import UTC
+
+    return datetime.now(UTC)

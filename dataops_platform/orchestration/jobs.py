@@ -1,0 +1,64 @@
+"""Jobs and schedules: one job per way of cutting tables, because a Dagster job has one kind of partitions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import dagster as dg
+
+from dataops_platform.contracts.model import Table
+from dataops_platform.contracts.partitions import Granularity
+from dataops_platform.orchestration import partitions
+from dataops_platform.transformation.models import Models
+
+MAIN_JOB = "pipeline"
+SCHEDULE_HOUR, SCHEDULE_MINUTE = 7, 0
+
+
+def jobs(
+    assets: Sequence[dg.AssetsDefinition], tables: Mapping[str, Table], models: Models
+) -> tuple[list[dg.JobDefinition], list[dg.ScheduleDefinition]]:
+    """The main job over everything, and its daily schedule.
+
+    Tables that are cut like most others form the main job `pipeline`, together with everything without partitions;
+    each other way of cutting gets a job of its own, `pipeline_2` and so on.
+    """
+    keys_by_cut: dict[dg.PartitionsDefinition[str] | None, list[dg.AssetKey]] = {}
+    for definition in assets:
+        for spec in definition.specs:
+            keys_by_cut.setdefault(spec.partitions_def, []).append(spec.key)
+    plain = keys_by_cut.pop(None, [])
+    cuts = sorted(keys_by_cut, key=lambda cut: -len(keys_by_cut[cut]))
+    made, schedules = [], []
+    for number, cut in enumerate(cuts or [None], start=1):
+        name = MAIN_JOB if number == 1 else f"{MAIN_JOB}_{number}"
+        keys = [*(keys_by_cut[cut] if cut else []), *(plain if number == 1 else [])]
+        job = dg.define_asset_job(
+            name, selection=dg.AssetSelection.assets(*keys), description="Source to production.", executor_def=dg.in_process_executor
+        )
+        made.append(job)
+        schedules.append(_schedule(job, cut, tables))
+    return made, schedules
+
+
+def _schedule(
+    job: dg.UnresolvedAssetJobDefinition, cut: dg.PartitionsDefinition[str] | None, tables: Mapping[str, Table]
+) -> dg.ScheduleDefinition:
+    """Once a partition is over: at seven in the morning of its zone for days and months, every hour for hours."""
+    cron = f"{SCHEDULE_MINUTE} {SCHEDULE_HOUR} * * *"
+    if cut is None:
+        return dg.ScheduleDefinition(name=f"{job.name}_daily", job=job, cron_schedule=cron)
+    granularity = next(
+        t.partitioning.granularity for t in tables.values() if t.partitioning and partitions.definition(t.partitioning) == cut
+    )
+    match granularity:
+        case Granularity.HOUR:
+            return dg.build_schedule_from_partitioned_job(job, name=f"{job.name}_hourly", minute_of_hour=15)
+        case Granularity.DAY:
+            return dg.build_schedule_from_partitioned_job(
+                job, name=f"{job.name}_daily", hour_of_day=SCHEDULE_HOUR, minute_of_hour=SCHEDULE_MINUTE
+            )
+        case Granularity.MONTH:
+            return dg.build_schedule_from_partitioned_job(
+                job, name=f"{job.name}_monthly", day_of_month=1, hour_of_day=SCHEDULE_HOUR, minute_of_hour=SCHEDULE_MINUTE
+            )

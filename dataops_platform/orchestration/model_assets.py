@@ -1,0 +1,230 @@
+"""Assets of the dbt models: the models themselves, their backup `transformed/…` and their publication `production/…`."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import dagster as dg
+from dagster_dbt import DagsterDbtTranslator, DbtProject, dbt_assets
+from dagster_dbt.core.dbt_cli_event import DbtCoreCliEventMessage
+from google.protobuf.json_format import MessageToDict
+
+from dataops_platform.contracts.model import Severity, Table
+from dataops_platform.contracts.partitions import Partitioning
+from dataops_platform.orchestration import partitions
+from dataops_platform.orchestration.errors import failure, user_errors
+from dataops_platform.orchestration.resources import Platform
+from dataops_platform.quality.gate import describe
+from dataops_platform.transformation.build import BuildOutcome, build
+from dataops_platform.transformation.models import Model, Models
+from dataops_platform.transformation.publish import backup, publish
+
+GROUP = "models"
+
+
+def transformed_key(model: str) -> dg.AssetKey:
+    """Asset key of a model's backup in the lake."""
+    return dg.AssetKey(["transformed", model])
+
+
+def production_key(model: str) -> dg.AssetKey:
+    """Asset key of a model in production."""
+    return dg.AssetKey(["production", model])
+
+
+class ModelTranslator(DagsterDbtTranslator):
+    """How dbt nodes look in Dagster: partitions from the contracts, tests described, blocking where they are errors."""
+
+    def __init__(self, models: Models, partitioning: Mapping[str, Partitioning]) -> None:
+        super().__init__()
+        self._models = models
+        self._partitioning = partitioning
+
+    def get_partitions_def(self, dbt_resource_props: Mapping[str, Any]) -> dg.PartitionsDefinition | None:
+        """Partitions of the contract tables that a model is made of."""
+        found = self._partitioning.get(dbt_resource_props["name"])
+        return partitions.definition(found) if found and dbt_resource_props["resource_type"] == "model" else None
+
+    def get_group_name(self, dbt_resource_props: Mapping[str, Any]) -> str | None:
+        """All models stand in one group."""
+        return GROUP
+
+    def get_asset_check_spec(
+        self, asset_spec: dg.AssetSpec, manifest: Mapping[str, Any], unique_id: str, project: DbtProject | None
+    ) -> dg.AssetCheckSpec | None:
+        """A dbt test as an asset check, with its description, dimension and severity."""
+        spec = super().get_asset_check_spec(asset_spec, manifest, unique_id, project)
+        test = self._models.tests().get(unique_id)
+        if spec is None or test is None:
+            return spec
+        extra = {"dimension": str(test.dimension), "severity": str(test.severity), "rule": "dbt test"}
+        return spec._replace(
+            description=test.description or spec.description,
+            blocking=test.severity is Severity.ERROR,
+            metadata={**spec.metadata, **extra},
+        )
+
+
+def model_partitioning(models: Models, tables: Mapping[str, Table]) -> dict[str, Partitioning]:
+    """Model → the partitioning of the contract tables it is made of, for models with a partition field.
+
+    Raises:
+        ValueError: a partitioned model is made of tables that are cut differently, or of none that is cut.
+    """
+    result = {}
+    for model in models.items:
+        if model.partition_field is None:
+            continue
+        found = [p for name in model.sources if name in tables and (p := tables[name].partitioning)]
+        if not found or not all(partitions.same_partitions(found[0], other) for other in found):
+            raise ValueError(
+                f"model {model.name} has partition_field {model.partition_field}, but its tables"
+                f" ({', '.join(model.sources)}) have {'no' if not found else 'different'} partitions"
+            )
+        result[model.name] = found[0]
+    return result
+
+
+def dbt_model_assets(
+    manifest: Mapping[str, Any], models: Models, tables: Mapping[str, Table]
+) -> dg.AssetsDefinition:
+    """All dbt models and their tests, built by one dbt invocation per run."""
+    translator = ModelTranslator(models, model_partitioning(models, tables))
+    by_id = models.by_id()
+
+    @dbt_assets(
+        manifest=dict(manifest),
+        name="dbt_build",
+        dagster_dbt_translator=translator,
+        backfill_policy=dg.BackfillPolicy.single_run(),
+    )
+    def dbt_build(context: dg.AssetExecutionContext, platform: dg.ResourceParam[Platform]) -> Iterator[Any]:
+        selected = [model for model in models.items if dg.AssetKey(_key(translator, manifest, model)) in context.selected_asset_keys]
+        wanted = {key.name for key in context.selected_asset_check_keys}
+        select = [model.name for model in selected] or [t.name for t in models.tests().values() if t.name in wanted]
+        asked = partitions.span(context.run.tags)
+        cut = next((p for m in selected if (p := translator._partitioning.get(m.name))), None)
+        keys = cut.keys(*asked) if cut and asked else None
+        events: list[Mapping[str, Any]] = []
+
+        def listen(event: Any) -> None:
+            if event.info.name in ("LogModelResult", "LogTestResult", "LogSeedResult", "LogSnapshotResult"):
+                events.append(MessageToDict(event, preserving_proto_field_name=True))
+
+        with user_errors():
+            outcome = build(
+                platform.dbt, models, platform.warehouse, platform.tables, context.run_id, select, keys, listen
+            )
+        versions = _summaries(outcome)
+        for event in events:
+            message = DbtCoreCliEventMessage(raw_event=dict(event), event_history_metadata={})
+            for item in message.to_default_asset_events(manifest, translator, context):
+                uid = event["data"]["node_info"]["unique_id"]
+                if isinstance(item, dg.Output) and uid in by_id:
+                    item = item.with_metadata({**item.metadata, **versions.get(by_id[uid].name, {})})
+                yield item
+        failed = [r for r in outcome.results.values() if r.status in ("error", "fail")]
+        if failed:
+            lines = "\n".join(f"{r.unique_id.split('.')[2] if '.' in r.unique_id else r.unique_id}: {r.message}" for r in failed[:20])
+            tests_only = all(r.status == "fail" for r in failed)
+            raise failure(f"dbt: {len(failed)} of {len(outcome.results)} nodes failed:\n{lines}", tests_only)
+
+    return dbt_build
+
+
+def _key(translator: DagsterDbtTranslator, manifest: Mapping[str, Any], model: Model) -> Sequence[str]:
+    return translator.get_asset_key(manifest["nodes"][model.unique_id]).path
+
+
+def _summaries(outcome: BuildOutcome) -> dict[str, dict[str, Any]]:
+    """Model → metadata of its build."""
+    result: dict[str, dict[str, Any]] = {}
+    for record in outcome.builds:
+        entry = result.setdefault(record.model, {"dagster/row_count": 0, "partitions": 0})
+        entry["dagster/row_count"] += record.row_count
+        entry["partitions"] += 1
+    return result
+
+
+def publication_assets(
+    models: Models, tables: Mapping[str, Table], translator_keys: Mapping[str, dg.AssetKey]
+) -> list[dg.AssetsDefinition]:
+    """`transformed/<model>` and `production/<model>` of every published model."""
+    cut = model_partitioning(models, tables)
+    assets = []
+    for model in models.published:
+        partitioning = cut.get(model.name)
+        assets += [
+            _transformed(model, partitioning, translator_keys[model.name]),
+            _production(model, models, partitioning, translator_keys[model.name]),
+        ]
+    return assets
+
+
+def _keys(context: dg.AssetExecutionContext, partitioning: Partitioning | None) -> list[str] | None:
+    asked = partitions.span(context.run.tags)
+    return partitioning.keys(*asked) if partitioning and asked else None
+
+
+def _transformed(model: Model, partitioning: Partitioning | None, upstream: dg.AssetKey) -> dg.AssetsDefinition:
+    @dg.asset(
+        key=transformed_key(model.name),
+        deps=[upstream],
+        partitions_def=partitions.definition(partitioning) if partitioning else None,
+        backfill_policy=dg.BackfillPolicy.single_run(),
+        group_name="transformed",
+        kinds={"parquet", "gcs"},
+        description=f"Checkpoint of {model.name} in the lake: one parquet object per partition and data version.",
+    )
+    def transformed(context: dg.AssetExecutionContext, platform: dg.ResourceParam[Platform]) -> dg.MaterializeResult[Any]:
+        with user_errors():
+            done = backup(model, platform.warehouse, platform.lake.store, _keys(context, partitioning))
+        return dg.MaterializeResult(
+            metadata={
+                "objects written": len(done.written),
+                "objects there already": len(done.existing),
+                "dagster/row_count": done.rows,
+            }
+        )
+
+    return transformed
+
+
+def _production(
+    model: Model, models: Models, partitioning: Partitioning | None, upstream: dg.AssetKey
+) -> dg.AssetsDefinition:
+    @dg.asset(
+        key=production_key(model.name),
+        deps=[transformed_key(model.name), upstream],
+        partitions_def=partitions.definition(partitioning) if partitioning else None,
+        backfill_policy=dg.BackfillPolicy.single_run(),
+        group_name="production",
+        kinds={"table", "parquet"},
+        description=f"{model.name} in production: published through the gate, in the warehouse and the production lake.",
+        output_required=False,
+    )
+    def production(context: dg.AssetExecutionContext, platform: dg.ResourceParam[Platform]) -> Iterator[dg.MaterializeResult[Any]]:
+        with user_errors():
+            done = publish(
+                model,
+                models,
+                platform.tables,
+                platform.warehouse,
+                platform.lake.store,
+                platform.production_store,
+                _keys(context, partitioning),
+                context.run_id,
+            )
+        metadata = {
+            "partitions published": len(done.published),
+            "partitions unchanged": len(done.unchanged),
+            "partitions refused": len(done.refusals),
+            "dagster/row_count": done.rows,
+        }
+        if done.refusals:
+            # What passed is in production, and Dagster is told so before the step fails for the rest.
+            for key in (*done.published, *done.unchanged) if partitioning else ():
+                context.log_event(dg.AssetMaterialization(production_key(model.name), partition=key))
+            raise failure(describe(model.name, done.refusals), True)
+        yield dg.MaterializeResult(metadata=metadata)
+
+    return production

@@ -1,0 +1,69 @@
+"""Partitions: from contracts to Dagster, and from a run back to the keys it is about."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import timedelta
+from functools import cache
+
+import dagster as dg
+from dagster._core.storage.tags import (
+    ASSET_PARTITION_RANGE_END_TAG,
+    ASSET_PARTITION_RANGE_START_TAG,
+    PARTITION_NAME_TAG,
+)
+
+from dataops_platform.contracts.model import Table
+from dataops_platform.contracts.partitions import UNPARTITIONED, Granularity, Partitioning
+
+
+@cache
+def definition(partitioning: Partitioning) -> dg.TimeWindowPartitionsDefinition:
+    """Dagster's partitions of a contract's partitioning; equal ones share one definition, so that a job can too."""
+    end = None if partitioning.end is None else (partitioning.end + timedelta(days=1)).isoformat()
+    start = partitioning.start.isoformat()
+    match partitioning.granularity:
+        case Granularity.HOUR:
+            full_end = None if end is None else f"{end}-00:00"
+            return dg.HourlyPartitionsDefinition(f"{start}-00:00", full_end, timezone=partitioning.timezone)
+        case Granularity.DAY:
+            return dg.DailyPartitionsDefinition(start, end, timezone=partitioning.timezone)
+        case Granularity.MONTH:
+            return dg.MonthlyPartitionsDefinition(start, end, timezone=partitioning.timezone)
+
+
+def same_partitions(left: Partitioning, right: Partitioning) -> bool:
+    """Whether two tables are cut alike, whatever their partition columns are called."""
+    return definition(left) == definition(right)
+
+
+def span(run_tags: Mapping[str, str]) -> tuple[str, str] | None:
+    """First and last partition key a run is about, None for a run without partitions.
+
+    Read from the run, not from the step: asset checks and unpartitioned steps of a ranged run know no partitions.
+    """
+    if ASSET_PARTITION_RANGE_START_TAG in run_tags:
+        return run_tags[ASSET_PARTITION_RANGE_START_TAG], run_tags[ASSET_PARTITION_RANGE_END_TAG]
+    if PARTITION_NAME_TAG in run_tags:
+        return run_tags[PARTITION_NAME_TAG], run_tags[PARTITION_NAME_TAG]
+    return None
+
+
+def range_tags(first: str, last: str) -> dict[str, str]:
+    """Tags of a run over a range of partitions."""
+    return {ASSET_PARTITION_RANGE_START_TAG: first, ASSET_PARTITION_RANGE_END_TAG: last}
+
+
+def keys_of_run(table: Table, run_tags: Mapping[str, str]) -> list[str] | None:
+    """The partitions of a table that a run is about.
+
+    Returns:
+        `[all]` for a table without partitions; None when the run has no partitions: the caller takes all there are.
+
+    Raises:
+        ValueError: a key isn't one of the table's.
+    """
+    if table.partitioning is None:
+        return [UNPARTITIONED]
+    asked = span(run_tags)
+    return None if asked is None else table.partitioning.keys(*asked)

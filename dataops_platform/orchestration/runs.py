@@ -1,0 +1,133 @@
+"""Running jobs from Python, in this process, on the same Dagster instance that the UI shows."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import dagster as dg
+from dagster._core.execution.api import create_execution_plan
+from dagster._core.utils import make_new_run_id
+
+from dataops_platform.contracts.problems import ConfigError
+from dataops_platform.orchestration import partitions
+from dataops_platform.orchestration.errors import REFUSED
+from dataops_platform.settings import Settings
+
+QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+
+
+@dataclass(frozen=True, slots=True)
+class StepFailure:
+    """Why a step failed.
+
+    Attributes:
+        refused: data was refused: by a gate, a blocking check, or because it is unreadable.
+        unexpected: neither refused data nor a user's mistake: the text is the error as it came.
+    """
+
+    step: str
+    message: str
+    refused: bool
+    unexpected: bool
+
+
+@dataclass(frozen=True, slots=True)
+class RunOutcome:
+    """What became of a run."""
+
+    run_id: str
+    success: bool
+    failures: Sequence[StepFailure]
+
+
+def prepare_instance(settings: Settings) -> Path:
+    """Make DAGSTER_HOME below DATAOPS_HOME, with the project's dagster.yaml, and point this process at it."""
+    home = settings.dagster_home
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        source = settings.project / "dagster.yaml"
+        if not source.is_file():
+            source = Path(__file__).resolve().parents[2] / "dagster.yaml"
+        if source.is_file():
+            target = home / "dagster.yaml"
+            if not target.is_file() or target.read_bytes() != source.read_bytes():
+                shutil.copyfile(source, target)
+    except OSError as error:
+        raise ConfigError(f"DATAOPS_HOME {settings.home} can't be written: {error.strerror}") from error
+    os.environ["DAGSTER_HOME"] = str(home)
+    os.environ["DATAOPS_EVENT_LOG"] = str(home / "events")
+    return home
+
+
+def resolve_selection(definitions: dg.Definitions, select: str) -> set[dg.AssetKey]:
+    """The assets that a selection names, in Dagster's selection syntax.
+
+    Raises:
+        ConfigError: it can't be parsed, or selects nothing.
+    """
+    graph = definitions.get_repository_def().asset_graph
+    known = {key.to_user_string(): key for key in graph.get_all_asset_keys()}
+    if select in known:
+        return {known[select]}
+    try:
+        keys = set(dg.AssetSelection.from_string(select).resolve(graph))
+    except Exception as error:  # Dagster raises its parser's own exceptions
+        raise ConfigError(f"--select {select!r} can't be read: {' '.join(str(error).split())[:300]}") from error
+    if not keys:
+        import difflib
+
+        near = difflib.get_close_matches(select, known, n=3, cutoff=0.4)
+        hint = f" Did you mean {', '.join(near)}?" if near else ""
+        raise ConfigError(f"--select {select!r} selects no asset.{hint}")
+    return keys
+
+
+def execute(
+    job: dg.JobDefinition,
+    instance: dg.DagsterInstance,
+    span: tuple[str, str] | None,
+    selection: set[dg.AssetKey] | None = None,
+    on_start: Callable[[int], None] | None = None,
+    on_event: Callable[[dg.EventLogEntry], None] | None = None,
+) -> RunOutcome:
+    """Run a job, or some of its assets, over a range of partitions as one run.
+
+    Args:
+        span: first and last partition; None for a run without partitions.
+        on_start: told the number of steps.
+        on_event: told every event.
+    """
+    chosen = job if selection is None else job.get_subset(asset_selection=frozenset(selection))
+    if on_start is not None:
+        on_start(len(create_execution_plan(chosen).steps))
+    run_id = make_new_run_id()
+    if on_event is not None:
+        instance.add_event_listener(run_id, on_event)
+    result = chosen.execute_in_process(
+        instance=instance,
+        run_id=run_id,
+        tags=partitions.range_tags(*span) if span else {},
+        run_config=QUIET,
+        raise_on_error=False,
+    )
+    failures = [_failure(event) for event in result.all_events if event.is_step_failure]
+    return RunOutcome(run_id, result.success, failures)
+
+
+def _failure(event: dg.DagsterEvent) -> StepFailure:
+    data = event.step_failure_data
+    step = event.step_key or "?"
+    if data.user_failure_data is not None:
+        metadata = data.user_failure_data.metadata or {}
+        refused = metadata.get(REFUSED)
+        return StepFailure(step, data.user_failure_data.description or "", bool(refused and refused.value), False)
+    error = data.error
+    while error is not None and error.cause is not None and error.cls_name == "DagsterExecutionStepExecutionError":
+        error = error.cause
+    if error is not None and error.cls_name == "DagsterAssetCheckFailedError":
+        return StepFailure(step, " ".join(error.message.split()), True, False)
+    return StepFailure(step, error.to_string() if error is not None else "unknown error", False, True)

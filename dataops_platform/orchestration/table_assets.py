@@ -1,0 +1,235 @@
+"""Assets of a contract table: `raw/<table>`, `staging/<table>`, and one asset check per rule."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import dagster as dg
+
+from dataops_platform.contracts.model import Rule, RuleKind, Severity, Table
+from dataops_platform.contracts.types import Kind
+from dataops_platform.ingestion.extractor import extract, extractor_for
+from dataops_platform.orchestration import partitions
+from dataops_platform.orchestration.errors import failure, user_errors
+from dataops_platform.orchestration.resources import Platform
+from dataops_platform.quality.planner import render_bad
+from dataops_platform.quality.verdicts import evaluate
+from dataops_platform.warehouse.base import LoadOutcome, RowCheck
+from dataops_platform.warehouse.ledger import Verdict
+
+SHOWN = 20
+"""How many partitions or reasons metadata lists at most."""
+
+
+def raw_key(table: str) -> dg.AssetKey:
+    """Asset key of a table's raw deliveries."""
+    return dg.AssetKey(["raw", table])
+
+
+def staging_key(table: str) -> dg.AssetKey:
+    """Asset key of a table's staging table."""
+    return dg.AssetKey(["staging", table])
+
+
+def table_assets(table: Table) -> list[dg.AssetsDefinition]:
+    """The raw and the staging asset of a table."""
+    return [_raw(table), _staging(table)]
+
+
+def _common(table: Table) -> dict[str, Any]:
+    return {
+        "partitions_def": partitions.definition(table.partitioning) if table.partitioning else None,
+        "backfill_policy": dg.BackfillPolicy.single_run(),
+        "owners": [f"team:{table.owner}"] if table.owner else None,
+        "tags": {tag: "" for tag in table.tags},
+        # Deliveries, or a load, happen in one step for all partitions asked: partial results are recorded as they are.
+        "output_required": False,
+    }
+
+
+def _raw(table: Table) -> dg.AssetsDefinition:
+    @dg.asset(
+        key=raw_key(table.name),
+        description=f"Immutable deliveries of {table.name} in the lake. {table.description}",
+        group_name="raw",
+        kinds={"parquet", "gcs"},
+        metadata={
+            "contract": f"{table.contract_id} {table.contract_version}",
+            "extractor": table.source.extractor if table.source else "",
+        },
+        **_common(table),
+    )
+    def raw(context: dg.AssetExecutionContext, platform: dg.ResourceParam[Platform]) -> Iterator[dg.MaterializeResult[Any]]:
+        with user_errors():
+            keys = partitions.keys_of_run(table, context.run.tags) or table.partition_keys()
+            extractor = extractor_for(table, platform.settings.project)
+            done = extract(table, extractor, platform.lake, keys, platform.settings.git_commit)
+        for key in done.without_data[:SHOWN]:
+            context.log.warning(f"the source of {table.name} has nothing for {key}")
+        if done.refused:
+            listed = "\n".join(done.refused[:SHOWN])
+            raise failure(
+                f"{len(done.refused)} arrival(s) of {table.name} refused ({len(done.delivered)} delivered):\n{listed}", True
+            )
+        if len(done.without_data) == len(keys):
+            raise failure(f"the source of {table.name} has nothing for {_span(keys)}", True)
+        yield dg.MaterializeResult(
+            metadata={
+                "deliveries": len(done.delivered),
+                "already delivered": done.existing,
+                "dagster/row_count": sum(delivery.rows for delivery in done.delivered),
+                "bytes": sum(delivery.size for delivery in done.delivered),
+            }
+        )
+
+    return raw
+
+
+def _staging(table: Table) -> dg.AssetsDefinition:
+    @dg.asset(
+        key=staging_key(table.name),
+        deps=[raw_key(table.name)],
+        description=table.description,
+        group_name="staging",
+        kinds={"table"},
+        metadata={
+            "contract": f"{table.contract_id} {table.contract_version}",
+            "load mode": str(table.load_mode),
+            "primary key": ", ".join(table.primary_key),
+            "dagster/column_schema": _column_schema(table),
+        },
+        **_common(table),
+    )
+    def staging(context: dg.AssetExecutionContext, platform: dg.ResourceParam[Platform]) -> Iterator[dg.MaterializeResult[Any]]:
+        with user_errors():
+            keys = partitions.keys_of_run(table, context.run.tags)
+            outcomes = load_new(platform, table, keys, context.run_id)
+        refused = [outcome for outcome in outcomes if outcome.refused]
+        if refused:
+            listed = "\n".join(f"{o.delivery.partition}: {o.refused}" for o in refused[:SHOWN])
+            raise failure(
+                f"{len(refused)} delivery(ies) of {table.name} refused, {len(outcomes) - len(refused)} loaded:\n{listed}", True
+            )
+        yield dg.MaterializeResult(
+            metadata={
+                "deliveries": len(outcomes),
+                "rows read": sum(o.rows_read for o in outcomes),
+                "dagster/row_count": sum(o.rows_loaded for o in outcomes),
+                "rows quarantined": sum(o.rows_quarantined for o in outcomes),
+                "rows superseded": sum(o.rows_superseded for o in outcomes),
+            }
+        )
+
+    return staging
+
+
+def load_new(platform: Platform, table: Table, keys: Sequence[str] | None, run_id: str) -> list[LoadOutcome]:
+    """Load the deliveries of some partitions (None: all) that the ledger doesn't hold yet."""
+    warehouse, lake = platform.warehouse, platform.lake
+    known = platform.ledger.loaded(table.name)
+    new = [ref for ref in lake.manifests(table.name, keys) if ref.key not in known]
+    if not new:
+        return []
+    deliveries = [lake.read(ref.key) for ref in new]
+    uris = {item.key: lake.store.uri(item.key) for delivery in deliveries for item in delivery.objects}
+    checks = [RowCheck(rule.id, render_bad(table, rule, warehouse.dialect)) for rule in table.splitting_rules]
+    return warehouse.load(table, deliveries, uris, checks, run_id)
+
+
+def table_checks(table: Table) -> dg.AssetChecksDefinition | None:
+    """All rules of a table as asset checks of its staging asset, run by one op; None for a table without rules."""
+    if not table.rules:
+        return None
+    specs = [_check_spec(table, rule) for rule in table.rules]
+
+    @dg.multi_asset_check(specs=specs, name=f"staging__{table.name}__checks", can_subset=True)
+    def checks(context: dg.AssetCheckExecutionContext, platform: dg.ResourceParam[Platform]) -> Iterator[dg.AssetCheckResult]:
+        asked = {key.name for key in context.selected_asset_check_keys}
+        rules = [rule for rule in table.rules if rule.id in asked]
+        with user_errors():
+            keys = partitions.keys_of_run(table, context.run.tags)
+            verdicts = evaluate(platform.warehouse, table, context.run.run_id, keys, rules)
+        by_rule: dict[str, list[Verdict]] = {rule.id: [] for rule in rules}
+        for verdict in verdicts:
+            by_rule[verdict.rule_id].append(verdict)
+        for rule in rules:
+            yield _check_result(table, rule, by_rule[rule.id])
+
+    return checks
+
+
+def _check_spec(table: Table, rule: Rule) -> dg.AssetCheckSpec:
+    parent = rule.args["table"] if rule.kind is RuleKind.ORPHANS and rule.args["table"] != table.name else None
+    return dg.AssetCheckSpec(
+        name=rule.id,
+        asset=staging_key(table.name),
+        description=rule.description,
+        blocking=rule.severity is Severity.ERROR,
+        # A reference is judged against its parent as loaded in the same run.
+        additional_deps=[staging_key(parent)] if parent else None,
+        metadata={
+            "dimension": str(rule.dimension),
+            "severity": str(rule.severity),
+            "rule": str(rule.kind),
+            "columns": ", ".join(rule.columns),
+            "threshold": str(rule.threshold),
+            "scope": str(rule.scope),
+            "declared at": f"{table.file.name}:{rule.line}",
+        },
+    )
+
+
+def _check_result(table: Table, rule: Rule, verdicts: Sequence[Verdict]) -> dg.AssetCheckResult:
+    severity = dg.AssetCheckSeverity.ERROR if rule.severity is Severity.ERROR else dg.AssetCheckSeverity.WARN
+    common = {"asset_key": staging_key(table.name), "check_name": rule.id, "severity": severity}
+    if not verdicts:
+        return dg.AssetCheckResult(
+            passed=False,
+            description="nothing was loaded for these partitions, so there is nothing to judge",
+            metadata={"dimension": str(rule.dimension)},
+            **common,
+        )
+    failed = [verdict for verdict in verdicts if not verdict.passed]
+    metadata: dict[str, Any] = {
+        "dimension": str(rule.dimension),
+        "threshold": str(rule.threshold),
+        "partitions": len(verdicts),
+        "rows scanned": sum(verdict.scanned_rows or 0 for verdict in verdicts),
+        "statement": verdicts[0].statement_id,
+    }
+    counted = [verdict.failed_rows for verdict in verdicts if verdict.failed_rows is not None]
+    if counted:
+        metadata["rows failed"] = sum(counted)
+    observed = [verdict.observed for verdict in verdicts if verdict.observed is not None]
+    if observed:
+        metadata["observed"] = observed[0] if len(observed) == 1 else f"{min(observed):g} to {max(observed):g}"
+    if failed:
+        metadata["partitions failed"] = len(failed)
+        metadata["failing partitions"] = ", ".join(v.partition_key for v in failed[:SHOWN])
+        sample = next((verdict.sample for verdict in failed if verdict.sample), None)
+        if sample:
+            metadata["sample"] = dg.MetadataValue.json(json.loads(sample))
+    return dg.AssetCheckResult(passed=not failed, metadata=metadata, **common)
+
+
+def _column_schema(table: Table) -> dg.TableSchema:
+    return dg.TableSchema(
+        [
+            dg.TableColumn(
+                column.name,
+                column.type.duckdb if column.type.kind is Kind.DECIMAL else str(column.type.kind),
+                description=column.description or None,
+                constraints=dg.TableColumnConstraints(nullable=not column.required),
+            )
+            for column in table.columns
+        ]
+    )
+
+
+def _span(keys: Sequence[str]) -> str:
+    return keys[0] if len(keys) == 1 else f"{keys[0]}..{keys[-1]}"
+
+
+def check_keys(tables: Mapping[str, Table]) -> list[dg.AssetCheckKey]:
+    """Keys of all rules' asset checks."""
+    return [dg.AssetCheckKey(staging_key(t.name), rule.id) for t in tables.values() for rule in t.rules]

@@ -1,0 +1,125 @@
+"""What is left to do: compared from the source to production, without touching data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from dataops_platform.contracts.model import Scope, Table
+from dataops_platform.contracts.partitions import UNPARTITIONED
+from dataops_platform.ingestion.extractor import extractor_for
+from dataops_platform.lake import keys
+from dataops_platform.lake.deliveries import Lake
+from dataops_platform.transformation.build import source_inputs
+from dataops_platform.transformation.models import Models
+from dataops_platform.warehouse.base import Warehouse
+from dataops_platform.warehouse.ledger import Ledger, version_of
+from dataops_platform.warehouse.names import staging
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """Partitions with work left, by table or model; `all` for those without partitions."""
+
+    undelivered: Mapping[str, Sequence[str]]
+    unloaded: Mapping[str, Sequence[str]]
+    unjudged: Mapping[str, Sequence[str]]
+    unbuilt: Mapping[str, Sequence[str]]
+    unpublished: Mapping[str, Sequence[str]]
+
+    @property
+    def any(self) -> bool:
+        """Whether there is anything to do."""
+        return bool(self.undelivered or self.unloaded or self.unjudged or self.unbuilt or self.unpublished)
+
+    def partitions(self) -> set[str]:
+        """All partition keys with work left."""
+        groups = (self.undelivered, self.unloaded, self.unjudged, self.unbuilt, self.unpublished)
+        return {key for group in groups for found in group.values() for key in found}
+
+
+def pending(tables: Mapping[str, Table], models: Models, lake: Lake, warehouse: Warehouse, project: Path) -> Pending:
+    """Find what a run over everything would do. Costs one listing per table and a few ledger queries.
+
+    Raises:
+        ConfigError: a source's options are wrong.
+    """
+    ledger = Ledger(warehouse)
+    sourced = {name: table for name, table in tables.items() if table.source is not None}
+    undelivered: dict[str, list[str]] = {}
+    unloaded: dict[str, list[str]] = {}
+    for name, table in sourced.items():
+        manifests = {ref.key: ref.partition for ref in lake.manifests(name)}
+        arrivals = extractor_for(table, project).available(table, table.partition_keys())
+        missing = [a.partition for a in arrivals if keys.manifest_key(name, a.partition, a.created_at) not in manifests]
+        loaded = ledger.loaded(name)
+        _put(undelivered, name, missing)
+        _put(unloaded, name, [partition for key, partition in manifests.items() if key not in loaded])
+    versions = ledger.all_data_versions(list(sourced))
+    return Pending(
+        undelivered,
+        unloaded,
+        _unjudged(sourced, ledger, versions),
+        _unbuilt(models, ledger, sourced, versions),
+        _unpublished(models, ledger),
+    )
+
+
+def _put(target: dict[str, list[str]], name: str, partitions: Sequence[str]) -> None:
+    if partitions:
+        target[name] = sorted(set(partitions))
+
+
+def _unjudged(
+    tables: Mapping[str, Table], ledger: Ledger, versions: Mapping[str, Mapping[str, str]]
+) -> dict[str, list[str]]:
+    """Partitions whose rows, or whose rules, have changed since the verdict."""
+    verdicts = ledger.latest_verdicts([str(staging(name)) for name in tables])
+    result: dict[str, list[str]] = {}
+    for name, table in tables.items():
+        found = {
+            (key, v.rule_id): (v.data_version, v.rule_hash)
+            for key, group in verdicts[str(staging(name))].items()
+            for v in group
+        }
+        fingerprints = {rule.id: rule.fingerprint for rule in table.rules}
+        whole = version_of(versions[name].values())
+        left = []
+        for rule in table.rules:
+            by_partition = rule.scope is Scope.PARTITION or table.partitioning is None
+            wanted = versions[name] if by_partition else {UNPARTITIONED: whole} if versions[name] else {}
+            left += [k for k, v in wanted.items() if found.get((k, rule.id)) != (v, fingerprints[rule.id])]
+        _put(result, name, left)
+    return result
+
+
+def _unbuilt(
+    models: Models, ledger: Ledger, tables: Mapping[str, Table], versions: Mapping[str, Mapping[str, str]]
+) -> dict[str, list[str]]:
+    """Partitions whose sources, or whose code, have changed since the build."""
+    items = [model for model in models.items if not model.view]
+    builds = ledger.latest_builds([model.name for model in items])
+    result: dict[str, list[str]] = {}
+    for model in items:
+        keys_of_model = {UNPARTITIONED}
+        if model.partition_field:
+            keys_of_model = {key for name in model.sources if name in tables and tables[name].partitioning for key in versions[name]}
+        left = []
+        for key in keys_of_model:
+            build = builds[model.name].get(key)
+            wanted = source_inputs(model, key, tables, versions)
+            if build is None or any(build.inputs.get(name) != version for name, version in wanted.items()):
+                left.append(key)
+        _put(result, model.name, left)
+    return result
+
+
+def _unpublished(models: Models, ledger: Ledger) -> dict[str, list[str]]:
+    """Built partitions that production does not have in that version."""
+    names = [model.name for model in models.published]
+    builds, published = ledger.latest_builds(names), ledger.published(names)
+    result: dict[str, list[str]] = {}
+    for name in names:
+        _put(result, name, [key for key, build in builds[name].items() if published[name].get(key) != build.data_version])
+    return result
