@@ -97,7 +97,9 @@ class Settings:
             from dataops_platform.warehouse.duckdb import DuckDBWarehouse
 
             return DuckDBWarehouse(_local_path("DATAOPS_WAREHOUSE", self.warehouse_url), self.memory_limit)
-        raise ConfigError(f"DATAOPS_WAREHOUSE is {self.warehouse_url!r}: no adapter for {url.scheme!r}; use duckdb:///path")
+        raise ConfigError(
+            f"DATAOPS_WAREHOUSE is {self.warehouse_url!r}: no adapter for {url.scheme!r}; use duckdb:///path"
+        )
 
     @property
     def dagster_home(self) -> Path:

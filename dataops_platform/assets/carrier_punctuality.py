@@ -21,7 +21,7 @@ from dataops_platform.orchestration.io_managers import TableReference
 )
 def carrier_punctuality(delays: TableReference) -> pd.DataFrame:
     """Rank carriers by punctuality, over all days there are."""
-    totals = delays.query(
+    totals: pd.DataFrame = delays.query(
         "SELECT carrier, CAST(SUM(actual_departures) AS BIGINT) AS departures,"
         " CAST(SUM(delayed_departures) AS BIGINT) AS delayed FROM {table} AS t GROUP BY carrier"
     ).to_pandas()

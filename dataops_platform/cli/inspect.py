@@ -139,7 +139,9 @@ def ui(host: str, port: int) -> None:
         raise ConfigError("the command `dagster` is not installed; run `pip install dagster dagster-webserver`")
     arguments = ["dev", "--host", host, "--port", str(port)]
     workspace = settings.project / "workspace.yaml"
-    arguments += ["--workspace", str(workspace)] if workspace.is_file() else ["--module-name", "dataops_platform.definitions"]
+    arguments += (
+        ["--workspace", str(workspace)] if workspace.is_file() else ["--module-name", "dataops_platform.definitions"]
+    )
     os.environ["DATAOPS_PROJECT"] = str(settings.project)
     os.environ["DATAOPS_HOME"] = str(settings.home)
     sys.stdout.flush()

@@ -15,12 +15,14 @@ from rich.console import Console
 
 from dataops_platform.contracts.problems import ConfigError, ContractErrors, DataOpsError, DataRefused
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, help="Data pipelines from contracts: run them, look at them.")
+app = typer.Typer(
+    no_args_is_help=True, add_completion=False, help="Data pipelines from contracts: run them, look at them."
+)
 contract_app = typer.Typer(no_args_is_help=True, help="Check contracts, and show what they become.")
 app.add_typer(contract_app, name="contract")
 
 WIDTH_WITHOUT_TERMINAL = 170
-"""Columns of output to a file or a pipe, where there is no width to keep to: a cut-off table is worse than a wide one."""
+"""Columns of output to a file or a pipe: a table that is cut off is worse than a wide one."""
 
 out = Console(highlight=False)
 if not out.is_terminal:
@@ -28,13 +30,14 @@ if not out.is_terminal:
 err = Console(stderr=True, highlight=False, soft_wrap=True)
 
 Partitions = Annotated[
-    str | None, typer.Option("--partitions", metavar="FROM..TO", help="Partitions to run, like 2013-01-01..2013-01-31, or one.")
+    str | None,
+    typer.Option("--partitions", metavar="FROM..TO", help="Partitions to run, like 2013-01-01..2013-01-31, or one."),
 ]
 
 
 @app.command()
 def demo() -> None:
-    """Run the whole demo: a year of New York flights, from source to production. Again, and only what is new is done."""
+    """Run the whole demo: a year of New York flights, source to production. Run again, it does only what is new."""
     from dataops_platform.cli import run
 
     out.print("[bold]New York flights of 2013[/]: five tables, source → lake → staging → dbt → production\n")
@@ -44,7 +47,8 @@ def demo() -> None:
 @app.command("run")
 def run_command(
     select: Annotated[
-        str | None, typer.Option("--select", metavar="ASSETS", help="Assets to run, like staging/flights or 'key:\"raw/*\"+'.")
+        str | None,
+        typer.Option("--select", metavar="ASSETS", help="Assets to run, like staging/flights or 'key:\"raw/*\"+'."),
     ] = None,
     partitions: Partitions = None,
 ) -> None:
@@ -91,7 +95,9 @@ def ui(
 
 @contract_app.command()
 def check(
-    paths: Annotated[list[Path] | None, typer.Argument(help="Contract files or folders; by default the project's.")] = None,
+    paths: Annotated[
+        list[Path] | None, typer.Argument(help="Contract files or folders; by default the project's.")
+    ] = None,
 ) -> None:
     """Check contracts; print every problem with file, line and what to do."""
     from dataops_platform.cli import inspect

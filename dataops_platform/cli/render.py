@@ -26,7 +26,9 @@ def print_scorecard(console: Console, card: Scorecard) -> None:
             *(_verdict(line.dimensions.get(dimension)) for dimension in Dimension),
         )
     console.print(table)
-    console.print("[dim]✓ all rules passed   ⚠ n verdicts warn   ✗ n blocking verdicts failed   n = rule × partition[/]")
+    console.print(
+        "[dim]✓ all rules passed   ⚠ n verdicts warn   ✗ n blocking verdicts failed   n = rule × partition[/]"
+    )
     if card.failed_rules:
         failed = Table(title="\nFailed rules", title_justify="left", header_style="bold")
         for name, justify in (

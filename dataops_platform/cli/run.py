@@ -168,4 +168,3 @@ def _execute(
         return runs.execute(
             job, instance, span, keys, on_start=lambda total: progress.update(task, total=total), on_event=on_event
         )
-

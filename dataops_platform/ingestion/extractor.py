@@ -62,7 +62,9 @@ def extractor_for(table: Table, project: Path) -> Extractor:
         ConfigError: the table has no source, or its extractor can't be imported or rejects its options.
     """
     if table.source is None:
-        raise ConfigError(f"{table.file}:{table.line}: table {table.name} has no customProperty `source`: nothing to extract")
+        raise ConfigError(
+            f"{table.file}:{table.line}: table {table.name} has no customProperty `source`: there is nothing to extract"
+        )
     name = table.source.extractor
     target = _BUILT_IN.get(name, name)
     module, colon, attribute = target.partition(":")

@@ -67,7 +67,9 @@ def _convert(table: Table, source: Path, target: Path) -> None:
     with duckdb.connect() as connection:
         connection.execute("SET TimeZone = 'UTC'")
         try:
-            header = connection.execute(f"SELECT * FROM read_csv({literal(str(source))}, header = true, all_varchar = true) LIMIT 0")
+            header = connection.execute(
+                f"SELECT * FROM read_csv({literal(str(source))}, header = true, all_varchar = true) LIMIT 0"
+            )
             names = [item[0] for item in header.description or []]
             missing = [name for name in types if name not in names]
             extra = [name for name in names if name not in types]

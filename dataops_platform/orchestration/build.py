@@ -17,7 +17,12 @@ from dataops_platform.contracts.problems import ConfigError
 from dataops_platform.orchestration.event_log import enable_batching
 from dataops_platform.orchestration.io_managers import LakeIOManager, WarehouseIOManager
 from dataops_platform.orchestration.jobs import jobs
-from dataops_platform.orchestration.model_assets import ModelTranslator, dbt_model_assets, model_partitioning, publication_assets
+from dataops_platform.orchestration.model_assets import (
+    ModelTranslator,
+    dbt_model_assets,
+    model_partitioning,
+    publication_assets,
+)
 from dataops_platform.orchestration.resources import Platform, dbt_project
 from dataops_platform.orchestration.table_assets import table_assets, table_checks
 from dataops_platform.settings import Settings
@@ -98,7 +103,7 @@ def _own(package: ModuleType) -> Sequence[dg.AssetsDefinition]:
 
 @contextmanager
 def _quick_imports() -> Iterator[None]:
-    """Building thousands of definitions makes millions of long-lived objects, which the collector would walk in vain."""
+    """Definitions are millions of long-lived objects, which the garbage collector would walk in vain."""
     enabled = gc.isenabled()
     gc.disable()
     with warnings.catch_warnings():

@@ -43,6 +43,8 @@ class BatchingSqliteEventLogStorage(ConsolidatedSqliteEventLogStorage):
             # One statement per event keeps ids in the order of events; they share the transaction.
             ids = [connection.execute(statement, self._event_to_row(event)).scalar_one() for event in events]
             self._store_asset_event_tags(connection, events, ids)
-            last = {event.get_dagster_event().asset_key: (event, number) for event, number in zip(events, ids, strict=True)}
+            last = {
+                event.get_dagster_event().asset_key: (event, number) for event, number in zip(events, ids, strict=True)
+            }
             for event, number in last.values():
                 self._store_asset_event(connection, event, number)

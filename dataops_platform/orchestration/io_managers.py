@@ -1,7 +1,7 @@
 """IO managers: thin adapters over the warehouse and the lake, for users' own Python assets.
 
-An asset returns a pandas DataFrame, a pyarrow Table or nothing; it asks for an upstream asset as a DataFrame, a Table or
-a lazy `TableReference`, by annotating its argument. A table that has a contract is validated by it before it is written.
+An asset returns a pandas DataFrame, a pyarrow Table or nothing; it asks for an upstream asset as a DataFrame, a Table
+or a lazy `TableReference`, by annotating its argument. A table with a contract is validated before it is written.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from dataops_platform.contracts.pandera_schema import validate
 from dataops_platform.contracts.model import Table
+from dataops_platform.contracts.pandera_schema import validate
 from dataops_platform.contracts.problems import ConfigError
 from dataops_platform.lake import keys
 from dataops_platform.lake.store import ObjectMissing, checksum, checksum_name
@@ -87,7 +87,7 @@ def _partition_where(field: str | None, window: tuple[datetime, datetime] | None
 
 
 class WarehouseIOManager(dg.IOManager):
-    """Tables in the warehouse. Rows of a run's partitions are replaced in one transaction; an empty result empties them."""
+    """Tables in the warehouse. The rows of a run's partitions are replaced in one transaction."""
 
     def __init__(self, platform: Platform) -> None:
         self._platform = platform
@@ -103,7 +103,9 @@ class WarehouseIOManager(dg.IOManager):
             if context.has_asset_partitions:
                 field = (context.definition_metadata or {}).get(PARTITION_FIELD)
                 if not field:
-                    raise ConfigError(f"partitioned asset {relation}: name its date column in metadata {PARTITION_FIELD!r}")
+                    raise ConfigError(
+                        f"partitioned asset {relation}: name its date column in metadata {PARTITION_FIELD!r}"
+                    )
                 window = context.asset_partitions_time_window
                 where = _partition_where(field, (window.start, window.end))
             self._platform.warehouse.replace_rows(relation, rows, where)
@@ -132,7 +134,11 @@ class WarehouseIOManager(dg.IOManager):
         for model in self._platform.models.items:
             if model.relation == relation:
                 return model.partition_field
-        field = (context.upstream_output.definition_metadata or {}).get(PARTITION_FIELD) if context.upstream_output else None
+        field = (
+            (context.upstream_output.definition_metadata or {}).get(PARTITION_FIELD)
+            if context.upstream_output
+            else None
+        )
         return str(field) if field else None
 
 
@@ -179,7 +185,9 @@ class LakeIOManager(dg.IOManager):
                 prefix = self._prefix(context.asset_key.path, partition)
                 newest = max((info.key for info in store.list(prefix)), default=None)
                 if newest is None:
-                    raise ObjectMissing(f"there is no object below {prefix!r} in {store.url}; materialise the asset first")
+                    raise ObjectMissing(
+                        f"there is no object below {prefix!r} in {store.url}; materialise the asset first"
+                    )
                 parts.append(pq.read_table(pa.BufferReader(store.read(newest))))
             rows = pa.concat_tables(parts)
             return rows if context.dagster_type.typing_type is pa.Table else rows.to_pandas()

@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import dagster as dg
+from dagster._core.definitions.partitions.partitioned_schedule import UnresolvedPartitionedAssetScheduleDefinition
+from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
 from dataops_platform.contracts.model import Table
 from dataops_platform.contracts.partitions import Granularity
 from dataops_platform.orchestration import partitions
 from dataops_platform.transformation.models import Models
+
+AnySchedule = dg.ScheduleDefinition | UnresolvedPartitionedAssetScheduleDefinition
 
 MAIN_JOB = "pipeline"
 SCHEDULE_HOUR, SCHEDULE_MINUTE = 7, 0
@@ -17,7 +21,7 @@ SCHEDULE_HOUR, SCHEDULE_MINUTE = 7, 0
 
 def jobs(
     assets: Sequence[dg.AssetsDefinition], tables: Mapping[str, Table], models: Models
-) -> tuple[list[dg.JobDefinition], list[dg.ScheduleDefinition]]:
+) -> tuple[list[UnresolvedAssetJobDefinition], list[AnySchedule]]:
     """The main job over everything, and its daily schedule.
 
     Tables that are cut like most others form the main job `pipeline`, together with everything without partitions;
@@ -34,7 +38,10 @@ def jobs(
         name = MAIN_JOB if number == 1 else f"{MAIN_JOB}_{number}"
         keys = [*(keys_by_cut[cut] if cut else []), *(plain if number == 1 else [])]
         job = dg.define_asset_job(
-            name, selection=dg.AssetSelection.assets(*keys), description="Source to production.", executor_def=dg.in_process_executor
+            name,
+            selection=dg.AssetSelection.assets(*keys),
+            description="Source to production.",
+            executor_def=dg.in_process_executor,
         )
         made.append(job)
         schedules.append(_schedule(job, cut, tables))
@@ -42,14 +49,16 @@ def jobs(
 
 
 def _schedule(
-    job: dg.UnresolvedAssetJobDefinition, cut: dg.PartitionsDefinition[str] | None, tables: Mapping[str, Table]
-) -> dg.ScheduleDefinition:
+    job: UnresolvedAssetJobDefinition, cut: dg.PartitionsDefinition[str] | None, tables: Mapping[str, Table]
+) -> AnySchedule:
     """Once a partition is over: at seven in the morning of its zone for days and months, every hour for hours."""
     cron = f"{SCHEDULE_MINUTE} {SCHEDULE_HOUR} * * *"
     if cut is None:
         return dg.ScheduleDefinition(name=f"{job.name}_daily", job=job, cron_schedule=cron)
     granularity = next(
-        t.partitioning.granularity for t in tables.values() if t.partitioning and partitions.definition(t.partitioning) == cut
+        t.partitioning.granularity
+        for t in tables.values()
+        if t.partitioning and partitions.definition(t.partitioning) == cut
     )
     match granularity:
         case Granularity.HOUR:
@@ -60,5 +69,9 @@ def _schedule(
             )
         case Granularity.MONTH:
             return dg.build_schedule_from_partitioned_job(
-                job, name=f"{job.name}_monthly", day_of_month=1, hour_of_day=SCHEDULE_HOUR, minute_of_hour=SCHEDULE_MINUTE
+                job,
+                name=f"{job.name}_monthly",
+                day_of_month=1,
+                hour_of_day=SCHEDULE_HOUR,
+                minute_of_hour=SCHEDULE_MINUTE,
             )

@@ -1,4 +1,4 @@
-"""Assets of the dbt models: the models themselves, their backup `transformed/…` and their publication `production/…`."""
+"""Assets of the dbt models: the models, their backup `transformed/…` and their publication `production/…`."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -84,9 +84,7 @@ def model_partitioning(models: Models, tables: Mapping[str, Table]) -> dict[str,
     return result
 
 
-def dbt_model_assets(
-    manifest: Mapping[str, Any], models: Models, tables: Mapping[str, Table]
-) -> dg.AssetsDefinition:
+def dbt_model_assets(manifest: Mapping[str, Any], models: Models, tables: Mapping[str, Table]) -> dg.AssetsDefinition:
     """All dbt models and their tests, built by one dbt invocation per run."""
     translator = ModelTranslator(models, model_partitioning(models, tables))
     by_id = models.by_id()
@@ -98,7 +96,11 @@ def dbt_model_assets(
         backfill_policy=dg.BackfillPolicy.single_run(),
     )
     def dbt_build(context: dg.AssetExecutionContext, platform: dg.ResourceParam[Platform]) -> Iterator[Any]:
-        selected = [model for model in models.items if dg.AssetKey(_key(translator, manifest, model)) in context.selected_asset_keys]
+        selected = [
+            model
+            for model in models.items
+            if dg.AssetKey(_key(translator, manifest, model)) in context.selected_asset_keys
+        ]
         wanted = {key.name for key in context.selected_asset_check_keys}
         select = [model.name for model in selected] or [t.name for t in models.tests().values() if t.name in wanted]
         asked = partitions.span(context.run.tags)
@@ -124,7 +126,9 @@ def dbt_model_assets(
                 yield item
         failed = [r for r in outcome.results.values() if r.status in ("error", "fail")]
         if failed:
-            lines = "\n".join(f"{r.unique_id.split('.')[2] if '.' in r.unique_id else r.unique_id}: {r.message}" for r in failed[:20])
+            lines = "\n".join(
+                f"{r.unique_id.split('.')[2] if '.' in r.unique_id else r.unique_id}: {r.message}" for r in failed[:20]
+            )
             tests_only = all(r.status == "fail" for r in failed)
             raise failure(f"dbt: {len(failed)} of {len(outcome.results)} nodes failed:\n{lines}", tests_only)
 
@@ -175,7 +179,9 @@ def _transformed(model: Model, partitioning: Partitioning | None, upstream: dg.A
         kinds={"parquet", "gcs"},
         description=f"Checkpoint of {model.name} in the lake: one parquet object per partition and data version.",
     )
-    def transformed(context: dg.AssetExecutionContext, platform: dg.ResourceParam[Platform]) -> dg.MaterializeResult[Any]:
+    def transformed(
+        context: dg.AssetExecutionContext, platform: dg.ResourceParam[Platform]
+    ) -> dg.MaterializeResult[Any]:
         with user_errors():
             done = backup(model, platform.warehouse, platform.lake.store, _keys(context, partitioning))
         return dg.MaterializeResult(
@@ -199,10 +205,12 @@ def _production(
         backfill_policy=dg.BackfillPolicy.single_run(),
         group_name="production",
         kinds={"table", "parquet"},
-        description=f"{model.name} in production: published through the gate, in the warehouse and the production lake.",
+        description=f"{model.name} in production: published through the gate, to the warehouse and the lake.",
         output_required=False,
     )
-    def production(context: dg.AssetExecutionContext, platform: dg.ResourceParam[Platform]) -> Iterator[dg.MaterializeResult[Any]]:
+    def production(
+        context: dg.AssetExecutionContext, platform: dg.ResourceParam[Platform]
+    ) -> Iterator[dg.MaterializeResult[Any]]:
         with user_errors():
             done = publish(
                 model,

@@ -72,6 +72,4 @@ class Platform:
 
 def dbt_project(settings: Settings, contracts: Contracts) -> DbtProject:
     """The dbt project of these settings."""
-    return DbtProject(
-        settings.dbt_project, settings.dbt_home, settings.warehouse_url, settings.environment, contracts
-    )
+    return DbtProject(settings.dbt_project, settings.dbt_home, settings.warehouse_url, settings.environment, contracts)

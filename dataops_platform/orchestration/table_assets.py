@@ -1,7 +1,7 @@
 """Assets of a contract table: `raw/<table>`, `staging/<table>`, and one asset check per rule."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import dagster as dg
@@ -41,14 +41,14 @@ def _common(table: Table) -> dict[str, Any]:
         "partitions_def": partitions.definition(table.partitioning) if table.partitioning else None,
         "backfill_policy": dg.BackfillPolicy.single_run(),
         "owners": [f"team:{table.owner}"] if table.owner else None,
-        "tags": {tag: "" for tag in table.tags},
+        "tags": dict.fromkeys(table.tags, ""),
         # Deliveries, or a load, happen in one step for all partitions asked: partial results are recorded as they are.
         "output_required": False,
     }
 
 
 def _raw(table: Table) -> dg.AssetsDefinition:
-    @dg.asset(
+    decorate: Callable[[Callable[..., Any]], dg.AssetsDefinition] = dg.asset(
         key=raw_key(table.name),
         description=f"Immutable deliveries of {table.name} in the lake. {table.description}",
         group_name="raw",
@@ -59,7 +59,11 @@ def _raw(table: Table) -> dg.AssetsDefinition:
         },
         **_common(table),
     )
-    def raw(context: dg.AssetExecutionContext, platform: dg.ResourceParam[Platform]) -> Iterator[dg.MaterializeResult[Any]]:
+
+    @decorate
+    def raw(
+        context: dg.AssetExecutionContext, platform: dg.ResourceParam[Platform]
+    ) -> Iterator[dg.MaterializeResult[Any]]:
         with user_errors():
             keys = partitions.keys_of_run(table, context.run.tags) or table.partition_keys()
             extractor = extractor_for(table, platform.settings.project)
@@ -69,7 +73,8 @@ def _raw(table: Table) -> dg.AssetsDefinition:
         if done.refused:
             listed = "\n".join(done.refused[:SHOWN])
             raise failure(
-                f"{len(done.refused)} arrival(s) of {table.name} refused ({len(done.delivered)} delivered):\n{listed}", True
+                f"{len(done.refused)} arrival(s) of {table.name} refused ({len(done.delivered)} delivered):\n{listed}",
+                True,
             )
         if len(done.without_data) == len(keys):
             raise failure(f"the source of {table.name} has nothing for {_span(keys)}", True)
@@ -86,7 +91,7 @@ def _raw(table: Table) -> dg.AssetsDefinition:
 
 
 def _staging(table: Table) -> dg.AssetsDefinition:
-    @dg.asset(
+    decorate: Callable[[Callable[..., Any]], dg.AssetsDefinition] = dg.asset(
         key=staging_key(table.name),
         deps=[raw_key(table.name)],
         description=table.description,
@@ -100,7 +105,11 @@ def _staging(table: Table) -> dg.AssetsDefinition:
         },
         **_common(table),
     )
-    def staging(context: dg.AssetExecutionContext, platform: dg.ResourceParam[Platform]) -> Iterator[dg.MaterializeResult[Any]]:
+
+    @decorate
+    def staging(
+        context: dg.AssetExecutionContext, platform: dg.ResourceParam[Platform]
+    ) -> Iterator[dg.MaterializeResult[Any]]:
         with user_errors():
             keys = partitions.keys_of_run(table, context.run.tags)
             outcomes = load_new(platform, table, keys, context.run_id)
@@ -108,7 +117,9 @@ def _staging(table: Table) -> dg.AssetsDefinition:
         if refused:
             listed = "\n".join(f"{o.delivery.partition}: {o.refused}" for o in refused[:SHOWN])
             raise failure(
-                f"{len(refused)} delivery(ies) of {table.name} refused, {len(outcomes) - len(refused)} loaded:\n{listed}", True
+                f"{len(refused)} delivery(ies) of {table.name} refused,"
+                f" {len(outcomes) - len(refused)} loaded:\n{listed}",
+                True,
             )
         yield dg.MaterializeResult(
             metadata={
@@ -143,7 +154,9 @@ def table_checks(table: Table) -> dg.AssetChecksDefinition | None:
     specs = [_check_spec(table, rule) for rule in table.rules]
 
     @dg.multi_asset_check(specs=specs, name=f"staging__{table.name}__checks", can_subset=True)
-    def checks(context: dg.AssetCheckExecutionContext, platform: dg.ResourceParam[Platform]) -> Iterator[dg.AssetCheckResult]:
+    def checks(
+        context: dg.AssetCheckExecutionContext, platform: dg.ResourceParam[Platform]
+    ) -> Iterator[dg.AssetCheckResult]:
         asked = {key.name for key in context.selected_asset_check_keys}
         rules = [rule for rule in table.rules if rule.id in asked]
         with user_errors():
@@ -181,7 +194,7 @@ def _check_spec(table: Table, rule: Rule) -> dg.AssetCheckSpec:
 
 def _check_result(table: Table, rule: Rule, verdicts: Sequence[Verdict]) -> dg.AssetCheckResult:
     severity = dg.AssetCheckSeverity.ERROR if rule.severity is Severity.ERROR else dg.AssetCheckSeverity.WARN
-    common = {"asset_key": staging_key(table.name), "check_name": rule.id, "severity": severity}
+    common: dict[str, Any] = {"asset_key": staging_key(table.name), "check_name": rule.id, "severity": severity}
     if not verdicts:
         return dg.AssetCheckResult(
             passed=False,

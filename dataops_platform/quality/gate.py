@@ -152,4 +152,3 @@ def describe(model: str, refusals: Sequence[Refusal], limit: int = 5) -> str:
     if len(refusals) > limit:
         lines.append(f"  … and {len(refusals) - limit} more partitions")
     return "\n".join(lines)
-

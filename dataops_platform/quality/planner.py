@@ -88,7 +88,11 @@ class _Planner:
         scan = [rule for rule in rules if rule.kind not in own and rule not in by_value]
         suffix = "" if self._scope is Scope.PARTITION or not self._table.partitioning else ".table"
         statements = [
-            self._statement(f"scan{suffix}", [*scan, *by_value], [self._count(), *self._scan(scan), *self._values(by_value, len(scan))])
+            self._statement(
+                f"scan{suffix}",
+                [*scan, *by_value],
+                [self._count(), *self._scan(scan), *self._values(by_value, len(scan))],
+            )
         ]
         for rule in rules:
             if rule.kind in own:
@@ -108,7 +112,7 @@ class _Planner:
         keys = [r.columns for r in self._table.rules if r.kind is RuleKind.DUPLICATES]
         return (column,) not in keys and self._table.column(column).type.kind is Kind.STRING
 
-    def _render(self, tree: exp.Expression) -> str:
+    def _render(self, tree: exp.Expr) -> str:
         return tree.sql(dialect=self._dialect)
 
     def _bad(self, rule: Rule) -> str:
@@ -129,7 +133,14 @@ class _Planner:
             if rule.kind is RuleKind.ROW_COUNT:
                 continue  # decided by the count that every scan has
             if rule.kind is RuleKind.AGGREGATE:
-                function = {"avg": "avg", "min": "min", "max": "max", "sum": "sum", "stddev": "stddev_samp", "median": "median"}
+                function = {
+                    "avg": "avg",
+                    "min": "min",
+                    "max": "max",
+                    "sum": "sum",
+                    "stddev": "stddev_samp",
+                    "median": "median",
+                }
                 value = f"CAST({function[rule.args['function']]}({quote(rule.columns[0])}) AS DOUBLE)"
                 selects.append(
                     f"SELECT {index}, {self._part} AS part, NULL, {value} FROM {self._relation} WHERE {self._where}{self._group()}"
@@ -154,7 +165,7 @@ class _Planner:
         return selects
 
     def _duplicates(self, rule: Rule) -> str:
-        """rows − distinct keys; rows with a null in the key are left out."""
+        """Rows − distinct keys; rows with a null in the key are left out."""
         keys = ", ".join(map(quote, rule.columns))
         present = " AND ".join(f"{quote(name)} IS NOT NULL" for name in rule.columns)
         part = "" if self._part == "NULL" else f"{self._part} AS part, "
@@ -203,9 +214,11 @@ def render_bad(table: Table, rule: Rule, dialect: str) -> str:
     if dialect == "duckdb":
         # DuckDB orders NaN above every number and prunes on comparisons, not on isnan().
         tree = tree.transform(
-            lambda node: exp.EQ(this=node.this, expression=exp.cast(exp.Literal.string("NaN"), "DOUBLE"))
-            if isinstance(node, exp.IsNan)
-            else node
+            lambda node: (
+                exp.EQ(this=node.this, expression=exp.cast(exp.Literal.string("NaN"), "DOUBLE"))
+                if isinstance(node, exp.IsNan)
+                else node
+            )
         )
     return f"({tree.sql(dialect=dialect)})"
 
@@ -214,7 +227,7 @@ OBJECT_PLACEHOLDER = "__object__"
 """Stands for the contract's `{object}` while a query is a tree."""
 
 
-def _with_object(tree: exp.Expression, subquery: str, dialect: str) -> str:
+def _with_object(tree: exp.Expr, subquery: str, dialect: str) -> str:
     replaced = tree.copy()
     for node in list(replaced.find_all(exp.Table)):
         if node.name == OBJECT_PLACEHOLDER:
@@ -237,7 +250,11 @@ def sample_sql(table: Table, rule: Rule, partitions: Collection[str] | None, dia
     keys = ", ".join(map(quote, rule.columns))
     present = " AND ".join(f"{quote(name)} IS NOT NULL" for name in rule.columns)
     if rule.kind is RuleKind.DUPLICATES:
-        part = f"{partition_start(table)} AS part, " if table.partitioning and _scope(table, rule) is Scope.PARTITION else ""
+        part = (
+            f"{partition_start(table)} AS part, "
+            if table.partitioning and _scope(table, rule) is Scope.PARTITION
+            else ""
+        )
         return (
             f"SELECT {part}{keys}, count(*) AS rows FROM {relation} WHERE {present} AND {where}"
             f" GROUP BY ALL HAVING count(*) > 1 LIMIT {limit}"

@@ -16,7 +16,7 @@ from dataops_platform.contracts.model import Rule, RuleKind, Table
 from dataops_platform.contracts.types import FieldType, Kind
 
 
-def bad_row(table: Table, rule: Rule) -> exp.Expression:
+def bad_row(table: Table, rule: Rule) -> exp.Expr:
     """The condition under which a row breaks a row-level rule.
 
     Raises:
@@ -25,7 +25,7 @@ def bad_row(table: Table, rule: Rule) -> exp.Expression:
     return _BUILDERS[rule.kind](table, rule)
 
 
-def literal(type_: FieldType, value: Any) -> exp.Expression:
+def literal(type_: FieldType, value: Any) -> exp.Expr:
     """A contract's value as an SQL literal of the column's type."""
     match type_.kind:
         case Kind.INTEGER | Kind.NUMBER | Kind.DECIMAL:
@@ -48,11 +48,11 @@ def _column(rule: Rule) -> exp.Column:
     return exp.column(rule.columns[0], quoted=True)
 
 
-def _not_null(_: Table, rule: Rule) -> exp.Expression:
+def _not_null(_: Table, rule: Rule) -> exp.Expr:
     return exp.Is(this=_column(rule), expression=exp.null())
 
 
-def _missing(table: Table, rule: Rule) -> exp.Expression:
+def _missing(table: Table, rule: Rule) -> exp.Expr:
     sentinels = [value for value in rule.args["sentinels"] if value is not None]
     condition = _not_null(table, rule)
     if sentinels:
@@ -62,7 +62,7 @@ def _missing(table: Table, rule: Rule) -> exp.Expression:
     return condition
 
 
-def _range(table: Table, rule: Rule) -> exp.Expression:
+def _range(table: Table, rule: Rule) -> exp.Expr:
     type_ = table.column(rule.columns[0]).type
     comparisons: dict[str, type[exp.Binary]] = {
         "minimum": exp.LT,
@@ -70,7 +70,7 @@ def _range(table: Table, rule: Rule) -> exp.Expression:
         "maximum": exp.GT,
         "exclusiveMaximum": exp.GTE,
     }
-    terms: list[exp.Expression] = [
+    terms: list[exp.Expr] = [
         operator(this=_column(rule), expression=literal(type_, rule.args[name]))
         for name, operator in comparisons.items()
         if name in rule.args
@@ -84,9 +84,9 @@ def _range(table: Table, rule: Rule) -> exp.Expression:
     return exp.or_(*terms)
 
 
-def _length(_: Table, rule: Rule) -> exp.Expression:
+def _length(_: Table, rule: Rule) -> exp.Expr:
     length = exp.Length(this=_column(rule))
-    terms: list[exp.Expression] = []
+    terms: list[exp.Expr] = []
     if "minLength" in rule.args:
         terms.append(exp.LT(this=length.copy(), expression=exp.Literal.number(rule.args["minLength"])))
     if "maxLength" in rule.args:
@@ -94,16 +94,16 @@ def _length(_: Table, rule: Rule) -> exp.Expression:
     return exp.or_(*terms)
 
 
-def _pattern(_: Table, rule: Rule) -> exp.Expression:
+def _pattern(_: Table, rule: Rule) -> exp.Expr:
     return exp.Not(this=exp.RegexpLike(this=_column(rule), expression=exp.Literal.string(rule.args["pattern"])))
 
 
-def _in_set(table: Table, rule: Rule) -> exp.Expression:
+def _in_set(table: Table, rule: Rule) -> exp.Expr:
     type_ = table.column(rule.columns[0]).type
     return exp.Not(this=exp.In(this=_column(rule), expressions=[literal(type_, v) for v in rule.args["values"]]))
 
 
-def _condition(table: Table, rule: Rule) -> exp.Expression:
+def _condition(table: Table, rule: Rule) -> exp.Expr:
     tree = sqlglot.parse_one(rule.args["condition"], dialect=CONTRACT_DIALECT)
     names = {column.name.lower(): column.name for column in table.columns}
     for column in tree.find_all(exp.Column):
@@ -115,7 +115,7 @@ def _condition(table: Table, rule: Rule) -> exp.Expression:
 CONTRACT_DIALECT = None
 """SQL in contracts is portable (sqlglot's own dialect) and is translated for each engine."""
 
-_BUILDERS: dict[RuleKind, Callable[[Table, Rule], exp.Expression]] = {
+_BUILDERS: dict[RuleKind, Callable[[Table, Rule], exp.Expr]] = {
     RuleKind.NOT_NULL: _not_null,
     RuleKind.MISSING: _missing,
     RuleKind.RANGE: _range,

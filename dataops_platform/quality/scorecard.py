@@ -171,7 +171,7 @@ def _quarantined(warehouse: Warehouse, tables: Sequence[str]) -> list[Quarantine
     }
     selects = [
         f"SELECT {literal(table)} AS t, reason, COUNT(*) AS n"
-        f" FROM (SELECT UNNEST(_reasons) AS reason FROM quarantine.\"{table}\") AS r GROUP BY reason"
+        f' FROM (SELECT UNNEST(_reasons) AS reason FROM quarantine."{table}") AS r GROUP BY reason'
         for table in tables
         if table in held
     ]
@@ -183,8 +183,9 @@ def _quarantined(warehouse: Warehouse, tables: Sequence[str]) -> list[Quarantine
 
 def _refusals(warehouse: Warehouse) -> list[dict[str, Any]]:
     """Deliveries that were refused and have not been loaded since, newest reason each."""
-    return warehouse.query(
+    rows: list[dict[str, Any]] = warehouse.query(
         "SELECT table_name, partition_key, manifest, reason FROM (SELECT *, ROW_NUMBER() OVER (PARTITION BY load_id"
         f" ORDER BY refused_at DESC) AS newest FROM {LEDGER}.refusals) AS ranked WHERE newest = 1"
         f" AND load_id NOT IN (SELECT load_id FROM {LEDGER}.loads) ORDER BY table_name, partition_key"
     ).to_pylist()
+    return rows

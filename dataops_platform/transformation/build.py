@@ -142,7 +142,9 @@ class _Versions:
         return self._found[model.name]
 
     def _of_sources(self, model: Model, key: str) -> str:
-        return version_of(version for _, version in sorted(source_inputs(model, key, self._tables, self._staging).items()))
+        return version_of(
+            version for _, version in sorted(source_inputs(model, key, self._tables, self._staging).items())
+        )
 
     def builds(self, model: Model, run_id: str, moment: datetime) -> list[Build]:
         """One record per partition that was built."""
@@ -211,7 +213,9 @@ def _failing_partitions(warehouse: Warehouse, model: Model, result: NodeResult) 
     field = quote(model.partition_field)
     query = f"({result.compiled_code.rstrip().rstrip(';')})"
     try:
-        rows = warehouse.query(f"SELECT CAST({field} AS VARCHAR) AS k, COUNT(*) AS n FROM {query} AS t GROUP BY 1").to_pylist()
+        rows = warehouse.query(
+            f"SELECT CAST({field} AS VARCHAR) AS k, COUNT(*) AS n FROM {query} AS t GROUP BY 1"
+        ).to_pylist()
     except (ConfigError, NoSuchTable):  # no such column: the rows are about something else
         return None
     if not rows or any(row["k"] is None for row in rows):

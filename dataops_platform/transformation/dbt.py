@@ -119,7 +119,9 @@ class DbtProject:
                 else:
                     os.environ[name] = value
 
-    def _invoke(self, arguments: Sequence[str], manifest: Any = None, on_event: Callable[[Any], None] | None = None) -> Any:
+    def _invoke(
+        self, arguments: Sequence[str], manifest: Any = None, on_event: Callable[[Any], None] | None = None
+    ) -> Any:
         try:
             from dbt.cli.main import dbtRunner
         except ImportError as error:

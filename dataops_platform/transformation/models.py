@@ -118,7 +118,9 @@ def read_models(manifest: Mapping[str, Any]) -> Models:
     done: dict[str, Model] = {}
     pending = {uid: node for uid, node in nodes.items() if node["resource_type"] in ("model", "seed", "snapshot")}
     while pending:
-        ready = [uid for uid, node in pending.items() if not any(p in pending for p in node["depends_on"].get("nodes", []))]
+        ready = [
+            uid for uid, node in pending.items() if not any(p in pending for p in node["depends_on"].get("nodes", []))
+        ]
         for uid in sorted(ready):
             done[uid] = _model(uid, pending.pop(uid), sources, done, tests, problems)
     if problems:
@@ -150,7 +152,9 @@ def _model(
     meta = _meta(node)
     view = node["config"]["materialized"] in ("view", "ephemeral")
     if meta.get("publish") and view:
-        problems.append(f"{node['original_file_path']}: a {node['config']['materialized']} can't be published; make it a table")
+        problems.append(
+            f"{node['original_file_path']}: a {node['config']['materialized']} can't be published; make it a table"
+        )
     return Model(
         unique_id=uid,
         name=node["name"],
@@ -189,7 +193,9 @@ def _test(node: Mapping[str, Any], nodes: Mapping[str, Any], problems: list[str]
     asked = {
         "test": node.get("test_metadata"),
         "sql": node["raw_code"],
-        "config": {name: config.get(name) for name in ("where", "limit", "error_if", "warn_if", "fail_calc", "severity")},
+        "config": {
+            name: config.get(name) for name in ("where", "limit", "error_if", "warn_if", "fail_calc", "severity")
+        },
     }
     return Test(
         unique_id=node["unique_id"],

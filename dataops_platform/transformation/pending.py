@@ -104,7 +104,9 @@ def _unbuilt(
     for model in items:
         keys_of_model = {UNPARTITIONED}
         if model.partition_field:
-            keys_of_model = {key for name in model.sources if name in tables and tables[name].partitioning for key in versions[name]}
+            keys_of_model = {
+                key for name in model.sources if name in tables and tables[name].partitioning for key in versions[name]
+            }
         left = []
         for key in keys_of_model:
             build = builds[model.name].get(key)
@@ -121,5 +123,7 @@ def _unpublished(models: Models, ledger: Ledger) -> dict[str, list[str]]:
     builds, published = ledger.latest_builds(names), ledger.published(names)
     result: dict[str, list[str]] = {}
     for name in names:
-        _put(result, name, [key for key, build in builds[name].items() if published[name].get(key) != build.data_version])
+        _put(
+            result, name, [key for key, build in builds[name].items() if published[name].get(key) != build.data_version]
+        )
     return result

@@ -101,7 +101,12 @@ class Warehouse(Protocol):
         ...
 
     def load(
-        self, table: Table, deliveries: Sequence[Delivery], uris: Mapping[str, str], checks: Sequence[RowCheck], run_id: str
+        self,
+        table: Table,
+        deliveries: Sequence[Delivery],
+        uris: Mapping[str, str],
+        checks: Sequence[RowCheck],
+        run_id: str,
     ) -> list[LoadOutcome]:
         """Load deliveries by the table's load mode, exactly once each.
 
@@ -133,7 +138,8 @@ class Warehouse(Protocol):
 
     def replace_rows(self, relation: Relation, rows: pa.Table, where: str | None) -> None:
         """Write a small result: create the table if need be, delete the rows that `where` selects (None: all) and
-        insert `rows`, in one transaction."""
+        insert `rows`, in one transaction.
+        """
         ...
 
     def model_versions(self, model: ModelSlice, partitions: Collection[str] | None) -> dict[str, ModelVersion]:

@@ -165,7 +165,8 @@ class Ledger:
         self._warehouse = warehouse
 
     def _rows(self, sql: str) -> list[dict[str, Any]]:
-        return self._warehouse.query(sql).to_pylist()
+        rows: list[dict[str, Any]] = self._warehouse.query(sql).to_pylist()
+        return rows
 
     def loaded(self, table: str) -> set[str]:
         """Manifest keys of all deliveries loaded into a table."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import duckdb
@@ -20,7 +20,7 @@ _HOLDER = re.compile(r"held in (.*?) ?\(PID (\d+)\)")
 
 
 def _open(path: Path, memory_limit: str | None) -> duckdb.DuckDBPyConnection:
-    config: dict[str, str] = {"memory_limit": memory_limit} if memory_limit else {}
+    config: dict[str, str | bool | int | float | list[str]] = {"memory_limit": memory_limit} if memory_limit else {}
     return duckdb.connect(str(path), config=config)
 
 
@@ -37,7 +37,9 @@ def _connect(path: Path, memory_limit: str | None, lock_wait: float) -> duckdb.D
                 continue
             raise ConfigError(_explain(path, text)) from error
         except OSError as error:
-            raise ConfigError(f"the warehouse {path} can't be created: {error.strerror}. Check DATAOPS_HOME.") from error
+            raise ConfigError(
+                f"the warehouse {path} can't be created: {error.strerror}. Check DATAOPS_HOME."
+            ) from error
 
 
 def _explain(path: Path, text: str) -> str:
@@ -81,10 +83,8 @@ def transaction(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
         yield
     except BaseException:
         # A failed statement has already aborted the transaction on some errors; then there is nothing to roll back.
-        try:
+        with suppress(duckdb.TransactionException):
             connection.execute("ROLLBACK")
-        except duckdb.TransactionException:
-            pass
         raise
     connection.execute("COMMIT")
 

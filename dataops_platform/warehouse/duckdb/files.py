@@ -54,7 +54,8 @@ def inspect(
     try:
         return _schemas(connection, paths), {}
     except duckdb.Error:
-        schemas, unreadable = {}, {}
+        schemas: dict[str, FileSchema] = {}
+        unreadable: dict[str, str] = {}
         for path in paths:
             try:
                 schemas |= _schemas(connection, [path])
@@ -91,7 +92,13 @@ def _fit(name: str, wanted: FieldType, actual: str) -> _Fit:
             return same if actual == "BIGINT" else cast if actual in _INTEGERS else _Fit(None, "an integer type")
         case Kind.NUMBER:
             small = actual in {"FLOAT", "TINYINT", "SMALLINT", "INTEGER", "UTINYINT", "USMALLINT", "UINTEGER"}
-            return same if actual == "DOUBLE" else cast if small else _Fit(None, "DOUBLE, FLOAT or an integer up to 32 bit")
+            return (
+                same
+                if actual == "DOUBLE"
+                else cast
+                if small
+                else _Fit(None, "DOUBLE, FLOAT or an integer up to 32 bit")
+            )
         case Kind.DECIMAL:
             match = _DECIMAL.fullmatch(actual)
             whole = (wanted.precision or 0) - (wanted.scale or 0)
@@ -104,7 +111,11 @@ def _fit(name: str, wanted: FieldType, actual: str) -> _Fit:
         case Kind.DATE:
             return same if actual == "DATE" else _Fit(None, "DATE")
         case Kind.TIMESTAMP:
-            return same if actual == "TIMESTAMP WITH TIME ZONE" else _Fit(None, "a timestamp with time zone (UTC-adjusted)")
+            return (
+                same
+                if actual == "TIMESTAMP WITH TIME ZONE"
+                else _Fit(None, "a timestamp with time zone (UTC-adjusted)")
+            )
         case Kind.DATETIME:
             local = actual in {"TIMESTAMP", "TIMESTAMP_MS", "TIMESTAMP_NS", "TIMESTAMP_S", "DATE"}
             return same if actual == "TIMESTAMP" else cast if local else _Fit(None, "a timestamp without time zone")

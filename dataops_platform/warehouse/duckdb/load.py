@@ -14,6 +14,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from typing import Any
 
 import duckdb
 import pyarrow as pa
@@ -66,7 +67,9 @@ class Loader:
 
     def load(self, deliveries: Sequence[Delivery]) -> list[LoadOutcome]:
         """Load all deliveries that the ledger doesn't hold yet, oldest first; see `Warehouse.load`."""
-        known = {row[0] for row in self._rows(f"SELECT load_id FROM {LEDGER}.loads WHERE table_name = ?", self._table.name)}
+        known = {
+            row[0] for row in self._rows(f"SELECT load_id FROM {LEDGER}.loads WHERE table_name = ?", self._table.name)
+        }
         new = {str(d.load_id): d for d in deliveries if str(d.load_id) not in known}
         outcomes = []
         for batch in _batches(sorted(new.values(), key=lambda d: (d.created_at, d.partition))):
@@ -82,11 +85,15 @@ class Loader:
                 with transaction(self._con):
                     return outcomes + self._load_together(good, schemas)
             except _Refused as stop:
-                outcomes += [self._refuse(d, stop.reasons[str(d.load_id)]) for d in good if str(d.load_id) in stop.reasons]
+                outcomes += [
+                    self._refuse(d, stop.reasons[str(d.load_id)]) for d in good if str(d.load_id) in stop.reasons
+                ]
                 good = [d for d in good if str(d.load_id) not in stop.reasons]
             except duckdb.Error as error:
                 # A page inside a file is damaged: the footer could not tell. Alone, each delivery shows its own error.
-                if isinstance(error, (duckdb.OutOfMemoryException, duckdb.CatalogException, duckdb.ConstraintException)):
+                if isinstance(
+                    error, (duckdb.OutOfMemoryException, duckdb.CatalogException, duckdb.ConstraintException)
+                ):
                     raise
                 if len(good) == 1:
                     return [*outcomes, self._refuse(good[0], files.explain_unreadable(error))]
@@ -156,14 +163,16 @@ class Loader:
             for item in delivery.objects:
                 path = self._uris[item.key]
                 prefix = path[: len(path) - len(item.key)]
-                rows.append((path, len(prefix), delivery.created_at, str(delivery.load_id), delivery.partition, low, high))
+                rows.append(
+                    (path, len(prefix), delivery.created_at, str(delivery.load_id), delivery.partition, low, high)
+                )
         columns = ["_file", "_cut", "_created", "_load", "_part", "_low", "_high"]
         mapping = pa.table({name: [row[i] for row in rows] for i, name in enumerate(columns)})
         self._con.register("_files_view", mapping)
         # Names begin with an underscore, which no contract column does: checks use bare column names.
         self._con.execute(
-            "CREATE OR REPLACE TEMP TABLE _files AS SELECT v._file, v._cut, CAST(v._created AS TIMESTAMPTZ) AS _created,"
-            " CAST(v._load AS UUID) AS _load, v._part, CAST(v._low AS TIMESTAMP) AS _low,"
+            "CREATE OR REPLACE TEMP TABLE _files AS SELECT v._file, v._cut,"
+            " CAST(v._created AS TIMESTAMPTZ) AS _created, CAST(v._load AS UUID) AS _load, v._part, CAST(v._low AS TIMESTAMP) AS _low,"
             " CAST(v._high AS TIMESTAMP) AS _high, CAST(m.num_rows AS BIGINT) AS _rows"
             f" FROM _files_view AS v JOIN parquet_file_metadata({files.file_list(row[0] for row in rows)}) AS m"
             " ON v._file = m.file_name"
@@ -199,9 +208,7 @@ class Loader:
 
     def _insert(self, paths: Mapping[str, files.FileSchema], updated_at: datetime) -> int:
         columns = ", ".join(f"p.{quote(column.name)}" for column in self._table.columns)
-        skip = (
-            " ANTI JOIN _skip AS s ON p.filename = s._file AND p.file_row_number = s._row" if self._skipped() else ""
-        )
+        skip = " ANTI JOIN _skip AS s ON p.filename = s._file AND p.file_row_number = s._row" if self._skipped() else ""
         return int(
             self._scalar(
                 f"INSERT INTO {self._target} SELECT {columns}, d._created, {_instant(updated_at)},"
@@ -228,13 +235,13 @@ class Loader:
         )
         return dict(counts)
 
-    def _account(
-        self, outcomes: dict[str, LoadOutcome], held: Mapping[str, int], inserted: int
-    ) -> None:
+    def _account(self, outcomes: dict[str, LoadOutcome], held: Mapping[str, int], inserted: int) -> None:
         """Count each delivery's rows, trip the breaker, and prove that every row is accounted for."""
         read = dict(self._rows("SELECT CAST(_load AS VARCHAR), CAST(sum(_rows) AS BIGINT) FROM _files GROUP BY 1"))
         superseded = dict(
-            self._rows("SELECT CAST(d._load AS VARCHAR), count(*) FROM _skip AS s JOIN _files AS d USING (_file) GROUP BY 1")
+            self._rows(
+                "SELECT CAST(d._load AS VARCHAR), count(*) FROM _skip AS s JOIN _files AS d USING (_file) GROUP BY 1"
+            )
         )
         limit = self._table.bad_rows.max_percent
         tripped = {
@@ -310,8 +317,8 @@ class Loader:
             self._con.execute(
                 "INSERT INTO _skip SELECT filename, file_row_number FROM (SELECT p.filename, p.file_row_number,"
                 f" row_number() OVER (PARTITION BY {key_list} ORDER BY d._created DESC, p.filename DESC,"
-                f" p.file_row_number DESC) AS place FROM {source} SEMI JOIN _duplicated AS k ON {same} WHERE {eligible})"
-                " WHERE place > 1"
+                f" p.file_row_number DESC) AS place FROM {source} SEMI JOIN _duplicated AS k ON {same}"
+                f" WHERE {eligible}) WHERE place > 1"
             )
         overlap = self._overlap(batch)
         if overlap is None:
@@ -342,7 +349,9 @@ class Loader:
             return "TRUE"
         loaded = {
             row[0]
-            for row in self._rows(f"SELECT DISTINCT partition_key FROM {LEDGER}.loads WHERE table_name = ?", self._table.name)
+            for row in self._rows(
+                f"SELECT DISTINCT partition_key FROM {LEDGER}.loads WHERE table_name = ?", self._table.name
+            )
         }
         shared = loaded & {delivery.partition for delivery in batch}
         return in_partitions(self._table, shared, "t.") if shared else None
@@ -390,7 +399,7 @@ class Loader:
     def _append(self, name: str, rows: Sequence[Mapping[str, object]]) -> None:
         append_rows(self._con, name, pa.Table.from_pylist(list(rows), schema=ledger.schema(name)))
 
-    def _rows(self, sql: str, *parameters: object) -> list[tuple]:
+    def _rows(self, sql: str, *parameters: object) -> list[tuple[Any, ...]]:
         return self._con.execute(sql, list(parameters)).fetchall()
 
     def _scalar(self, sql: str) -> int:

@@ -33,7 +33,8 @@ def _where(model: ModelSlice, partitions: Collection[str] | None) -> str:
     partitioning = Partitioning(model.field, model.granularity, date.min)
     column = quote(model.field)
     terms = [
-        f"({column} >= TIMESTAMP '{low}' AND {column} < TIMESTAMP '{high}')" for low, high in runs(partitioning, partitions)
+        f"({column} >= TIMESTAMP '{low}' AND {column} < TIMESTAMP '{high}')"
+        for low, high in runs(partitioning, partitions)
     ]
     return f"({' OR '.join(terms)})" if terms else "FALSE"
 
@@ -58,7 +59,9 @@ def versions(
         f" FROM {model.relation.sql} AS t WHERE {_where(model, partitions)} GROUP BY ALL"
     ).fetchall()
     found = {
-        key: ModelVersion(f"{count}-{xor:016x}-{int(total):016x}", count) for key, count, xor, total in rows if key is not None
+        key: ModelVersion(f"{count}-{xor:016x}-{int(total):016x}", count)
+        for key, count, xor, total in rows
+        if key is not None
     }
     asked = [UNPARTITIONED] if model.field is None else (partitions or [])
     return {key: ModelVersion(EMPTY, 0) for key in asked} | found
@@ -90,7 +93,9 @@ def export(
         result[key] = path
     for key in set(partitions or ()) - set(result):
         path = folder / f"{key}.empty.parquet"
-        connection.execute(f"COPY (SELECT * FROM {model.relation.sql} LIMIT 0) TO {literal(str(path))} (FORMAT parquet)")
+        connection.execute(
+            f"COPY (SELECT * FROM {model.relation.sql} LIMIT 0) TO {literal(str(path))} (FORMAT parquet)"
+        )
         result[key] = path
     return result
 
@@ -150,7 +155,8 @@ def _shape(
             )
     connection.execute(f"CREATE OR REPLACE TABLE {target.sql} AS SELECT * FROM {model.relation.sql} LIMIT 0")
     comments = connection.execute(
-        "SELECT column_name, comment FROM duckdb_columns() WHERE schema_name = ? AND table_name = ? AND comment IS NOT NULL",
+        "SELECT column_name, comment FROM duckdb_columns()"
+        " WHERE schema_name = ? AND table_name = ? AND comment IS NOT NULL",
         [model.relation.schema, model.relation.name],
     ).fetchall()
     for name, comment in comments:

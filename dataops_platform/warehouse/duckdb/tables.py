@@ -24,7 +24,12 @@ from dataops_platform.warehouse.names import (
     staging,
 )
 
-LINEAGE_TYPES = {"_created_at": "TIMESTAMPTZ", "_updated_at": "TIMESTAMPTZ", "_source_object": "VARCHAR", "_load_id": "UUID"}
+LINEAGE_TYPES = {
+    "_created_at": "TIMESTAMPTZ",
+    "_updated_at": "TIMESTAMPTZ",
+    "_source_object": "VARCHAR",
+    "_load_id": "UUID",
+}
 _QUARANTINE_TYPES = {
     "_reasons": "VARCHAR[]",
     "_source_row": "BIGINT",
@@ -133,7 +138,8 @@ def ensure_table(connection: duckdb.DuckDBPyConnection, table: Table) -> None:
     if lines:
         raise ConfigError(
             f"{table.file}:{table.line}: the warehouse differs from the contract: {'; '.join(lines)}."
-            f" Undo the change in the contract, or run `dataops reload {table.name}` to build the table anew from the lake."
+            f" Undo the change in the contract, or run `dataops reload {table.name}`:"
+            " the table is then built anew from the lake."
         )
     for statement in statements:
         connection.execute(statement)

@@ -60,7 +60,12 @@ class DuckDBWarehouse:
         self._ensured |= set(marks) | {"ledger"}
 
     def load(
-        self, table: Table, deliveries: Sequence[Delivery], uris: Mapping[str, str], checks: Sequence[RowCheck], run_id: str
+        self,
+        table: Table,
+        deliveries: Sequence[Delivery],
+        uris: Mapping[str, str],
+        checks: Sequence[RowCheck],
+        run_id: str,
     ) -> list[LoadOutcome]:
         """See `Warehouse.load`."""
         with self.connect() as con:
