@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import unquote, urlparse
+from urllib.parse import quote, unquote, urlparse
 
 from dataops_platform.contracts.problems import ConfigError
 from dataops_platform.lake.local import LocalStore
@@ -30,6 +30,10 @@ class Settings:
         production_lake_url: DATAOPS_PRODUCTION_LAKE: default `file://<home>/production_lake`.
         warehouse_url: DATAOPS_WAREHOUSE: default `duckdb://<home>/warehouse.duckdb`.
         memory_limit: DATAOPS_MEMORY_LIMIT: of the embedded warehouse, like `2GB`; default: the engine's own.
+        lock_wait: DATAOPS_LOCK_WAIT: seconds to wait for another process to release the embedded warehouse;
+            default: 15.
+        assets: DATAOPS_ASSETS: module with the project's own Python assets, found in the project folder too;
+            default: the demo's, in projects that have the models it reads.
         git_commit: DATAOPS_GIT_COMMIT: written into manifests, set by the deployment.
     """
 
@@ -42,6 +46,8 @@ class Settings:
     production_lake_url: str
     warehouse_url: str
     memory_limit: str | None = None
+    lock_wait: float = 15.0
+    assets: str | None = None
     git_commit: str | None = None
 
     @classmethod
@@ -65,12 +71,16 @@ class Settings:
             home=home,
             contracts=Path(env.get("DATAOPS_CONTRACTS") or project / "contracts").expanduser().absolute(),
             dbt_project=Path(env.get("DATAOPS_DBT_PROJECT") or project / "dbt_project").expanduser().absolute(),
-            lake_url=env.get("DATAOPS_LAKE") or f"file://{home / 'lake'}",
-            production_lake_url=env.get("DATAOPS_PRODUCTION_LAKE") or f"file://{home / 'production_lake'}",
-            warehouse_url=env.get("DATAOPS_WAREHOUSE") or f"duckdb://{home / 'warehouse.duckdb'}",
+            lake_url=env.get("DATAOPS_LAKE") or f"file://{quote(str(home / 'lake'))}",
+            production_lake_url=env.get("DATAOPS_PRODUCTION_LAKE") or f"file://{quote(str(home / 'production_lake'))}",
+            warehouse_url=env.get("DATAOPS_WAREHOUSE") or f"duckdb://{quote(str(home / 'warehouse.duckdb'))}",
             memory_limit=env.get("DATAOPS_MEMORY_LIMIT") or None,
+            lock_wait=_seconds("DATAOPS_LOCK_WAIT", env.get("DATAOPS_LOCK_WAIT") or "15"),
+            assets=env.get("DATAOPS_ASSETS") or None,
             git_commit=env.get("DATAOPS_GIT_COMMIT") or None,
         )
+        if env.get("DATAOPS_DBT_PROJECT") and not settings.dbt_project.is_dir():
+            raise ConfigError(f"DATAOPS_DBT_PROJECT is {settings.dbt_project}, which is not a folder")
         # A wrong URL is reported now, not in the middle of a run.
         settings.lake_store()
         settings.production_store()
@@ -96,7 +106,9 @@ class Settings:
         if url.scheme == "duckdb":
             from dataops_platform.warehouse.duckdb import DuckDBWarehouse
 
-            return DuckDBWarehouse(_local_path("DATAOPS_WAREHOUSE", self.warehouse_url), self.memory_limit)
+            return DuckDBWarehouse(
+                _local_path("DATAOPS_WAREHOUSE", self.warehouse_url), self.memory_limit, self.lock_wait
+            )
         raise ConfigError(
             f"DATAOPS_WAREHOUSE is {self.warehouse_url!r}: no adapter for {url.scheme!r}; use duckdb:///path"
         )
@@ -127,6 +139,16 @@ def _local_path(variable: str, text: str) -> Path:
     if not path.startswith("/"):
         raise ConfigError(f"{variable} is {text!r}: write an absolute path, like {url.scheme}:///data/{url.scheme}")
     return Path(path)
+
+
+def _seconds(variable: str, text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds < float("inf"):
+        raise ConfigError(f"{variable} is {text!r}: write a number of seconds, like 15")
+    return seconds
 
 
 def _store(variable: str, text: str) -> ObjectStore:

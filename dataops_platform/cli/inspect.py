@@ -17,6 +17,7 @@ from dataops_platform.contracts.model import Contracts, Table
 from dataops_platform.contracts.problems import ConfigError
 from dataops_platform.quality.planner import plan
 from dataops_platform.settings import Settings
+from dataops_platform.warehouse.base import NoSuchTable
 from dataops_platform.warehouse.duckdb.tables import table_ddl
 
 ROWS_SHOWN = 100
@@ -99,7 +100,10 @@ def query(console: Console, sql: str) -> None:
     settings = Settings.load()
     warehouse = settings.warehouse()
     warehouse.ensure(list(load_contracts(settings.contracts).tables.values()))
-    result = warehouse.query(sql)
+    try:
+        result = warehouse.query(sql)
+    except NoSuchTable as error:  # here it's the query that is wrong, not data
+        raise ConfigError(str(error)) from error
     grid = Grid(header_style="bold")
     for field in result.schema:
         numeric = field.type in ("int64", "int32", "double", "float")

@@ -7,6 +7,7 @@ Exit codes: 0 all well, 1 data refused (by a gate, a blocking check, or unreadab
 from __future__ import annotations
 
 import sys
+import traceback
 from pathlib import Path
 from typing import Annotated
 
@@ -16,7 +17,10 @@ from rich.console import Console
 from dataops_platform.contracts.problems import ConfigError, ContractErrors, DataOpsError, DataRefused
 
 app = typer.Typer(
-    no_args_is_help=True, add_completion=False, help="Data pipelines from contracts: run them, look at them."
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Data pipelines from contracts: run them, look at them.",
 )
 contract_app = typer.Typer(no_args_is_help=True, help="Check contracts, and show what they become.")
 app.add_typer(contract_app, name="contract")
@@ -134,3 +138,7 @@ def main() -> None:
         err.print("[bold red]error:[/]", end=" ")
         err.print(str(error), markup=False)
         sys.exit(2)
+    except Exception:
+        traceback.print_exc()
+        err.print("[bold red]This is a bug in dataops:[/] please report it with the lines above.")
+        sys.exit(3)

@@ -57,7 +57,9 @@ def run(console: Console, select: str | None, partitions: str | None) -> int:
                 return 0
         else:
             todo = None
-    plan = _plan(definitions, selection, partitions, todo)
+    plan, notes = _plan(definitions, selection, partitions, todo)
+    for note in notes:
+        console.print(f"[yellow]note:[/] {escape(note)}")
     code = 0
     with dg.DagsterInstance.get() as instance:
         for job, keys, span in plan:
@@ -98,42 +100,80 @@ def _new(settings: Settings, contracts: Contracts, models: Models) -> set[str] |
     return left.partitions() if left.any else None
 
 
-Planned = tuple[dg.JobDefinition, set[dg.AssetKey] | None, tuple[str, str] | None]
+Planned = tuple[dg.JobDefinition, set[dg.AssetKey], tuple[str, str] | None]
 
 
 def _plan(
     definitions: dg.Definitions, selection: set[dg.AssetKey] | None, partitions: str | None, todo: set[str] | None
-) -> list[Planned]:
-    """Which jobs to run, with which assets, over which partitions."""
+) -> tuple[list[Planned], list[str]]:
+    """Which jobs to run, with which assets, over which partitions; and why others are left out."""
     first, last = _span(partitions) if partitions else (None, None)
     repository = definitions.get_repository_def()
-    plan: list[Planned] = []
-    problems: list[str] = []
+    graph = repository.asset_graph
+    wanted_by_job: list[Planned] = []
+    problems: dict[str, str] = {}
     for job in sorted((j for j in repository.get_all_jobs() if not j.name.startswith("__")), key=lambda j: j.name):
         keys = set(job.asset_layer.executable_asset_keys)
         chosen = keys if selection is None else keys & selection
-        if not chosen:
-            continue
-        subset = None if selection is None else chosen
-        cut = next((d for k in chosen if (d := repository.asset_graph.get(k).partitions_def) is not None), None)
-        if cut is None:
-            plan.append((job, subset, None))
-            continue
-        known = cut.get_partition_keys()
-        if first is not None and last is not None:
-            missing = [key for key in (first, last) if key not in known]
-            if missing:
-                problems.append(f"partition {missing[0]!r} is not one of {known[0]}..{known[-1]}")
-                continue
-            plan.append((job, subset, (first, last)))
-            continue
-        wanted = sorted(set(known) & todo) if todo is not None else known
-        # Work left on unpartitioned assets alone still needs a partition to run the job with: the newest will do.
-        span = (wanted[0], wanted[-1]) if wanted else (known[-1], known[-1])
-        plan.append((job, subset, span))
-    if not plan and problems:
-        raise ConfigError("; ".join(problems))
+        cut = next((d for k in chosen if (d := graph.get(k).partitions_def) is not None), None)
+        span = None
+        if cut is not None:
+            known = cut.get_partition_keys()
+            if first is not None and last is not None:
+                missing = [key for key in (first, last) if key not in known]
+                if missing:
+                    there = f"is not one of {known[0]}..{known[-1]}" if known else "doesn't exist yet: there are none"
+                    problems[job.name] = f"partition {missing[0]!r} {there}"
+                    continue
+                span = (first, last)
+            else:
+                wanted = known if todo is None else sorted(set(known) & todo)
+                if wanted:
+                    span = (wanted[0], wanted[-1])
+                else:  # nothing new for what is partitioned
+                    chosen = {key for key in chosen if graph.get(key).partitions_def is None}
+        if chosen:
+            wanted_by_job.append((job, chosen, span))
+    if not wanted_by_job and problems:
+        raise ConfigError("; ".join(dict.fromkeys(problems.values())))
+    notes = [f"{name} is left out: {problem}" for name, problem in problems.items()]
+    return _in_order(repository, wanted_by_job), notes
+
+
+def _in_order(repository: dg.RepositoryDefinition, wanted: list[Planned]) -> list[Planned]:
+    """Runs in the order of their data.
+
+    With one job that is one run. Where a table of one job feeds an asset of another, a job is run in parts: what needs
+    nothing from the others first.
+    """
+    planned = set().union(*(chosen for _, chosen, _ in wanted))
+    parents = {key: _parents(repository, key) & planned for key in planned}
+    left, done, plan = [(job, set(chosen), span) for job, chosen, span in wanted], set[dg.AssetKey](), list[Planned]()
+    while left:
+        before = len(done)
+        for job, chosen, span in left:
+            ready = set(chosen)
+            while late := {key for key in ready if not parents[key] <= done | ready}:
+                ready -= late
+            if ready:
+                plan.append((job, ready, span))
+                chosen -= ready
+                done |= ready
+        if len(done) == before:  # jobs that need each other: any order is as good
+            plan += left
+            break
+        left = [item for item in left if item[1]]
     return plan
+
+
+def _parents(repository: dg.RepositoryDefinition, key: dg.AssetKey) -> set[dg.AssetKey]:
+    """What an asset is made of, and what its checks compare it with."""
+    node = repository.asset_graph.get(key)
+    parents = set(node.parent_keys)
+    for check in node.check_keys:
+        spec = repository.asset_graph.get_check_spec(check)
+        parents |= {dep.asset_key for dep in spec.additional_deps}
+    return parents - {key}
 
 
 def _span(text: str) -> tuple[str, str]:
@@ -150,7 +190,7 @@ def _execute(
     job: dg.JobDefinition,
     instance: dg.DagsterInstance,
     span: tuple[str, str] | None,
-    keys: set[dg.AssetKey] | None,
+    keys: set[dg.AssetKey],
 ) -> runs.RunOutcome:
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=not console.is_terminal) as progress:
@@ -165,6 +205,7 @@ def _execute(
             elif event.is_step_success or event.is_step_failure or event.is_step_skipped:
                 progress.advance(task)
 
+        selection = None if keys == set(job.asset_layer.executable_asset_keys) else keys
         return runs.execute(
-            job, instance, span, keys, on_start=lambda total: progress.update(task, total=total), on_event=on_event
+            job, instance, span, selection, on_start=lambda total: progress.update(task, total=total), on_event=on_event
         )

@@ -53,10 +53,13 @@ class FilesExtractor:
         """See `Extractor.fetch`."""
         for number, arrival in enumerate(arrivals):
             source, target = Path(arrival.origin["file"]), folder / f"{number}.{arrival.partition}.parquet"
-            if self._format == "parquet":
-                shutil.copyfile(source, target)
-            else:
-                _convert(table, source, target)
+            try:
+                if self._format == "parquet":
+                    shutil.copyfile(source, target)
+                else:
+                    _convert(table, source, target)
+            except OSError as error:
+                raise DataRefused(f"{source}: can't be read: {error.strerror or error}") from error
             yield arrival, [target]
 
 

@@ -142,8 +142,12 @@ class Lake:
         it is and nothing is written.
 
         Raises:
-            DataRefused: a file is not readable parquet; the text names it. Nothing is visible of the delivery.
+            DataRefused: a file is not readable parquet (the text names it), or there is none. Nothing is visible of
+                the delivery.
         """
+        created_at = keys.parse_timestamp(keys.timestamp(created_at))  # milliseconds, as whoever reads the manifest sees
+        if not files:
+            raise DataRefused(f"{origin.get('file', table)}: a delivery without rows is a parquet file too; there is none")
         key = keys.manifest_key(table, partition, created_at)
         if self.store.stat(key) is not None:
             return self.read(key)
@@ -189,7 +193,10 @@ class Lake:
             start = prefix + min(partitions)
             end = prefix + max(partitions) + "0"  # "0" follows "/"
         for info in self.store.list(prefix, start, end):
-            _, partition, created_at = keys.parse_manifest_key(info.key)
+            try:
+                _, partition, created_at = keys.parse_manifest_key(info.key)
+            except ValueError:  # somebody else's file
+                continue
             if partitions is None or partition in partitions:
                 yield ManifestRef(info.key, partition, created_at)
 

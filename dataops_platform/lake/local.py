@@ -9,6 +9,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from stat import S_ISREG
 
 from dataops_platform.contracts.problems import ConfigError
 from dataops_platform.lake.store import ObjectConflict, ObjectInfo, ObjectMissing, ObjectStore
@@ -33,7 +34,7 @@ class LocalStore:
 
     def _path(self, key: str) -> Path:
         parts = key.split("/")
-        if not key or key.startswith("/") or ".." in parts or _SCRATCH in parts:
+        if {"", ".", "..", _SCRATCH} & set(parts):
             raise ValueError(f"not an object key: {key!r}")
         return self.root.joinpath(*parts)
 
@@ -54,6 +55,9 @@ class LocalStore:
         reason = error.strerror or str(error)
         return f"the lake {self.url} can't be written: {reason}. Check the folder, its permissions and free space."
 
+    def _unreadable(self, error: OSError) -> str:
+        return f"the lake {self.url} can't be read: {error.strerror or error}. Check the folder and its permissions."
+
     def create(self, key: str, content: bytes | Path) -> ObjectInfo:
         """See `ObjectStore.create`. A hard link is the create-only step: it fails if the name exists."""
         path = self._path(key)
@@ -73,7 +77,7 @@ class LocalStore:
                     raise ObjectConflict(f"object {key!r} exists in {self.url} with other content") from None
         finally:
             temporary.unlink(missing_ok=True)
-            if isinstance(content, bytes):
+            if temporary is not content:
                 shutil.rmtree(temporary.parent, ignore_errors=True)
         _sync(path.parent)
         info = self.stat(key)
@@ -99,12 +103,18 @@ class LocalStore:
             return self._path(key).read_bytes()
         except FileNotFoundError:
             raise ObjectMissing(f"there is no object {key!r} in {self.url}") from None
+        except OSError as error:
+            raise ConfigError(self._unreadable(error)) from error
 
     def stat(self, key: str) -> ObjectInfo | None:
         """See `ObjectStore.stat`."""
         try:
             status = self._path(key).stat()
         except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError as error:
+            raise ConfigError(self._unreadable(error)) from error
+        if not S_ISREG(status.st_mode):
             return None
         return ObjectInfo(key, status.st_mtime_ns, status.st_size)
 
@@ -119,6 +129,8 @@ class LocalStore:
                 names = sorted((f"{base}{e.name}/" if e.is_dir() else f"{base}{e.name}", e) for e in entries)
         except FileNotFoundError:
             return
+        except OSError as error:
+            raise ConfigError(self._unreadable(error)) from error
         for key, entry in names:
             relevant = key.startswith(prefix) or (key.endswith("/") and prefix.startswith(key))
             if not relevant or entry.name == _SCRATCH or (end is not None and key >= end):

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import gc
+import importlib
+import sys
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -17,12 +20,6 @@ from dataops_platform.contracts.problems import ConfigError
 from dataops_platform.orchestration.event_log import enable_batching
 from dataops_platform.orchestration.io_managers import LakeIOManager, WarehouseIOManager
 from dataops_platform.orchestration.jobs import jobs
-from dataops_platform.orchestration.model_assets import (
-    ModelTranslator,
-    dbt_model_assets,
-    model_partitioning,
-    publication_assets,
-)
 from dataops_platform.orchestration.resources import Platform, dbt_project
 from dataops_platform.orchestration.table_assets import table_assets, table_checks
 from dataops_platform.settings import Settings
@@ -35,7 +32,8 @@ def build_definitions(settings: Settings, own_assets: ModuleType | None = None) 
     Reads files (contracts, the dbt project) and parses dbt when its project changed; opens neither lake nor warehouse.
 
     Args:
-        own_assets: package of the project's own Python assets.
+        own_assets: package of Python assets, unless DATAOPS_ASSETS names another. Those that read what this project
+            doesn't have are left out: the demo's assets in another project.
 
     Raises:
         ConfigError: a contract or the dbt project can't be used; every problem is in the text.
@@ -51,7 +49,10 @@ def read_project(settings: Settings, contracts: Contracts) -> tuple[Mapping[str,
     """The dbt manifest and its models; nothing when there is no dbt project."""
     if not settings.dbt_project.exists():
         return {}, Models(())
-    manifest = dbt_project(settings, contracts).manifest()
+    try:
+        manifest = dbt_project(settings, contracts).manifest()
+    except OSError as error:
+        raise ConfigError(f"DATAOPS_HOME {settings.home} can't be written: {error.strerror or error}") from error
     return manifest, read_models(manifest)
 
 
@@ -68,14 +69,16 @@ def assemble(
     assets: list[dg.AssetsDefinition] = [asset for table in sourced for asset in table_assets(table)]
     checks = [made for table in sourced if (made := table_checks(table)) is not None]
     if models.items:
+        # dagster-dbt takes over a second to import: a project without dbt doesn't wait for it.
+        from dataops_platform.orchestration.model_assets import dbt_model_assets, model_keys, publication_assets
+
         try:
-            keys = _model_keys(manifest, models, ModelTranslator(models, model_partitioning(models, tables)))
+            keys = model_keys(manifest, models, tables)
         except ValueError as error:
             raise ConfigError(f"{settings.dbt_project}: {error}") from error
         assets.append(dbt_model_assets(manifest, models, tables))
         assets += publication_assets(models, tables, keys)
-    if own_assets is not None:
-        assets += _own(own_assets)
+    assets += _own(settings, own_assets, {spec.key for definition in assets for spec in definition.specs})
     made_jobs, schedules = jobs(assets, tables, models)
     platform = Platform(settings, contracts, models)
     return dg.Definitions(
@@ -92,13 +95,47 @@ def assemble(
     )
 
 
-def _model_keys(manifest: Mapping[str, Any], models: Models, translator: ModelTranslator) -> dict[str, dg.AssetKey]:
-    return {model.name: translator.get_asset_key(manifest["nodes"][model.unique_id]) for model in models.items}
+def _own(settings: Settings, default: ModuleType | None, known: Set[dg.AssetKey]) -> Sequence[dg.AssetsDefinition]:
+    """The project's own Python assets: those of DATAOPS_ASSETS, or of the default package as far as they fit.
+
+    Raises:
+        ConfigError: the module can't be imported, or an asset of DATAOPS_ASSETS reads what the project doesn't have.
+    """
+    module = _imported(settings.assets, settings.project) if settings.assets else default
+    if module is None:
+        return []
+    load = dg.load_assets_from_package_module if hasattr(module, "__path__") else _of_module
+    found = [item for item in load(module) if isinstance(item, dg.AssetsDefinition)]
+    known = known | {spec.key for item in found for spec in item.specs}
+    missing = {
+        item: sorted(k.to_user_string() for k in set(item.keys_by_input_name.values()) - known) for item in found
+    }
+    if settings.assets and any(missing.values()):
+        lines = [
+            f"asset {key.to_user_string()} reads {', '.join(names)}"
+            for item, names in missing.items()
+            if names
+            for key in item.keys
+        ]
+        raise ConfigError(f"DATAOPS_ASSETS {settings.assets}: {'; '.join(lines)}: the project has no such asset")
+    return [item for item in found if not missing[item]]
 
 
-def _own(package: ModuleType) -> Sequence[dg.AssetsDefinition]:
-    found = dg.load_assets_from_package_module(package)
-    return [item for item in found if isinstance(item, dg.AssetsDefinition)]
+def _of_module(module: ModuleType) -> Sequence[Any]:
+    return dg.load_assets_from_modules([module])
+
+
+def _imported(name: str, project: Path) -> ModuleType:
+    if str(project) not in sys.path:
+        sys.path.append(str(project))
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise ConfigError(f"DATAOPS_ASSETS is {name!r}, which can't be imported: {error}") from error
+
+
+_PATIENT = (100_000, 50, 100)
+"""Thresholds of the garbage collector once definitions are loaded."""
 
 
 @contextmanager
@@ -113,4 +150,6 @@ def _quick_imports() -> Iterator[None]:
             yield
         finally:
             if enabled:
+                # What was built lives as long as the process: walk it rarely from now on, too.
+                gc.set_threshold(*_PATIENT)
                 gc.enable()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from itertools import groupby
 
 from dagster import DagsterEventType, EventLogEntry
 from dagster._core.storage.event_log import ConsolidatedSqliteEventLogStorage
@@ -35,9 +36,14 @@ class BatchingSqliteEventLogStorage(ConsolidatedSqliteEventLogStorage):
 
     def store_event_batch(self, events: Sequence[EventLogEntry]) -> None:
         """Store events; like in Dagster's Postgres event log, an asset's entry is updated once, by its last event."""
-        if not {event.get_dagster_event().event_type for event in events} <= _BATCHED:
-            super().store_event_batch(events)
-            return
+        # A run's plan comes as one batch: its assets', then its checks'.
+        for together, group in groupby(events, lambda event: event.get_dagster_event().event_type in _BATCHED):
+            if together:
+                self._store_together(list(group))
+            else:
+                super().store_event_batch(list(group))
+
+    def _store_together(self, events: Sequence[EventLogEntry]) -> None:
         with self.index_transaction() as connection:
             statement = SqlEventLogStorageTable.insert().returning(SqlEventLogStorageTable.c.id)
             # One statement per event keeps ids in the order of events; they share the transaction.

@@ -143,7 +143,7 @@ class WarehouseIOManager(dg.IOManager):
 
 
 class LakeIOManager(dg.IOManager):
-    """Parquet objects in the lake, immutable: each write is a new object, reading takes the newest of each partition."""
+    """Parquet objects in the lake, immutable: each write is a new object, reading takes each partition's newest."""
 
     def __init__(self, platform: Platform) -> None:
         self._platform = platform

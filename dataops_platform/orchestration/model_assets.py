@@ -84,6 +84,16 @@ def model_partitioning(models: Models, tables: Mapping[str, Table]) -> dict[str,
     return result
 
 
+def model_keys(manifest: Mapping[str, Any], models: Models, tables: Mapping[str, Table]) -> dict[str, dg.AssetKey]:
+    """Model name → asset key.
+
+    Raises:
+        ValueError: see `model_partitioning`.
+    """
+    translator = ModelTranslator(models, model_partitioning(models, tables))
+    return {model.name: dg.AssetKey(_key(translator, manifest, model)) for model in models.items}
+
+
 def dbt_model_assets(manifest: Mapping[str, Any], models: Models, tables: Mapping[str, Table]) -> dg.AssetsDefinition:
     """All dbt models and their tests, built by one dbt invocation per run."""
     translator = ModelTranslator(models, model_partitioning(models, tables))

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -76,14 +77,18 @@ def resolve_selection(definitions: dg.Definitions, select: str) -> set[dg.AssetK
     try:
         keys = set(dg.AssetSelection.from_string(select).resolve(graph))
     except Exception as error:  # Dagster raises its parser's own exceptions
+        if "no AssetsDefinition objects supply these keys" in str(error):
+            raise _no_asset(select, known) from error
         raise ConfigError(f"--select {select!r} can't be read: {' '.join(str(error).split())[:300]}") from error
     if not keys:
-        import difflib
-
-        near = difflib.get_close_matches(select, known, n=3, cutoff=0.4)
-        hint = f" Did you mean {', '.join(near)}?" if near else ""
-        raise ConfigError(f"--select {select!r} selects no asset.{hint}")
+        raise _no_asset(select, known)
     return keys
+
+
+def _no_asset(select: str, known: Collection[str]) -> ConfigError:
+    near = difflib.get_close_matches(select, known, n=3, cutoff=0.5)
+    hint = f"did you mean {', '.join(near)}?" if near else "`dataops status` lists the tables, `dataops ui` all assets"
+    return ConfigError(f"--select {select!r} selects no asset; {hint}")
 
 
 def execute(

@@ -215,7 +215,7 @@ def _check_result(table: Table, rule: Rule, verdicts: Sequence[Verdict]) -> dg.A
         metadata["rows failed"] = sum(counted)
     observed = [verdict.observed for verdict in verdicts if verdict.observed is not None]
     if observed:
-        metadata["observed"] = observed[0] if len(observed) == 1 else f"{min(observed):g} to {max(observed):g}"
+        metadata["observed"] = observed[0] if len(set(observed)) == 1 else f"{min(observed):g} to {max(observed):g}"
     if failed:
         metadata["partitions failed"] = len(failed)
         metadata["failing partitions"] = ", ".join(v.partition_key for v in failed[:SHOWN])

@@ -22,7 +22,7 @@ from dataops_platform.contracts.model import Rule, RuleKind, Scope, Table
 from dataops_platform.contracts.types import Kind
 from dataops_platform.quality.predicates import CONTRACT_DIALECT, bad_row
 from dataops_platform.warehouse.names import quote, staging
-from dataops_platform.warehouse.partition_sql import in_partitions, partition_start
+from dataops_platform.warehouse.partition_sql import in_partitions, partition_start, partition_start_literal
 
 ROW_COUNT_INDEX = -1
 
@@ -69,8 +69,10 @@ def _scope(table: Table, rule: Rule) -> Scope:
 
 
 class _Planner:
+    # Names of our own begin with an underscore, which no contract column does: a column may be called `n` or `part`.
     def __init__(self, table: Table, partitions: Collection[str] | None, dialect: str, scope: Scope) -> None:
         self._table = table
+        self._partitions = partitions
         self._dialect = dialect
         self._scope = scope
         self._relation = staging(table.name).sql
@@ -156,10 +158,10 @@ class _Planner:
         selects = []
         for index, rule in enumerate(rules, start=first):
             column = quote(rule.columns[0])
-            part = "" if self._part == "NULL" else f"{self._part} AS part, "
-            outer = "NULL AS part" if self._part == "NULL" else "part"
+            part = "" if self._part == "NULL" else f"{self._part} AS _part, "
+            outer = "NULL AS part" if self._part == "NULL" else "_part AS part"
             selects.append(
-                f"SELECT {index}, {outer}, CAST(sum(n) AS BIGINT), NULL FROM (SELECT {part}{column}, count(*) AS n"
+                f"SELECT {index}, {outer}, CAST(sum(_n) AS BIGINT), NULL FROM (SELECT {part}{column}, count(*) AS _n"
                 f" FROM {self._relation} WHERE {self._where} GROUP BY ALL) WHERE {self._bad(rule)}{self._group()}"
             )
         return selects
@@ -168,11 +170,11 @@ class _Planner:
         """Rows − distinct keys; rows with a null in the key are left out."""
         keys = ", ".join(map(quote, rule.columns))
         present = " AND ".join(f"{quote(name)} IS NOT NULL" for name in rule.columns)
-        part = "" if self._part == "NULL" else f"{self._part} AS part, "
-        outer = "NULL AS part" if self._part == "NULL" else "part"
+        part = "" if self._part == "NULL" else f"{self._part} AS _part, "
+        outer = "NULL AS part" if self._part == "NULL" else "_part AS part"
         return (
-            f"SELECT 0 AS rule, {outer}, CAST(sum(n - 1) AS BIGINT) AS failed, CAST(NULL AS DOUBLE) AS observed"
-            f" FROM (SELECT {part}{keys}, count(*) AS n FROM {self._relation} WHERE {present} AND {self._where}"
+            f"SELECT 0 AS rule, {outer}, CAST(sum(_n - 1) AS BIGINT) AS failed, CAST(NULL AS DOUBLE) AS observed"
+            f" FROM (SELECT {part}{keys}, count(*) AS _n FROM {self._relation} WHERE {present} AND {self._where}"
             f" GROUP BY ALL HAVING count(*) > 1){self._group()}"
         )
 
@@ -183,12 +185,12 @@ class _Planner:
         match = " AND ".join(
             f"c.{child} = r.{quote(parent)}" for child, parent in zip(names, rule.args["columns"], strict=True)
         )
-        part = "" if self._part == "NULL" else f"{self._part} AS part, "
-        outer = "NULL AS part" if self._part == "NULL" else "c.part"
+        part = "" if self._part == "NULL" else f"{self._part} AS _part, "
+        outer = "NULL AS part" if self._part == "NULL" else "c._part AS part"
         group = "" if self._part == "NULL" else " GROUP BY ALL"
         return (
-            f"SELECT 0 AS rule, {outer}, CAST(sum(c.n) AS BIGINT) AS failed, CAST(NULL AS DOUBLE) AS observed"
-            f" FROM (SELECT {part}{', '.join(names)}, count(*) AS n FROM {self._relation}"
+            f"SELECT 0 AS rule, {outer}, CAST(sum(c._n) AS BIGINT) AS failed, CAST(NULL AS DOUBLE) AS observed"
+            f" FROM (SELECT {part}{', '.join(names)}, count(*) AS _n FROM {self._relation}"
             f" WHERE {present} AND {self._where} GROUP BY ALL) AS c"
             f" ANTI JOIN {staging(rule.args['table']).sql} AS r ON {match}{group}"
         )
@@ -200,12 +202,19 @@ class _Planner:
         if self._part == "NULL":
             body = _with_object(tree, f"(SELECT {columns} FROM {self._relation} WHERE {self._where})", self._dialect)
             return f"SELECT 0 AS rule, NULL AS part, NULL AS failed, CAST(({body}) AS DOUBLE) AS observed"
-        inside = f"(SELECT {columns} FROM {self._relation} WHERE {self._part} = parts.part)"
+        inside = f"(SELECT {columns} FROM {self._relation} WHERE {self._part} = _parts._part AND {self._where})"
         body = _with_object(tree, inside, self._dialect)
         return (
-            f"SELECT 0 AS rule, parts.part, NULL AS failed, CAST(({body}) AS DOUBLE) AS observed"
-            f" FROM (SELECT DISTINCT {self._part} AS part FROM {self._relation} WHERE {self._where}) AS parts"
+            f"SELECT 0 AS rule, _parts._part AS part, NULL AS failed, CAST(({body}) AS DOUBLE) AS observed"
+            f" FROM ({self._parts()}) AS _parts"
         )
+
+    def _parts(self) -> str:
+        """The partitions asked, those without rows too: a query has a value there as well, like a count of 0."""
+        if self._partitions is None:
+            return f"SELECT DISTINCT {self._part} AS _part FROM {self._relation} WHERE {self._where}"
+        starts = ", ".join(partition_start_literal(self._table, key) for key in sorted(self._partitions))
+        return f"SELECT unnest([{starts}]) AS _part"
 
 
 def render_bad(table: Table, rule: Rule, dialect: str) -> str:
@@ -251,12 +260,12 @@ def sample_sql(table: Table, rule: Rule, partitions: Collection[str] | None, dia
     present = " AND ".join(f"{quote(name)} IS NOT NULL" for name in rule.columns)
     if rule.kind is RuleKind.DUPLICATES:
         part = (
-            f"{partition_start(table)} AS part, "
+            f"{partition_start(table)} AS _part, "
             if table.partitioning and _scope(table, rule) is Scope.PARTITION
             else ""
         )
         return (
-            f"SELECT {part}{keys}, count(*) AS rows FROM {relation} WHERE {present} AND {where}"
+            f"SELECT {part}{keys}, count(*) AS _rows FROM {relation} WHERE {present} AND {where}"
             f" GROUP BY ALL HAVING count(*) > 1 LIMIT {limit}"
         )
     if rule.kind is RuleKind.ORPHANS:
@@ -265,7 +274,7 @@ def sample_sql(table: Table, rule: Rule, partitions: Collection[str] | None, dia
             for child, parent in zip(rule.columns, rule.args["columns"], strict=True)
         )
         return (
-            f"SELECT * FROM (SELECT {keys}, count(*) AS rows FROM {relation} WHERE {present} AND {where} GROUP BY ALL) AS c"
-            f" ANTI JOIN {staging(rule.args['table']).sql} AS r ON {match} ORDER BY rows DESC LIMIT {limit}"
+            f"SELECT * FROM (SELECT {keys}, count(*) AS _rows FROM {relation} WHERE {present} AND {where} GROUP BY ALL) AS c"
+            f" ANTI JOIN {staging(rule.args['table']).sql} AS r ON {match} ORDER BY _rows DESC LIMIT {limit}"
         )
     return None

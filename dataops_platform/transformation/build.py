@@ -124,22 +124,28 @@ class _Versions:
         self._tables = tables
         self._staging = staging_versions
         self._partitions = partitions
-        self._found: dict[str, dict[str, ModelVersion]] = {}
+        self._found: dict[tuple[str, bool], dict[str, ModelVersion]] = {}
+        self._builds = ledger.latest_builds([model.name for model in models.items])
 
-    def of(self, model: Model) -> dict[str, ModelVersion]:
-        """Partition key → version of a model's rows now; empty when it was never built."""
-        if model.name not in self._found:
+    def of(self, model: Model, whole: bool = False) -> dict[str, ModelVersion]:
+        """Partition key → version of a model's rows now; empty when it was never built.
+
+        Args:
+            whole: all partitions, not only those of this build: what a descendant without partitions reads.
+        """
+        asked = self._partitions if model.partition_field and not whole else None
+        if (model.name, asked is None) not in self._found:
             if model.view:
-                keys = (self._partitions or [UNPARTITIONED]) if model.partition_field else [UNPARTITIONED]
                 # A view has no rows of its own: it is as its sources are.
-                self._found[model.name] = {key: ModelVersion(self._of_sources(model, key), 0) for key in keys}
+                keys = asked or [UNPARTITIONED]
+                found = {key: ModelVersion(self._of_sources(model, key), 0) for key in keys}
             else:
-                asked = self._partitions if model.partition_field else None
                 try:
-                    self._found[model.name] = self._warehouse.model_versions(model.slice, asked)
+                    found = self._warehouse.model_versions(model.slice, asked)
                 except NoSuchTable:
-                    self._found[model.name] = {}
-        return self._found[model.name]
+                    found = {}
+            self._found[model.name, asked is None] = found
+        return self._found[model.name, asked is None]
 
     def _of_sources(self, model: Model, key: str) -> str:
         return version_of(
@@ -150,17 +156,40 @@ class _Versions:
         """One record per partition that was built."""
         records = []
         for key, version in self.of(model).items():
-            inputs = source_inputs(model, key, self._tables, self._staging)
+            current = source_inputs(model, key, self._tables, self._staging)
+            inputs = dict(current)
             for name in model.ancestors:
                 ancestor = self._models[name]
-                keys: Collection[str] = self.of(ancestor)
-                if ancestor.partition_field and model.partition_field:
-                    keys = [key]
+                found = self.of(ancestor, whole=model.partition_field is None)
+                keys: Collection[str] = [key] if ancestor.partition_field and model.partition_field else found
                 for other in keys:
-                    found = self.of(ancestor).get(other)
-                    inputs[input_name("model", name, other)] = found.data_version if found else "none"
-            records.append(Build(model.name, key, version.data_version, version.row_count, inputs, run_id, moment))
+                    there = found.get(other)
+                    inputs[input_name("model", name, other)] = there.data_version if there else "none"
+                    if not ancestor.view:
+                        inputs |= self._inherited(ancestor, other, there, current)
+            record = Build(model.name, key, version.data_version, version.row_count, inputs, run_id, moment)
+            self._builds[model.name][key] = record
+            records.append(record)
         return records
+
+    def _inherited(
+        self, ancestor: Model, key: str, found: ModelVersion | None, current: Mapping[str, str]
+    ) -> dict[str, str]:
+        """What a model's ancestor was really made of, where that is not what staging holds now.
+
+        The ancestor may have been built by an earlier run, from rows that have been replaced since: those are what
+        its descendants hold, and what must have passed. Rows of an ancestor that no build recorded are of unknown
+        origin: version `none`, which no verdict names.
+        """
+        build = self._builds[ancestor.name].get(key)
+        if build is None or found is None or build.data_version != found.data_version:
+            own = source_inputs(ancestor, key, self._tables, self._staging)
+            return {name: "none" for name in own if name.startswith("staging:")}
+        return {
+            name: version
+            for name, version in build.inputs.items()
+            if name.startswith("staging:") and current.get(name) != version
+        }
 
 
 def _verdicts(

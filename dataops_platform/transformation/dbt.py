@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlparse
+from urllib.parse import unquote, urlparse
 
 from dataops_platform.contracts.dbt_sources import sources_yaml
 from dataops_platform.contracts.model import Contracts
@@ -105,7 +105,7 @@ class DbtProject:
         values = {
             "DATAOPS_DBT_SOURCES": os.path.relpath(self.home / "sources", self.folder),
             "DATAOPS_DBT_ENVIRONMENT": self._environment,
-            "DATAOPS_WAREHOUSE_PATH": urlparse(self._warehouse_url).path,
+            "DATAOPS_WAREHOUSE_PATH": unquote(urlparse(self._warehouse_url).path),
             "DBT_SEND_ANONYMOUS_USAGE_STATS": "false",
         }
         before = {name: os.environ.get(name) for name in values}

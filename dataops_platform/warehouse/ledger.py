@@ -181,18 +181,21 @@ class Ledger:
         """Table → partition key → data version.
 
         A load counts for its own partition and for those it took rows from (a key that moved between partitions).
+        When it was loaded counts too: a delivery that is loaded anew after a reset, under other rules perhaps, may
+        leave other rows, and no verdict or build of before may stand for them.
         """
         if not tables:
             return {}
         rows = self._rows(
-            f"SELECT table_name, partition_key, load_id, affected_partitions FROM {LEDGER}.loads"
+            f"SELECT table_name, partition_key, load_id, loaded_at, affected_partitions FROM {LEDGER}.loads"
             f" WHERE table_name IN ({', '.join(map(literal, tables))})"
         )
         loads: dict[str, dict[str, set[str]]] = {table: {} for table in tables}
         for row in rows:
             touched = {row["partition_key"], *json.loads(row["affected_partitions"] or "[]")}
+            load = f"{row['load_id']} {row['loaded_at'].astimezone(UTC).isoformat()}"
             for partition in touched:
-                loads[row["table_name"]].setdefault(partition, set()).add(row["load_id"])
+                loads[row["table_name"]].setdefault(partition, set()).add(load)
         return {
             table: {partition: version_of(ids) for partition, ids in partitions.items()}
             for table, partitions in loads.items()

@@ -69,6 +69,14 @@ def partition_start(table: Table, prefix: str = "") -> str:
     return f"date_trunc('{partitioning.granularity}', {column})"
 
 
+def partition_start_literal(table: Table, key: str) -> str:
+    """A partition's start as a literal that compares equal to `partition_start` of its rows."""
+    assert table.partitioning is not None, table.name
+    kind = table.column(table.partitioning.field).type.kind
+    local = Kind.DATE if kind is Kind.DATE and table.partitioning.granularity is Granularity.DAY else Kind.DATETIME
+    return _boundary(table.partitioning, local, table.partitioning.parse(key))
+
+
 def key_of(table: Table, value: object) -> str | None:
     """The partition key of what `partition_start` returned; None for a row without one."""
     if table.partitioning is None:

@@ -14,7 +14,7 @@ from dataops_platform.contracts.problems import ConfigError
 from dataops_platform.warehouse.base import NoSuchTable
 
 LOCK_WAIT_SECONDS = 15.0
-"""How long to wait for another process to release the file before giving up."""
+"""How long to wait for another process to release the file before giving up; DATAOPS_LOCK_WAIT in the settings."""
 
 _HOLDER = re.compile(r"held in (.*?) ?\(PID (\d+)\)")
 
@@ -69,7 +69,7 @@ def connect(
     connection = _connect(path, memory_limit, lock_wait)
     try:
         # Times without a zone in SQL mean UTC, wherever the process runs.
-        connection.execute("SET TimeZone = 'UTC'")
+        connection.execute("SET TimeZone = 'UTC'; SET enable_progress_bar = false")
         yield connection
     finally:
         connection.close()

@@ -74,6 +74,20 @@ def explain_unreadable(error: duckdb.Error) -> str:
     return "a damaged parquet file: " + " ".join(text.splitlines()[0].split())
 
 
+_ROW_ERRORS = (duckdb.DataError,)
+_FILE_ERRORS = (duckdb.IOException, duckdb.InvalidInputException)
+
+
+def data_error(error: duckdb.Error) -> str | None:
+    """What is wrong with the data that made a load fail; None when the failure is not the data's."""
+    if isinstance(error, _ROW_ERRORS):
+        return "a blocking rule can't be computed for a row: " + " ".join(str(error).split("\n\nLINE")[0].split())
+    # The parquet reader's own errors (a damaged page) come as the bare class.
+    if "No space left" not in str(error) and (type(error) is duckdb.Error or isinstance(error, _FILE_ERRORS)):
+        return explain_unreadable(error)
+    return None
+
+
 @dataclass(frozen=True, slots=True)
 class _Fit:
     expression: str | None
@@ -145,9 +159,11 @@ def misfits(table: Table, schema: FileSchema) -> list[str]:
 
 
 def relation(table: Table, schemas: dict[str, FileSchema], columns: Sequence[str] | None = None) -> str:
-    """A subquery over all files with the contract's columns (or some), plus filename and file_row_number.
+    """A subquery over all files with the contract's columns (or some), plus `_path` and `_position` (row number).
 
-    Files of the same schema share one scan; the contract's types are cast to where a file's are narrower.
+    Files of the same schema share one scan; the contract's types are cast to where a file's are narrower. Only the
+    files' content counts: without `hive_partitioning = false`, a column `created_at` would be read from the lake's
+    keys (`created_at=…/`) instead.
     """
     names = [column.name for column in table.columns if columns is None or column.name in columns]
     types = {column.name: column.type for column in table.columns}
@@ -160,7 +176,7 @@ def relation(table: Table, schemas: dict[str, FileSchema], columns: Sequence[str
         fits = [_fit(name, types[name], actual[name]).expression for name in names]
         listed = "".join(f"{fit} AS {quote(name)}, " for fit, name in zip(fits, names, strict=True))
         selects.append(
-            f"SELECT {listed}filename, file_row_number"
-            f" FROM read_parquet({file_list(paths)}, filename = true, file_row_number = true)"
+            f"SELECT {listed}_path, file_row_number AS _position FROM read_parquet({file_list(paths)},"
+            " filename = '_path', file_row_number = true, hive_partitioning = false)"
         )
     return "(" + " UNION ALL ".join(selects) + ")"

@@ -21,11 +21,13 @@ import pyarrow as pa
 
 from dataops_platform.contracts.model import LoadMode, Table
 from dataops_platform.contracts.partitions import UNPARTITIONED
+from dataops_platform.contracts.types import Kind
+from dataops_platform.contracts.problems import ConfigError
 from dataops_platform.lake.deliveries import Delivery
 from dataops_platform.warehouse import ledger
 from dataops_platform.warehouse.base import LoadOutcome, RowCheck
 from dataops_platform.warehouse.duckdb import files
-from dataops_platform.warehouse.duckdb.connection import transaction
+from dataops_platform.warehouse.duckdb.connection import transaction, translate
 from dataops_platform.warehouse.names import LEDGER, literal, quarantine, quote, staging
 from dataops_platform.warehouse.partition_sql import in_partitions, key_of, partition_start
 
@@ -90,13 +92,13 @@ class Loader:
                 ]
                 good = [d for d in good if str(d.load_id) not in stop.reasons]
             except duckdb.Error as error:
-                # A page inside a file is damaged: the footer could not tell. Alone, each delivery shows its own error.
-                if isinstance(
-                    error, (duckdb.OutOfMemoryException, duckdb.CatalogException, duckdb.ConstraintException)
-                ):
-                    raise
+                # A page inside a file is damaged (the footer could not tell), or a rule can't be computed for a row.
+                # Alone, each delivery shows its own error. What has nothing to do with the data is no refusal.
+                reason = files.data_error(error)
+                if reason is None:
+                    raise self._explain(error) from error
                 if len(good) == 1:
-                    return [*outcomes, self._refuse(good[0], files.explain_unreadable(error))]
+                    return [*outcomes, self._refuse(good[0], f"{_keys(good[0])}: {reason}")]
                 for delivery in good:
                     outcomes += self._load_batch([delivery])
                 return outcomes
@@ -107,7 +109,7 @@ class Loader:
         schemas, unreadable = files.inspect(self._con, list(paths))
         reasons: dict[str, str] = {}
         for delivery in batch:
-            lines = []
+            lines = self._foreign_partition(delivery)
             for item in delivery.objects:
                 path = self._uris[item.key]
                 if path in unreadable:
@@ -117,6 +119,25 @@ class Loader:
             if lines:
                 reasons[str(delivery.load_id)] = "; ".join(lines)
         return schemas, reasons
+
+    def _explain(self, error: duckdb.Error) -> Exception:
+        """A rule whose SQL the engine doesn't accept is the contract's mistake; anything else stays as it is."""
+        if isinstance(error, duckdb.BinderException | duckdb.ParserException):
+            return ConfigError(f"{self._table.file}: a blocking rule of {self._table.name} can't run: {translate(error)}")
+        return error
+
+    def _foreign_partition(self, delivery: Delivery) -> list[str]:
+        """Why the contract has no such partition; empty when it has."""
+        partitioning, key = self._table.partitioning, delivery.partition
+        if partitioning is None:
+            return [] if key == UNPARTITIONED else [f"partition {key!r}: the contract's table has no partitions"]
+        try:
+            day = partitioning.parse(key).date()
+        except ValueError as error:
+            return [str(error)]
+        if key >= partitioning.example and (partitioning.end is None or day <= partitioning.end):
+            return []
+        return [f"partition {key!r} is outside {partitioning.example}..{partitioning.end or ''} of the contract"]
 
     def _refuse(self, delivery: Delivery, reason: str) -> LoadOutcome:
         outcome = LoadOutcome(delivery, rows_read=delivery.rows, refused=reason)
@@ -161,19 +182,19 @@ class Loader:
         for delivery in batch:
             low, high = self._bounds(delivery.partition)
             for item in delivery.objects:
-                path = self._uris[item.key]
-                prefix = path[: len(path) - len(item.key)]
                 rows.append(
-                    (path, len(prefix), delivery.created_at, str(delivery.load_id), delivery.partition, low, high)
+                    (self._uris[item.key], delivery.created_at, str(delivery.load_id), delivery.partition, low, high)
                 )
-        columns = ["_file", "_cut", "_created", "_load", "_part", "_low", "_high"]
+        columns = ["_file", "_created", "_load", "_part", "_low", "_high"]
+        # Bounds of the partition column's own type: comparing costs no cast per row.
+        bound = "DATE" if self._by_date() else "TIMESTAMP"
         mapping = pa.table({name: [row[i] for row in rows] for i, name in enumerate(columns)})
         self._con.register("_files_view", mapping)
         # Names begin with an underscore, which no contract column does: checks use bare column names.
         self._con.execute(
-            "CREATE OR REPLACE TEMP TABLE _files AS SELECT v._file, v._cut,"
-            " CAST(v._created AS TIMESTAMPTZ) AS _created, CAST(v._load AS UUID) AS _load, v._part, CAST(v._low AS TIMESTAMP) AS _low,"
-            " CAST(v._high AS TIMESTAMP) AS _high, CAST(m.num_rows AS BIGINT) AS _rows"
+            "CREATE OR REPLACE TEMP TABLE _files AS SELECT v._file, CAST(v._created AS TIMESTAMPTZ) AS _created,"
+            f" CAST(v._load AS UUID) AS _load, v._part, CAST(v._low AS {bound}) AS _low,"
+            f" CAST(v._high AS {bound}) AS _high, CAST(m.num_rows AS BIGINT) AS _rows"
             f" FROM _files_view AS v JOIN parquet_file_metadata({files.file_list(row[0] for row in rows)}) AS m"
             " ON v._file = m.file_name"
         )
@@ -186,13 +207,25 @@ class Loader:
         if partitioning is None or partition == UNPARTITIONED:
             return None, None
         start = partitioning.parse(partition)
-        return str(start), str(partitioning.next(start))
+        low, high = start, partitioning.next(start)
+        return (str(low.date()), str(high.date())) if self._by_date() else (str(low), str(high))
+
+    def _by_date(self) -> bool:
+        """Whether rows are cut by a date column, which can be compared as it is."""
+        partitioning = self._table.partitioning
+        return partitioning is not None and self._table.column(partitioning.field).type.kind is Kind.DATE
+
+    def _object(self, column: str) -> str:
+        """The lake key of a file, from its address: a constant cut, so that the engine computes it once per file."""
+        (cut,) = {len(uri) - len(key) for key, uri in self._uris.items()}
+        return f"substr({column}, {cut + 1})"
 
     def _outside(self) -> str:
         """True for a row that doesn't belong to the partition it was delivered for."""
-        if self._table.partitioning is None:
+        partitioning = self._table.partitioning
+        if partitioning is None:
             return "FALSE"
-        start = partition_start(self._table, "p.")
+        start = f"p.{quote(partitioning.field)}" if self._by_date() else partition_start(self._table, "p.")
         return f"(({start} >= d._low AND {start} < d._high) IS NOT TRUE)"
 
     def _bad(self) -> str:
@@ -201,18 +234,18 @@ class Loader:
         return f"(({' OR '.join(terms)}) IS TRUE)"
 
     def _source(self, paths: Mapping[str, files.FileSchema]) -> str:
-        return f"{files.relation(self._table, dict(paths))} AS p JOIN _files AS d ON p.filename = d._file"
+        return f"{files.relation(self._table, dict(paths))} AS p JOIN _files AS d ON p._path = d._file"
 
     def _skipped(self) -> int:
         return int(self._scalar("SELECT count(*) FROM _skip"))
 
     def _insert(self, paths: Mapping[str, files.FileSchema], updated_at: datetime) -> int:
         columns = ", ".join(f"p.{quote(column.name)}" for column in self._table.columns)
-        skip = " ANTI JOIN _skip AS s ON p.filename = s._file AND p.file_row_number = s._row" if self._skipped() else ""
+        skip = " ANTI JOIN _skip AS s ON p._path = s._file AND p._position = s._row" if self._skipped() else ""
         return int(
             self._scalar(
                 f"INSERT INTO {self._target} SELECT {columns}, d._created, {_instant(updated_at)},"
-                f" substr(p.filename, d._cut + 1), d._load FROM {self._source(paths)}{skip} WHERE NOT {self._bad()}"
+                f" {self._object('p._path')}, d._load FROM {self._source(paths)}{skip} WHERE NOT {self._bad()}"
             )
         )
 
@@ -225,8 +258,8 @@ class Loader:
         )
         self._con.execute(
             f"INSERT INTO {self._held} SELECT {columns}, d._created, {_instant(updated_at)},"
-            f" substr(p.filename, d._cut + 1), d._load, list_filter([{reasons}], lambda r: r IS NOT NULL),"
-            f" p.file_row_number, d._part, {literal(self._table.contract_version)}, {literal(self._run_id)},"
+            f" {self._object('p._path')}, d._load, list_filter([{reasons}], lambda r: r IS NOT NULL),"
+            f" p._position, d._part, {literal(self._table.contract_version)}, {literal(self._run_id)},"
             f" {_instant(updated_at)} FROM {self._source(paths)} WHERE {self._bad()}"
         )
         counts = self._rows(
@@ -308,25 +341,27 @@ class Loader:
         source = self._source(paths)
         eligible = " AND ".join([f"p.{key} IS NOT NULL" for key in keys] + [f"NOT {self._bad()}"])
 
+        # Bad rows may count here: this only narrows down which keys are worth ranking, on nothing but the key columns.
+        narrow = files.relation(self._table, dict(paths), self._table.primary_key)
         self._con.execute(
-            f"CREATE OR REPLACE TEMP TABLE _duplicated AS SELECT {key_list} FROM {source} WHERE {eligible}"
+            f"CREATE OR REPLACE TEMP TABLE _duplicated AS SELECT {key_list} FROM {narrow} AS p"
             " GROUP BY ALL HAVING count(*) > 1"
         )
         if self._scalar("SELECT count(*) FROM _duplicated"):
             same = " AND ".join(f"p.{key} = k.{key}" for key in keys)
             self._con.execute(
-                "INSERT INTO _skip SELECT filename, file_row_number FROM (SELECT p.filename, p.file_row_number,"
-                f" row_number() OVER (PARTITION BY {key_list} ORDER BY d._created DESC, p.filename DESC,"
-                f" p.file_row_number DESC) AS place FROM {source} SEMI JOIN _duplicated AS k ON {same}"
+                "INSERT INTO _skip SELECT _path, _position FROM (SELECT p._path, p._position,"
+                f" row_number() OVER (PARTITION BY {key_list} ORDER BY d._created DESC, p._path DESC,"
+                f" p._position DESC) AS place FROM {source} SEMI JOIN _duplicated AS k ON {same}"
                 f" WHERE {eligible}) WHERE place > 1"
             )
         overlap = self._overlap(batch)
         if overlap is None:
             return
         self._con.execute(
-            f"CREATE OR REPLACE TEMP TABLE _incoming AS SELECT {key_list}, d._created, substr(p.filename, d._cut + 1)"
-            f" AS _object, d._load, d._part, p.filename AS _file, p.file_row_number AS _row FROM {source}"
-            f" ANTI JOIN _skip AS s ON p.filename = s._file AND p.file_row_number = s._row WHERE {eligible}"
+            f"CREATE OR REPLACE TEMP TABLE _incoming AS SELECT {key_list}, d._created, {self._object('p._path')}"
+            f" AS _object, d._load, d._part, p._path AS _file, p._position AS _row FROM {source}"
+            f" ANTI JOIN _skip AS s ON p._path = s._file AND p._position = s._row WHERE {eligible}"
         )
         same = " AND ".join(f"t.{key} = i.{key}" for key in keys)
         newer = "(t._created_at > i._created OR (t._created_at = i._created AND t._source_object > i._object))"
@@ -414,6 +449,11 @@ def append_rows(connection: duckdb.DuckDBPyConnection, ledger_table: str, rows: 
         connection.execute(f"INSERT INTO {LEDGER}.{quote(ledger_table)} BY NAME SELECT * FROM _rows_view")
     finally:
         connection.unregister("_rows_view")
+
+
+def _keys(delivery: Delivery) -> str:
+    first, *others = [item.key for item in delivery.objects]
+    return f"{first} and {len(others)} more" if others else first
 
 
 def _batches(deliveries: Sequence[Delivery]) -> list[list[Delivery]]:

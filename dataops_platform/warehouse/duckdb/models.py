@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import shutil
 from collections.abc import Collection, Sequence
 from pathlib import Path
@@ -48,18 +50,22 @@ def _key(model: ModelSlice) -> str:
 def versions(
     connection: duckdb.DuckDBPyConnection, model: ModelSlice, partitions: Collection[str] | None
 ) -> dict[str, ModelVersion]:
-    """Fingerprint per partition: row count, and XOR and sum of the rows' hashes, so order doesn't matter.
+    """Fingerprint per partition: row count, XOR and sum of the rows' hashes (so order doesn't matter), and columns.
 
-    Equal rows give equal fingerprints; a changed, added or missing row gives another one (64-bit hashes).
+    Equal rows give equal fingerprints; a changed, added or missing row gives another one (64-bit hashes), and so does
+    a column of another name or type.
     """
-    if not columns_of(connection, model.relation):
+    columns = columns_of(connection, model.relation)
+    if not columns:
         raise NoSuchTable(f"{model.relation} doesn't exist; build the model {model.model} first")
     rows = connection.execute(
-        f"SELECT {_key(model)} AS k, count(*), bit_xor(hash(t)), sum(CAST(hash(t) AS HUGEINT)) % 18446744073709551557"
-        f" FROM {model.relation.sql} AS t WHERE {_where(model, partitions)} GROUP BY ALL"
+        # The alias is no column's name: it would stand for that column, not for the row.
+        f"SELECT {_key(model)}, count(*), bit_xor(hash(__row)), sum(CAST(hash(__row) AS HUGEINT)) % 18446744073709551557"
+        f" FROM {model.relation.sql} AS __row WHERE {_where(model, partitions)} GROUP BY ALL"
     ).fetchall()
+    shape = hashlib.sha256(json.dumps(list(columns.items())).encode()).hexdigest()[:8]
     found = {
-        key: ModelVersion(f"{count}-{xor:016x}-{int(total):016x}", count)
+        key: ModelVersion(f"{count}-{xor:016x}-{int(total):016x}-{shape}", count)
         for key, count, xor, total in rows
         if key is not None
     }

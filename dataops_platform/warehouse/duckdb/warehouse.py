@@ -11,6 +11,7 @@ import duckdb
 import pyarrow as pa
 
 from dataops_platform.contracts.model import Table
+from dataops_platform.contracts.problems import ConfigError
 from dataops_platform.lake.deliveries import Delivery
 from dataops_platform.warehouse.base import (
     LoadOutcome,
@@ -24,15 +25,33 @@ from dataops_platform.warehouse.duckdb import models, tables
 from dataops_platform.warehouse.duckdb.load import Loader, append_rows
 from dataops_platform.warehouse.names import LEDGER, Relation, literal, quarantine, quote, staging
 
+_READING = {duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN}
+_USERS_ERRORS = (
+    duckdb.CatalogException,
+    duckdb.BinderException,
+    duckdb.ParserException,
+    duckdb.ConversionException,
+    duckdb.OutOfRangeException,
+    duckdb.InvalidInputException,
+    duckdb.NotImplementedException,
+)
+
+
+LOAD_MEMORY = "1GB"
+"""What a load may use unless the settings say otherwise. More makes it no faster: the rest would only be cache."""
+
 
 class DuckDBWarehouse:
     """See `Warehouse`. The file is opened for each piece of work and closed after it."""
 
     dialect = "duckdb"
 
-    def __init__(self, path: Path, memory_limit: str | None = None) -> None:
+    def __init__(
+        self, path: Path, memory_limit: str | None = None, lock_wait: float = connections.LOCK_WAIT_SECONDS
+    ) -> None:
         self.path = path.absolute()
         self._memory_limit = memory_limit
+        self._lock_wait = lock_wait
         self._ensured: set[str] = set()
 
     @property
@@ -43,7 +62,7 @@ class DuckDBWarehouse:
     @contextmanager
     def connect(self) -> Iterator[duckdb.DuckDBPyConnection]:
         """A connection for one piece of work; see `connections.connect`."""
-        with connections.connect(self.path, self._memory_limit) as connection:
+        with connections.connect(self.path, self._memory_limit, self._lock_wait) as connection:
             yield connection
 
     def ensure(self, wanted: Collection[Table]) -> None:
@@ -68,15 +87,18 @@ class DuckDBWarehouse:
         run_id: str,
     ) -> list[LoadOutcome]:
         """See `Warehouse.load`."""
-        with self.connect() as con:
+        with connections.connect(self.path, self._memory_limit or LOAD_MEMORY) as con:
             return Loader(con, table, uris, checks, run_id).load(deliveries)
 
     def query(self, sql: str) -> pa.Table:
         """See `Warehouse.query`."""
         with self.connect() as con:
             try:
+                statements = con.extract_statements(sql)
+                if len(statements) != 1 or statements[0].type not in _READING:
+                    raise ConfigError("a query is one SELECT, DESCRIBE or EXPLAIN; nothing was run")
                 return con.sql(sql).to_arrow_table()
-            except (duckdb.CatalogException, duckdb.BinderException, duckdb.ParserException) as error:
+            except _USERS_ERRORS as error:
                 raise connections.translate(error) from error
 
     def append(self, ledger_table: str, rows: pa.Table) -> None:

@@ -1,0 +1,41 @@
+"""`python -m benchmarks [GROUP …]`: run groups, print ratios, write benchmarks/latest.json."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks import definitions, demo, load, rules
+
+GROUPS: dict[str, Callable[[], dict[str, float]]] = {
+    "load": load.run,
+    "rules": rules.run,
+    "demo": demo.run,
+    "definitions": definitions.run,
+}
+LATEST = Path(__file__).with_name("latest.json")
+
+
+def main(names: list[str]) -> int:
+    unknown = [name for name in names if name not in GROUPS]
+    if unknown:
+        print(f"no group {unknown[0]!r}; there are {', '.join(GROUPS)}", file=sys.stderr)
+        return 2
+    figures: dict[str, float] = json.loads(LATEST.read_text()) if names and LATEST.exists() else {}
+    for name in names or list(GROUPS):
+        figures |= {f"{name}.{key}": round(value, 3) for key, value in GROUPS[name]().items()}
+        LATEST.write_text(json.dumps(figures, indent=1, sort_keys=True) + "\n")
+    table = Table("figure", "value")
+    for key, value in sorted(figures.items()):
+        table.add_row(key, f"{value:,.3f}".rstrip("0").rstrip("."))
+    Console().print(table)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

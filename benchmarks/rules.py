@@ -1,0 +1,187 @@
+"""Rules: 25 on 6 million rows, against one statement per rule and the best mix written by hand."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import duckdb
+from dataops_platform.contracts import load_contracts
+from dataops_platform.contracts.model import Table
+from dataops_platform.quality.planner import plan
+from dataops_platform.quality.verdicts import evaluate
+from dataops_platform.warehouse.duckdb import DuckDBWarehouse
+
+from benchmarks import data
+from benchmarks.timing import ratio, rivals
+
+NOT_NULL = ["l_orderkey", "l_partkey", "l_suppkey", "l_linenumber", "l_quantity", "l_extendedprice", "l_shipdate",
+            "l_commitdate", "l_receiptdate", "l_comment"]  # fmt: skip
+RANGES = {"l_quantity": (1, 50), "l_extendedprice": (900, 101000), "l_discount": (0, 0.1), "l_tax": (0, 0.08),
+          "l_linenumber": (1, 4)}  # fmt: skip
+SETS = {
+    "l_returnflag": ["A", "N", "R"],
+    "l_linestatus": ["O", "F"],
+    "l_shipmode": ["AIR", "FOB", "MAIL", "RAIL", "REG AIR", "SHIP", "TRUCK"],
+}
+PATTERNS = {"l_shipinstruct": "^[A-Z ]+$", "l_shipmode": "^[A-Z ]{3,10}$"}
+COMPOSITE = ["l_orderkey", "l_linenumber"]
+ROWS = data.FILES * data.ROWS_PER_FILE
+
+
+def _contracts() -> dict[str, Table]:
+    columns: dict[str, list[str]] = {name: [] for name in data.COLUMNS}
+    for name in NOT_NULL:
+        columns[name].append("required: true")
+    for name, (low, high) in RANGES.items():
+        columns[name].append(f"logicalTypeOptions: {{minimum: {low}, maximum: {high}}}")
+    for name, values in SETS.items():
+        columns[name].append("enum: [" + ", ".join(f"{{value: {v}}}" for v in values) + "]")
+    for name, pattern in PATTERNS.items():
+        columns[name].append(f"logicalTypeOptions: {{pattern: '{pattern}'}}")
+    columns["l_comment"].append(
+        "quality: [{id: rowkey_unique, metric: duplicateValues, arguments: {properties: [l_rowkey]}, mustBe: 0}]"
+    )
+    columns["l_suppkey"].append("relationships: [{to: suppliers.s_suppkey}]")
+    composite = f"{{id: line_unique, metric: duplicateValues, arguments: {{properties: [{', '.join(COMPOSITE)}]}}, mustBe: 0}}"
+    extra = "\n".join(
+        [
+            "    quality:",
+            "      - {id: volume, metric: rowCount, mustBeGreaterThan: 1000000}",
+            f"      - {composite}",
+            "      - id: fresh",
+            "        type: sql",
+            "        query: SELECT YEAR(MAX(l_shipdate)) FROM {object}",
+            "        mustBeGreaterThan: 2000",
+            "        dimension: timeliness",
+        ]
+    )
+    properties = [
+        f"      - {{name: {name}, logicalType: {data._TYPES[name]}" + "".join(f", {part}" for part in parts) + "}"
+        for name, parts in columns.items()
+    ]
+    properties.append("      - {name: l_rowkey, logicalType: integer}")
+    text = "\n".join(
+        ["apiVersion: v3.2.0", "kind: DataContract", "id: lineitem", "name: lineitem", "version: 1.0.0", "status: active",
+         "schema:", "  - name: lineitem", "    logicalType: object", extra, "    properties:", *properties,
+         "  - name: suppliers", "    logicalType: object", "    properties:",
+         "      - {name: s_suppkey, logicalType: integer}", ""]
+    )  # fmt: skip
+    path = data.cache() / "rules.odcs.yaml"
+    path.write_text(text)
+    return load_contracts([path]).tables
+
+
+def _database() -> Path:
+    """The table, loaded once; every run works on a copy-free read of it."""
+    path = data.cache() / "rules.duckdb"
+    if path.exists():
+        return path
+    tables = _contracts()
+    warehouse = DuckDBWarehouse(path)
+    warehouse.ensure(list(tables.values()))
+    files = [str(p) for p in data.parquet_files()]
+    lineage = "TIMESTAMPTZ '2024-03-01', TIMESTAMPTZ '2024-03-01', 'o', CAST(NULL AS UUID)"
+    with duckdb.connect(str(path)) as connection:
+        columns = ", ".join(data.COLUMNS)
+        connection.execute(
+            f"INSERT INTO staging.lineitem SELECT {columns}, row_number() OVER (), {lineage} FROM read_parquet({files})"
+        )
+        connection.execute(f"INSERT INTO staging.suppliers SELECT range, {lineage} FROM range(10000)")
+        for name in ("lineitem", "suppliers"):
+            connection.execute(
+                "INSERT INTO dataops.loads (load_id, table_name, partition_key, created_at, rows_read, loaded_at)"
+                " VALUES (?, ?, 'all', ?, 0, ?)",
+                [name, name, datetime(2024, 3, 1, tzinfo=UTC), datetime(2024, 3, 1, tzinfo=UTC)],
+            )
+    return path
+
+
+def _prepare(_: Path) -> Path:
+    return _database()
+
+
+def _prepare_ours(_: Path) -> tuple[Path, Table]:
+    table = _contracts()["lineitem"]
+    plan(table, None)  # imports what the first plan of a process imports
+    return _database(), table
+
+
+def _ours(state: tuple[Path, Table]) -> None:
+    path, table = state
+    assert len(table.rules) == 25, len(table.rules)
+    warehouse = DuckDBWarehouse(path)
+    verdicts = evaluate(warehouse, table, "benchmark")
+    assert len(verdicts) == 25 and all(v.passed for v in verdicts), [v for v in verdicts if not v.passed]
+
+
+def _expect(connection: duckdb.DuckDBPyConnection, statements: list[str], wanted: Any = 0) -> None:
+    for statement in statements:
+        for row in connection.execute(statement).fetchall():
+            assert row[0] == wanted, (statement, row)
+
+
+def _quoted(values: list[str]) -> str:
+    return ", ".join(f"'{value}'" for value in values)
+
+
+def _per_rule(path: Path) -> None:
+    """What most tools do: a counting query for each rule."""
+    t = "staging.lineitem"
+    count = f"SELECT count(*) FROM {t} WHERE"
+    statements = [f"{count} {name} IS NULL" for name in NOT_NULL]
+    statements += [f"{count} NOT ({name} BETWEEN {low} AND {high})" for name, (low, high) in RANGES.items()]
+    statements += [f"{count} {name} NOT IN ({_quoted(values)})" for name, values in SETS.items()]
+    statements += [f"{count} NOT regexp_matches({name}, '{pattern}')" for name, pattern in PATTERNS.items()]
+    for keys in ("l_rowkey", ", ".join(COMPOSITE)):
+        statements.append(f"SELECT count(*) FROM (SELECT {keys} FROM {t} GROUP BY ALL HAVING count(*) > 1)")
+    statements.append(f"{count} l_suppkey NOT IN (SELECT s_suppkey FROM staging.suppliers)")
+    with duckdb.connect(str(path), read_only=True) as connection:
+        _expect(connection, statements)
+        _expect(connection, [f"SELECT count(*) FROM {t}"], ROWS)
+        _expect(connection, [f"SELECT year(max(l_shipdate)) FROM {t}"], 2024)
+
+
+def _by_hand(path: Path) -> None:
+    """The best mix: simple rules by zone maps, sets and patterns over distinct values, references over distinct keys."""
+    t = "staging.lineitem"
+    simple = [f"SELECT count(*) FROM {t} WHERE {name} IS NULL" for name in NOT_NULL]
+    simple += [f"SELECT count(*) FROM {t} WHERE {name} < {low} OR {name} > {high}" for name, (low, high) in RANGES.items()]
+    values = [
+        f"SELECT coalesce(sum(n), 0) FROM (SELECT {name}, count(*) AS n FROM {t} GROUP BY 1) WHERE {name} NOT IN ({_quoted(v)})"
+        for name, v in SETS.items()
+    ]
+    values += [
+        f"SELECT coalesce(sum(n), 0) FROM (SELECT {name}, count(*) AS n FROM {t} GROUP BY 1)"
+        f" WHERE NOT regexp_matches({name}, '{pattern}')"
+        for name, pattern in PATTERNS.items()
+    ]
+    keys = [
+        f"SELECT count(*) FROM (SELECT {keys} FROM {t} GROUP BY ALL HAVING count(*) > 1)"
+        for keys in ("l_rowkey", ", ".join(COMPOSITE))
+    ]
+    reference = (
+        f"SELECT coalesce(sum(n), 0) FROM (SELECT l_suppkey, count(*) AS n FROM {t} GROUP BY 1) AS c"
+        " ANTI JOIN staging.suppliers AS s ON c.l_suppkey = s.s_suppkey"
+    )
+    with duckdb.connect(str(path), read_only=True) as connection:
+        _expect(connection, [*simple, *values, *keys, reference])
+        _expect(connection, [f"SELECT count(*) FROM {t}"], ROWS)
+        _expect(connection, [f"SELECT year(max(l_shipdate)) FROM {t}"], 2024)
+
+
+def run() -> dict[str, float]:
+    """Seconds of each, and ours over the best and over one statement per rule."""
+    _database()
+    measured = rivals(
+        {"ours": (_prepare_ours, _ours), "by_hand": (_prepare, _by_hand), "per_rule": (_prepare, _per_rule)}
+    )
+    best = min(measured["by_hand"], measured["per_rule"], key=lambda m: m.seconds)
+    return {
+        "ours_seconds": measured["ours"].seconds,
+        "by_hand_seconds": measured["by_hand"].seconds,
+        "per_rule_seconds": measured["per_rule"].seconds,
+        "ratio_to_best": ratio(measured["ours"], best),
+        "ratio_to_per_rule": ratio(measured["ours"], measured["per_rule"]),
+    }

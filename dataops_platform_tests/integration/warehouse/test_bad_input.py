@@ -1,0 +1,277 @@
+"""Bad deliveries: each refused with one message that names it, nothing lost, nothing half done."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from dataops_platform.contracts.model import BadRows, LoadMode, RuleKind
+from dataops_platform.contracts.problems import ConfigError
+from dataops_platform.contracts.types import Kind
+from dataops_platform.warehouse.duckdb import connection
+from dataops_platform_tests.support import BLOCK, DAY1, DAY2, DAY3, Home, daily, rule, table
+
+T = table(
+    "orders",
+    {"day": Kind.DATE, "id": Kind.INTEGER, "amount": Kind.NUMBER},
+    mode=LoadMode.MERGE,
+    key=["day", "id"],
+    partitioning=daily(),
+    rules=[rule("amount_range", RuleKind.RANGE, "amount", minimum=0)],
+)
+TABLES = ("staging.orders", "quarantine.orders", "dataops.loads")
+
+
+def rows(day, amounts=(1.0, 2.0, 3.0)):
+    return [{"day": day, "id": number, "amount": amount} for number, amount in enumerate(amounts)]
+
+
+@pytest.fixture
+def home(tmp_path) -> Home:
+    return Home(tmp_path)
+
+
+def damage(home: Home, delivery, content) -> None:
+    """Change a delivered object behind the lake's back."""
+    path = Path(home.lake.store.uri(delivery.objects[0].key))
+    data = path.read_bytes()
+    path.unlink()
+    path.write_bytes(content(data) if callable(content) else content)
+
+
+def middle(data: bytes) -> bytes:
+    """Another page, the same footer."""
+    start = 4 + (len(data) - 4) // 4
+    return data[:start] + bytes(255 - byte for byte in data[start : start + 200]) + data[start + 200 :]
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (lambda data: data[: len(data) // 2], "cut off at the end"),
+        (lambda data: b"day,id,amount\n2024-01-01,1,2.5\n", "not a parquet file"),
+        (b"", "not a parquet file"),
+        (None, "gone from the lake"),
+        (middle, "a damaged parquet file"),
+    ],
+    ids=["truncated", "csv", "empty", "gone", "page"],
+)
+def test_an_object_damaged_in_the_lake(home, content, says):
+    many = [{"day": DAY2, "id": n, "amount": n * 0.37} for n in range(3000)]
+    good, bad = home.deliver(T, rows(DAY1), partition=DAY1), home.deliver(T, many, partition=DAY2)
+    other = home.deliver(T, rows(DAY3), partition=DAY3)
+    path = Path(home.lake.store.uri(bad.objects[0].key))
+    original = path.read_bytes()
+    if content is None:
+        path.unlink()
+    else:
+        damage(home, bad, content)
+
+    outcomes = {o.delivery.partition: o for o in home.load(T)}
+    assert {key: o.refused is None for key, o in outcomes.items()} == {str(DAY1): True, str(DAY2): False, str(DAY3): True}
+    reason = outcomes[str(DAY2)].refused
+    assert bad.objects[0].key in reason
+    assert says in reason
+    assert "\n" not in reason
+    assert home.rows("SELECT manifest, reason FROM dataops.refusals") == [(bad.manifest, reason)]
+    assert {row[0] for row in home.rows("SELECT manifest FROM dataops.loads")} == {good.manifest, other.manifest}
+    assert home.rows("SELECT day, count(*) AS n FROM staging.orders GROUP BY 1 ORDER BY 1") == [(DAY1, 3), (DAY3, 3)]
+
+    path.unlink(missing_ok=True)
+    path.write_bytes(original)
+    (mended,) = home.load(T)
+    assert (mended.refused, mended.rows_loaded) == (None, 3000)
+    assert home.rows("SELECT count(*) AS n FROM staging.orders") == [(3006,)]
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ({"day": [DAY1], "id": [1]}, "column 'amount' is missing"),
+        ({"day": [DAY1], "id": [1], "Amount": [1.0]}, "column 'amount' is missing (the file has 'Amount')"),
+        ({"day": [DAY1], "id": [1], "amount": [1.0], "note": ["x"]}, "column 'note' is not in the contract"),
+        ({"day": [DAY1], "id": ["1"], "amount": [1.0]}, "column 'id' is VARCHAR, the contract wants integer"),
+        ({"day": ["2024-01-01"], "id": [1], "amount": [1.0]}, "column 'day' is VARCHAR, the contract wants date"),
+        ({"day": [DAY1], "id": [1], "amount": [10**12]}, "column 'amount' is BIGINT, the contract wants number"),
+    ],
+)
+def test_a_file_that_does_not_fit_the_contract(home, content, says):
+    bad = home.deliver(T, pa.table(content), partition=DAY1)
+    home.deliver(T, rows(DAY2), partition=DAY2)
+    refused, loaded = home.load(T)
+    assert says in refused.refused
+    assert refused.refused.startswith(bad.objects[0].key)
+    assert loaded.rows_loaded == 3
+    assert home.rows("SELECT DISTINCT day FROM staging.orders") == [(DAY2,)]
+
+
+def test_a_refused_delivery_is_loaded_once_the_contract_fits(tmp_path):
+    home = Home(tmp_path)
+    home.deliver(T, pa.table({"day": [DAY1], "id": [1], "amount": [10**12]}), partition=DAY1)
+    assert home.load(T)[0].refused
+    wider = table("orders", {"day": Kind.DATE, "id": Kind.INTEGER, "amount": Kind.INTEGER}, partitioning=daily())
+    home.warehouse.reset(wider)
+    (outcome,) = home.load(wider)
+    assert (outcome.refused, outcome.rows_loaded) == (None, 1)
+
+
+@pytest.mark.parametrize("small", [pa.int8(), pa.int16(), pa.int32(), pa.uint32()])
+def test_narrower_types_fit(home, small):
+    content = pa.table({"day": [DAY1], "id": pa.array([7], small), "amount": pa.array([1.5], pa.float32())})
+    home.deliver(T, content, partition=DAY1)
+    (outcome,) = home.load(T)
+    assert outcome.refused is None
+    assert home.rows("SELECT id, amount FROM staging.orders") == [(7, 1.5)]
+
+
+def test_zero_rows_are_a_delivery(home):
+    home.deliver(T, [], partition=DAY1)
+    (outcome,) = home.load(T)
+    assert (outcome.refused, outcome.rows_read, outcome.rows_loaded) == (None, 0, 0)
+    assert list(home.ledger.data_versions("orders")) == [str(DAY1)]
+    assert home.load(T) == []
+
+
+@pytest.mark.parametrize(
+    ("partition", "says"),
+    [
+        ("2025-01-01", "partition '2025-01-01' is outside 2024-01-01..2024-12-31"),
+        ("2023-12-31", "partition '2023-12-31' is outside"),
+        ("2024-1-1", "isn't of the form 2024-01-01"),
+        ("all", "isn't of the form 2024-01-01"),
+    ],
+)
+def test_a_partition_that_the_contract_has_not(home, partition, says):
+    home.deliver(T, rows(DAY1), partition=partition)
+    home.deliver(T, rows(DAY2), partition=DAY2)
+    outcomes = {o.delivery.partition: o for o in home.load(T)}
+    assert says in outcomes[partition].refused
+    assert outcomes[str(DAY2)].rows_loaded == 3
+    assert home.rows("SELECT count(*) AS n FROM staging.orders") == [(3,)]
+
+
+def test_a_day_for_a_table_without_partitions(home):
+    plain = table("plain", {"id": Kind.INTEGER})
+    home.deliver(plain, [{"id": 1}], partition=DAY1)
+    (outcome,) = home.load(plain)
+    assert "no partitions" in outcome.refused
+
+
+@pytest.mark.parametrize("mode", [LoadMode.APPEND, LoadMode.MERGE, LoadMode.REPLACE])
+def test_breaker(home, mode):
+    strict = replace(T, load_mode=mode, bad_rows=BadRows(max_percent=40))
+    home.deliver(strict, rows(DAY1, [1, -1, -1]), partition=DAY1)  # 67 % bad
+    home.deliver(strict, rows(DAY2, [1, 1, 1, -1, -1]), partition=DAY2)  # 40 %: just allowed
+    home.deliver(strict, rows(DAY3), partition=DAY3)
+    outcomes = {o.delivery.partition: o for o in home.load(strict)}
+    assert outcomes[str(DAY1)].refused == "2 of 3 rows break blocking rules, more than maxPercent 40 allows"
+    assert (outcomes[str(DAY2)].rows_loaded, outcomes[str(DAY2)].rows_quarantined) == (3, 2)
+    assert outcomes[str(DAY3)].rows_loaded == 3
+    assert home.rows("SELECT DISTINCT day FROM staging.orders ORDER BY 1") == [(DAY2,), (DAY3,)]
+    assert home.rows("SELECT day, count(*) AS n FROM quarantine.orders GROUP BY 1") == [(DAY2, 2)]
+    assert set(home.ledger.data_versions("orders")) == {str(DAY2), str(DAY3)}
+
+    lenient = replace(strict, bad_rows=BadRows(max_percent=70))
+    (retried,) = home.load(lenient)
+    assert (retried.rows_loaded, retried.rows_quarantined) == (1, 2)
+    assert home.load(lenient) == []
+
+
+def test_breaker_leaves_the_earlier_snapshot(home):
+    strict = replace(T, load_mode=LoadMode.REPLACE, bad_rows=BadRows(max_percent=10))
+    home.deliver(strict, rows(DAY1, [1, 2]), partition=DAY1)
+    home.deliver(strict, rows(DAY1, [-1, 2]), partition=DAY1)
+    first, second = sorted(home.load(strict), key=lambda o: o.delivery.created_at)
+    assert (first.rows_loaded, second.refused is None) == (2, False)
+    assert home.rows("SELECT amount FROM staging.orders ORDER BY 1") == [(1.0,), (2.0,)]
+
+
+def test_block_splits_no_row_but_those_of_another_day(home):
+    blocking = replace(T, bad_rows=BLOCK)
+    home.deliver(blocking, [*rows(DAY1, [1, -1]), {"day": DAY2, "id": 9, "amount": 1.0}], partition=DAY1)
+    (outcome,) = home.load(blocking)
+    assert (outcome.rows_loaded, outcome.rows_quarantined) == (2, 1)
+    assert home.rows("SELECT id, _reasons FROM quarantine.orders") == [(9, ["outside_partition"])]
+    (verdict,) = home.judge(blocking)
+    assert (verdict.passed, verdict.failed_rows) == (False, 1)
+
+
+def test_a_rule_that_can_not_be_computed_for_a_row(home):
+    t = table(
+        "codes", {"code": Kind.STRING},
+        rules=[rule("positive", RuleKind.CONDITION, "code", condition="CAST(code AS BIGINT) < 0")],
+    )  # fmt: skip
+    bad = home.deliver(t, [{"code": "x"}])
+    home.deliver(t, [{"code": "1"}])
+    refused, loaded = home.load(t)
+    assert "can't be computed for a row" in refused.refused
+    assert bad.objects[0].key in refused.refused
+    assert loaded.rows_loaded == 1
+
+
+def test_a_rule_that_the_engine_does_not_accept(home):
+    t = table(
+        "codes", {"code": Kind.STRING},
+        rules=[rule("year", RuleKind.CONDITION, "code", condition="EXTRACT(YEAR FROM code) < 0")],
+    )  # fmt: skip
+    home.deliver(t, [{"code": "x"}])
+    with pytest.raises(ConfigError, match=r"contract\.odcs\.yaml: a blocking rule of codes can't run"):
+        home.load(t)
+    assert home.rows("SELECT count(*) AS n FROM dataops.refusals") == [(0,)]
+
+
+def test_columns_named_like_what_the_loader_uses(home):
+    """The lake's keys hold `created_at=…`, which DuckDB takes for a column unless told otherwise."""
+    names = ("created_at", "filename", "n", "part", "k", "p", "d", "s", "t", "rows")
+    t = table(
+        "names", {name: Kind.STRING for name in names}, mode=LoadMode.MERGE, key=["n"],
+        rules=[rule(f"{name}_x", RuleKind.NOT_NULL, name) for name in names],
+    )  # fmt: skip
+    home.deliver(t, [{name: f"{name} {number}" for name in names} for number in (1, 2)], [dict.fromkeys(names[1:], "3")])
+    (outcome,) = home.load(t)
+    assert (outcome.refused, outcome.rows_loaded, outcome.rows_quarantined) == (None, 2, 1)
+    assert home.rows(f"SELECT {', '.join(names)} FROM staging.names ORDER BY n") == [
+        tuple(f"{name} {number}" for name in names) for number in (1, 2)
+    ]
+    assert home.rows("SELECT _reasons FROM quarantine.names") == [(["created_at_x"],)]
+
+
+def test_the_warehouse_is_locked_by_another_process(home, monkeypatch):
+    monkeypatch.setattr(connection.connect.__wrapped__, "__defaults__", (None, 0.5))
+    home.deliver(T, rows(DAY1), partition=DAY1)
+    code = "import duckdb, sys\nc = duckdb.connect(sys.argv[1])\nprint('open', flush=True)\nsys.stdin.read()"
+    with subprocess.Popen(
+        [sys.executable, "-c", code, str(home.warehouse.path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as other:
+        assert other.stdout.readline() == b"open\n"
+        with pytest.raises(ConfigError, match=f"in use by process {other.pid}") as error:
+            home.load(T)
+        assert "\n" not in str(error.value)
+        other.stdin.close()
+    assert home.load(T)[0].rows_loaded == 3
+
+
+def test_what_stands_where_the_warehouse_should_be(tmp_path):
+    home = Home(tmp_path)
+    home.warehouse.path.write_bytes(b"no database at all, " * 1000)
+    with pytest.raises(ConfigError, match="is not a DuckDB file"):
+        home.load(T, [])
+    home.warehouse.path.unlink()
+    home.warehouse.path = tmp_path / "file" / "warehouse.duckdb"
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigError, match="can't be created"):
+        home.load(T, [])
+
+
+def test_a_changed_contract_is_told(home):
+    home.load(T, [])
+    changed = table("orders", {"day": Kind.DATE, "id": Kind.STRING, "extra": Kind.DATE}, partitioning=daily())
+    with pytest.raises(ConfigError) as error:
+        home.load(changed, [])
+    for text in ("staging.orders.id is BIGINT, the contract says VARCHAR", "no column extra", "dataops reload orders"):
+        assert text in str(error.value)
