@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import duckdb
+
 from dataops_platform.contracts import load_contracts
 from dataops_platform.contracts.model import Table
 from dataops_platform.lake import Delivery, Lake, LocalStore
 
-FILES, ROWS_PER_FILE = 30, 200_000
+QUICK = bool(os.environ.get("DATAOPS_BENCH_QUICK"))
+"""A hundredth of the data and one run: shows that the benchmarks work, not how fast anything is."""
+
+FILES, ROWS_PER_FILE = 30, 2_000 if QUICK else 200_000
 FIRST_DAY = date(2024, 1, 1)
 
 _ROW = """
@@ -54,7 +59,7 @@ ROW_RULES = {
 
 def cache() -> Path:
     """Where generated files are kept between runs."""
-    folder = Path(tempfile.gettempdir()) / "dataops-benchmarks"
+    folder = Path(tempfile.gettempdir()) / f"dataops-benchmarks-{ROWS_PER_FILE}"
     folder.mkdir(exist_ok=True)
     return folder
 
@@ -95,7 +100,7 @@ def contract(mode: str, partitioned: bool = True, extra: str = "", columns: dict
             parts.append(f"primaryKey: true, primaryKeyPosition: {key[name]}")
         if name in said:
             parts.append(said[name])
-        if name == "l_shipdate" and partitioned and "required" not in said.get(name, "") :
+        if name == "l_shipdate" and partitioned and "required" not in said.get(name, ""):
             parts.append("required: true")
         properties.append("      - {" + ", ".join(parts) + "}")
     cut = "{field: l_shipdate, granularity: day, start: 2024-01-01, end: 2024-12-31}"
@@ -115,7 +120,9 @@ def contract(mode: str, partitioned: bool = True, extra: str = "", columns: dict
         return load_contracts([path]).tables["lineitem"]
 
 
-def deliveries(lake_folder: Path, files: list[Path], partitioned: bool = True, times: int = 1) -> tuple[Lake, list[Delivery]]:
+def deliveries(
+    lake_folder: Path, files: list[Path], partitioned: bool = True, times: int = 1
+) -> tuple[Lake, list[Delivery]]:
     """The files as deliveries of a lake, one a day (`times` times over, without partitions)."""
     lake = Lake(LocalStore(lake_folder))
     made = []

@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+
+from benchmarks import data
+from benchmarks.timing import once, ratio, rivals
 from dataops_platform.contracts.model import Table
 from dataops_platform.lake import Delivery, Lake
 from dataops_platform.quality.planner import render_bad
 from dataops_platform.warehouse.base import RowCheck
 from dataops_platform.warehouse.duckdb import DuckDBWarehouse
-
-from benchmarks import data
-from benchmarks.timing import once, ratio, rivals
 
 KEYS = ", ".join(data.KEY)
 
@@ -92,7 +92,10 @@ def run() -> dict[str, float]:
     _lake_folder("plain", data.parquet_files(), True), _lake_folder("duplicates", data.parquet_files(True), True)
     last = data.FILES - 1
     cases = {
-        "append": ((partial(_ours, "append", True, "plain", False, 1, 0), _load), (partial(_bare, False, 0), _bare_append)),
+        "append": (
+            (partial(_ours, "append", True, "plain", False, 1, 0), _load),
+            (partial(_bare, False, 0), _bare_append),
+        ),
         "merge": (
             (partial(_ours, "merge", True, "duplicates", True, 1, 0), _load),
             (partial(_bare, True, 0), partial(_bare_merge, close=True)),

@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+
+from benchmarks import data
+from benchmarks.timing import ratio, rivals
 from dataops_platform.contracts import load_contracts
 from dataops_platform.contracts.model import Table
 from dataops_platform.quality.planner import plan
 from dataops_platform.quality.verdicts import evaluate
 from dataops_platform.warehouse.duckdb import DuckDBWarehouse
-
-from benchmarks import data
-from benchmarks.timing import ratio, rivals
 
 NOT_NULL = ["l_orderkey", "l_partkey", "l_suppkey", "l_linenumber", "l_quantity", "l_extendedprice", "l_shipdate",
             "l_commitdate", "l_receiptdate", "l_comment"]  # fmt: skip
@@ -44,11 +44,13 @@ def _contracts() -> dict[str, Table]:
         "quality: [{id: rowkey_unique, metric: duplicateValues, arguments: {properties: [l_rowkey]}, mustBe: 0}]"
     )
     columns["l_suppkey"].append("relationships: [{to: suppliers.s_suppkey}]")
-    composite = f"{{id: line_unique, metric: duplicateValues, arguments: {{properties: [{', '.join(COMPOSITE)}]}}, mustBe: 0}}"
+    composite = (
+        f"{{id: line_unique, metric: duplicateValues, arguments: {{properties: [{', '.join(COMPOSITE)}]}}, mustBe: 0}}"
+    )
     extra = "\n".join(
         [
             "    quality:",
-            "      - {id: volume, metric: rowCount, mustBeGreaterThan: 1000000}",
+            "      - {id: volume, metric: rowCount, mustBeGreaterThan: 1000}",
             f"      - {composite}",
             "      - id: fresh",
             "        type: sql",
@@ -147,7 +149,9 @@ def _by_hand(path: Path) -> None:
     """The best mix: simple rules by zone maps, sets and patterns over distinct values, references over distinct keys."""
     t = "staging.lineitem"
     simple = [f"SELECT count(*) FROM {t} WHERE {name} IS NULL" for name in NOT_NULL]
-    simple += [f"SELECT count(*) FROM {t} WHERE {name} < {low} OR {name} > {high}" for name, (low, high) in RANGES.items()]
+    simple += [
+        f"SELECT count(*) FROM {t} WHERE {name} < {low} OR {name} > {high}" for name, (low, high) in RANGES.items()
+    ]
     values = [
         f"SELECT coalesce(sum(n), 0) FROM (SELECT {name}, count(*) AS n FROM {t} GROUP BY 1) WHERE {name} NOT IN ({_quoted(v)})"
         for name, v in SETS.items()

@@ -38,7 +38,15 @@ class FakeModel:
         )  # fmt: skip
         relation = Relation("analytics", self.name)
         return Model(
-            f"model.{self.name}", self.name, relation, self.field, self.publish, False, self.sources, self.ancestors, tests
+            f"model.{self.name}",
+            self.name,
+            relation,
+            self.field,
+            self.publish,
+            False,
+            self.sources,
+            self.ancestors,
+            tests,
         )
 
 

@@ -93,7 +93,7 @@ class Home:
         self.folder = folder
         self.lake = Lake(LocalStore(folder / "lake"))
         self.production = LocalStore(folder / "production_lake")
-        self.warehouse = DuckDBWarehouse(folder / "warehouse.duckdb")
+        self.warehouse = DuckDBWarehouse(folder / "warehouse.duckdb", "1GB")
         self._clock = itertools.count()
         self._names = itertools.count()
 
@@ -133,7 +133,9 @@ class Home:
             contract_version=table.contract_version,
         )
 
-    def load(self, table: Table, deliveries: Sequence[Delivery] | None = None, run_id: str = "run") -> list[LoadOutcome]:
+    def load(
+        self, table: Table, deliveries: Sequence[Delivery] | None = None, run_id: str = "run"
+    ) -> list[LoadOutcome]:
         """Load deliveries, by default all that the lake has."""
         if deliveries is None:
             deliveries = [self.lake.read(ref.key) for ref in self.lake.manifests(table.name)]

@@ -64,8 +64,11 @@ def show(console: Console, name: str, partitions: str | None) -> None:
         console.print(f"[bold]{table.name}[/]  {escape(table.description)}")
         console.print(f"contract {table.contract_id} {table.contract_version}, load mode {table.load_mode}\n")
         console.print("[bold]Tables[/]")
-        for statement in table_ddl(table):
+        ddl = table_ddl(table)
+        shown = [statement for statement in ddl if not statement.startswith("COMMENT ON COLUMN")]
+        for statement in shown:
             console.print(f"  {statement};", markup=False, soft_wrap=True)
+        console.print(f"  and {len(ddl) - len(shown)} comments on columns")
         _print_rules(console, table)
         statements = plan(table, keys)
         asked = f" for {keys[0]}..{keys[-1]}" if keys else ""

@@ -70,7 +70,8 @@ def extractor_for(table: Table, project: Path) -> Extractor:
     module, colon, attribute = target.partition(":")
     if not colon:
         raise ConfigError(
-            f"{table.file}:{table.line}: unknown extractor {name!r}; use {', '.join(_BUILT_IN)} or your own `module:Class`"
+            f"{table.file}:{table.line}: unknown extractor {name!r};"
+            f" use {', '.join(_BUILT_IN)} or your own `module:Class`"
         )
     try:
         made: Extractor = getattr(importlib.import_module(module), attribute)(table.source.options, project)

@@ -145,9 +145,11 @@ class Lake:
             DataRefused: a file is not readable parquet (the text names it), or there is none. Nothing is visible of
                 the delivery.
         """
-        created_at = keys.parse_timestamp(keys.timestamp(created_at))  # milliseconds, as whoever reads the manifest sees
+        # In milliseconds, as whoever reads the manifest sees it.
+        created_at = keys.parse_timestamp(keys.timestamp(created_at))
         if not files:
-            raise DataRefused(f"{origin.get('file', table)}: a delivery without rows is a parquet file too; there is none")
+            source = origin.get("file", table)
+            raise DataRefused(f"{source}: a delivery without rows is a parquet file too; there is none")
         key = keys.manifest_key(table, partition, created_at)
         if self.store.stat(key) is not None:
             return self.read(key)

@@ -125,7 +125,8 @@ class _Planner:
 
     def _count(self) -> str:
         return (
-            f"SELECT {ROW_COUNT_INDEX} AS rule, {self._part} AS part, count(*) AS failed, CAST(NULL AS DOUBLE) AS observed"
+            f"SELECT {ROW_COUNT_INDEX} AS rule, {self._part} AS part, count(*) AS failed,"
+            " CAST(NULL AS DOUBLE) AS observed"
             f" FROM {self._relation} WHERE {self._where}{self._group()}"
         )
 
@@ -145,7 +146,8 @@ class _Planner:
                 }
                 value = f"CAST({function[rule.args['function']]}({quote(rule.columns[0])}) AS DOUBLE)"
                 selects.append(
-                    f"SELECT {index}, {self._part} AS part, NULL, {value} FROM {self._relation} WHERE {self._where}{self._group()}"
+                    f"SELECT {index}, {self._part} AS part, NULL, {value} FROM {self._relation}"
+                    f" WHERE {self._where}{self._group()}"
                 )
             else:
                 selects.append(
@@ -248,7 +250,7 @@ def _with_object(tree: exp.Expr, subquery: str, dialect: str) -> str:
 
 
 def sample_sql(table: Table, rule: Rule, partitions: Collection[str] | None, dialect: str, limit: int) -> str | None:
-    """A query for a few rows that break a rule: key columns, the judged ones, lineage. None where rows can't be told."""
+    """A query for a few rows that break a rule: key columns and the judged ones. None where rows can't be told."""
     where = in_partitions(table, partitions if _scope(table, rule) is Scope.PARTITION else None)
     part_field = (table.partitioning.field,) if table.partitioning else ()
     shown = list(dict.fromkeys([*part_field, *table.primary_key, *rule.columns]))
@@ -274,7 +276,8 @@ def sample_sql(table: Table, rule: Rule, partitions: Collection[str] | None, dia
             for child, parent in zip(rule.columns, rule.args["columns"], strict=True)
         )
         return (
-            f"SELECT * FROM (SELECT {keys}, count(*) AS _rows FROM {relation} WHERE {present} AND {where} GROUP BY ALL) AS c"
+            f"SELECT * FROM (SELECT {keys}, count(*) AS _rows FROM {relation} WHERE {present} AND {where}"
+            " GROUP BY ALL) AS c"
             f" ANTI JOIN {staging(rule.args['table']).sql} AS r ON {match} ORDER BY _rows DESC LIMIT {limit}"
         )
     return None

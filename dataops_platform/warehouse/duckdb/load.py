@@ -21,8 +21,8 @@ import pyarrow as pa
 
 from dataops_platform.contracts.model import LoadMode, Table
 from dataops_platform.contracts.partitions import UNPARTITIONED
-from dataops_platform.contracts.types import Kind
 from dataops_platform.contracts.problems import ConfigError
+from dataops_platform.contracts.types import Kind
 from dataops_platform.lake.deliveries import Delivery
 from dataops_platform.warehouse import ledger
 from dataops_platform.warehouse.base import LoadOutcome, RowCheck
@@ -123,7 +123,8 @@ class Loader:
     def _explain(self, error: duckdb.Error) -> Exception:
         """A rule whose SQL the engine doesn't accept is the contract's mistake; anything else stays as it is."""
         if isinstance(error, duckdb.BinderException | duckdb.ParserException):
-            return ConfigError(f"{self._table.file}: a blocking rule of {self._table.name} can't run: {translate(error)}")
+            what = f"a blocking rule of {self._table.name} can't run"
+            return ConfigError(f"{self._table.file}: {what}: {translate(error)}")
         return error
 
     def _foreign_partition(self, delivery: Delivery) -> list[str]:

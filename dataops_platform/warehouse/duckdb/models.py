@@ -60,7 +60,8 @@ def versions(
         raise NoSuchTable(f"{model.relation} doesn't exist; build the model {model.model} first")
     rows = connection.execute(
         # The alias is no column's name: it would stand for that column, not for the row.
-        f"SELECT {_key(model)}, count(*), bit_xor(hash(__row)), sum(CAST(hash(__row) AS HUGEINT)) % 18446744073709551557"
+        f"SELECT {_key(model)}, count(*), bit_xor(hash(__row)),"
+        " sum(CAST(hash(__row) AS HUGEINT)) % 18446744073709551557"
         f" FROM {model.relation.sql} AS __row WHERE {_where(model, partitions)} GROUP BY ALL"
     ).fetchall()
     shape = hashlib.sha256(json.dumps(list(columns.items())).encode()).hexdigest()[:8]

@@ -36,7 +36,10 @@ RATES = table(
     rules=[rule("factor_range", RuleKind.RANGE, "factor", minimum=1)],
 )  # fmt: skip
 FCT = FakeModel(
-    "fct", "SELECT day, id, amount FROM staging.orders", ("orders",), tests={"small": "SELECT * FROM analytics.fct WHERE amount > 50"}
+    "fct",
+    "SELECT day, id, amount FROM staging.orders",
+    ("orders",),
+    tests={"small": "SELECT * FROM analytics.fct WHERE amount > 50"},
 )
 MART = FakeModel(
     "mart",
@@ -121,7 +124,9 @@ class Platform:
 
     def tamper(self, model: str) -> None:
         column = "amount" if model == "fct" else "total"
-        if self.home.rows(f"SELECT 1 AS x FROM duckdb_tables() WHERE table_name = '{model}' AND schema_name = 'analytics'"):
+        if self.home.rows(
+            f"SELECT 1 AS x FROM duckdb_tables() WHERE table_name = '{model}' AND schema_name = 'analytics'"
+        ):
             with self.home.warehouse.connect() as con:
                 con.execute(f"UPDATE analytics.{model} SET {column} = {column} + 1 WHERE day = '{DAYS[0]}'")
 
@@ -132,7 +137,9 @@ class Platform:
 
     def publish(self, days=None) -> None:
         mart = self.dbt.read["mart"]
-        if not self.home.rows("SELECT 1 AS x FROM duckdb_tables() WHERE table_name = 'mart' AND schema_name = 'analytics'"):
+        if not self.home.rows(
+            "SELECT 1 AS x FROM duckdb_tables() WHERE table_name = 'mart' AND schema_name = 'analytics'"
+        ):
             return
         span = [str(DAYS[d]) for d in days] if days else None
         outcome = publish(

@@ -73,7 +73,11 @@ def test_an_object_damaged_in_the_lake(home, content, says):
         damage(home, bad, content)
 
     outcomes = {o.delivery.partition: o for o in home.load(T)}
-    assert {key: o.refused is None for key, o in outcomes.items()} == {str(DAY1): True, str(DAY2): False, str(DAY3): True}
+    assert {key: o.refused is None for key, o in outcomes.items()} == {
+        str(DAY1): True,
+        str(DAY2): False,
+        str(DAY3): True,
+    }
     reason = outcomes[str(DAY2)].refused
     assert bad.objects[0].key in reason
     assert says in reason
@@ -229,10 +233,12 @@ def test_columns_named_like_what_the_loader_uses(home):
     """The lake's keys hold `created_at=…`, which DuckDB takes for a column unless told otherwise."""
     names = ("created_at", "filename", "n", "part", "k", "p", "d", "s", "t", "rows")
     t = table(
-        "names", {name: Kind.STRING for name in names}, mode=LoadMode.MERGE, key=["n"],
+        "names", dict.fromkeys(names, Kind.STRING), mode=LoadMode.MERGE, key=["n"],
         rules=[rule(f"{name}_x", RuleKind.NOT_NULL, name) for name in names],
     )  # fmt: skip
-    home.deliver(t, [{name: f"{name} {number}" for name in names} for number in (1, 2)], [dict.fromkeys(names[1:], "3")])
+    home.deliver(
+        t, [{name: f"{name} {number}" for name in names} for number in (1, 2)], [dict.fromkeys(names[1:], "3")]
+    )
     (outcome,) = home.load(t)
     assert (outcome.refused, outcome.rows_loaded, outcome.rows_quarantined) == (None, 2, 1)
     assert home.rows(f"SELECT {', '.join(names)} FROM staging.names ORDER BY n") == [

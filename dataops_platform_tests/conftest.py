@@ -1,0 +1,55 @@
+"""What tests of several kinds share: the `dataops` command in a process of its own, and a home with five days loaded."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import pytest
+
+REPO = Path(__file__).parents[1]
+DAYS = ("2013-02-10", "2013-02-14")
+"""Loaded in `loaded_home`. One wind speed of 2013-02-12 is in quarantine; some rules warn."""
+
+
+def environment(home: Path, project: Path = REPO, **more: str) -> dict[str, str]:
+    """The environment of a user: nothing of this process's own settings."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("DATAOPS_", "DAGSTER_"))}
+    return kept | {"DATAOPS_HOME": str(home), "DATAOPS_PROJECT": str(project), "COLUMNS": "200"} | more
+
+
+def dataops(
+    arguments: Sequence[str],
+    home: Path,
+    project: Path = REPO,
+    env: Mapping[str, str] | None = None,
+    timeout: float = 240,
+) -> subprocess.CompletedProcess[str]:
+    """Run the command to its end."""
+    command = [str(Path(sys.executable).with_name("dataops")), *arguments]
+    return subprocess.run(
+        command, env=environment(home, project, **(env or {})), text=True, capture_output=True, timeout=timeout
+    )
+
+
+@pytest.fixture(scope="session")
+def loaded_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Five days of the demo, from source to production. Copy it before changing anything: see `home_copy`."""
+    home = tmp_path_factory.mktemp("loaded")
+    done = dataops(["run", "--partitions", "..".join(DAYS)], home)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return home
+
+
+@pytest.fixture(scope="session")
+def home_copy(loaded_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Path]:
+    """Makes a copy of `loaded_home`."""
+
+    def copy() -> Path:
+        return Path(shutil.copytree(loaded_home, tmp_path_factory.mktemp("copy") / "home"))
+
+    return copy

