@@ -1,4 +1,4 @@
-"""What tests of several kinds share: the `dataops` command in a process of its own, and a home with five days loaded."""
+"""What tests of several kinds share: the `dataops` command in its own process, and a home with five days loaded."""
 
 from __future__ import annotations
 

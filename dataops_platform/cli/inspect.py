@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
+import socket
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -128,6 +130,16 @@ def reload(console: Console, name: str) -> None:
         console.print(f"staging.{table.name} is empty; `dataops run` loads it anew from the lake")
 
 
+def _check_port(host: str, port: int) -> None:
+    """Dagster's services would start, and stay, without the web server."""
+    try:
+        with socket.create_server((host, port)):
+            pass
+    except OSError as error:
+        reason = "is in use" if error.errno == errno.EADDRINUSE else f"can't be used: {error.strerror or error}"
+        raise ConfigError(f"port {port} of {host} {reason}; name another with --port") from error
+
+
 def ui(host: str, port: int) -> None:
     """Replace this process by `dagster dev` on this project.
 
@@ -140,6 +152,7 @@ def ui(host: str, port: int) -> None:
     settings = Settings.load()
     read_project(settings, load_contracts(settings.contracts))
     prepare_instance(settings)
+    _check_port(host, port)
     dagster = Path(sys.executable).with_name("dagster")
     command = str(dagster) if dagster.exists() else shutil.which("dagster")
     if command is None:

@@ -88,7 +88,8 @@ def _scorecard(console: Console, settings: Settings, contracts: Contracts, model
     warehouse = settings.warehouse()
     sourced = [table for table in contracts.tables.values() if table.source is not None]
     warehouse.ensure(sourced)
-    card = scorecard(warehouse, [table.name for table in sourced], [m.name for m in models.items if not m.view])
+    with warehouse.session():
+        card = scorecard(warehouse, [table.name for table in sourced], [m.name for m in models.items if not m.view])
     print_scorecard(console, card)
 
 
@@ -96,7 +97,8 @@ def _new(settings: Settings, contracts: Contracts, models: Models) -> set[str] |
     """Partitions with work left; None when there is none at all."""
     warehouse = settings.warehouse()
     warehouse.ensure(list(contracts.tables.values()))
-    left = pending(contracts.tables, models, Lake(settings.lake_store()), warehouse, settings.project)
+    with warehouse.session():
+        left = pending(contracts.tables, models, Lake(settings.lake_store()), warehouse, settings.project)
     return left.partitions() if left.any else None
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-import importlib
+import importlib.util
 import sys
 import warnings
 from collections.abc import Iterator, Mapping, Sequence, Set
@@ -49,6 +49,12 @@ def read_project(settings: Settings, contracts: Contracts) -> tuple[Mapping[str,
     """The dbt manifest and its models; nothing when there is no dbt project."""
     if not settings.dbt_project.exists():
         return {}, Models(())
+    try:
+        installed = importlib.util.find_spec("dbt.cli") is not None
+    except ImportError:
+        installed = False
+    if not installed:  # said before anything runs, not by the step that would need it
+        raise ConfigError("dbt is not installed; run `pip install dbt-core dbt-duckdb`")
     try:
         manifest = dbt_project(settings, contracts).manifest()
     except OSError as error:

@@ -192,7 +192,7 @@ def _transformed(model: Model, partitioning: Partitioning | None, upstream: dg.A
     def transformed(
         context: dg.AssetExecutionContext, platform: dg.ResourceParam[Platform]
     ) -> dg.MaterializeResult[Any]:
-        with user_errors():
+        with user_errors(), platform.warehouse.session():
             done = backup(model, platform.warehouse, platform.lake.store, _keys(context, partitioning))
         return dg.MaterializeResult(
             metadata={
@@ -221,7 +221,7 @@ def _production(
     def production(
         context: dg.AssetExecutionContext, platform: dg.ResourceParam[Platform]
     ) -> Iterator[dg.MaterializeResult[Any]]:
-        with user_errors():
+        with user_errors(), platform.warehouse.session():
             done = publish(
                 model,
                 models,

@@ -41,10 +41,16 @@ def evaluate(
     Returns:
         One verdict per rule and partition; rules of table scope have one, filed under `all`.
     """
+    with warehouse.session():
+        return _evaluate(warehouse, table, run_id, partitions, list(table.rules if rules is None else rules))
+
+
+def _evaluate(
+    warehouse: Warehouse, table: Table, run_id: str, partitions: Collection[str] | None, chosen: Sequence[Rule]
+) -> list[Verdict]:
     ledger = Ledger(warehouse)
     versions = ledger.data_versions(table.name)
     wanted = sorted(versions if partitions is None else set(partitions) & set(versions))
-    chosen = list(table.rules if rules is None else rules)
     if not wanted or not chosen:
         return []
     statements = plan(table, None if table.partitioning is None else wanted, warehouse.dialect, chosen)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -90,6 +91,10 @@ class Warehouse(Protocol):
     @property
     def dialect(self) -> str:
         """The engine's sqlglot dialect."""
+        ...
+
+    def session(self) -> AbstractContextManager[None]:
+        """Makes the calls inside share one connection, where the engine has one. Not around `load`, nor around dbt."""
         ...
 
     def ensure(self, tables: Collection[Table]) -> None:

@@ -53,6 +53,7 @@ class DuckDBWarehouse:
         self._memory_limit = memory_limit
         self._lock_wait = lock_wait
         self._ensured: set[str] = set()
+        self._session: duckdb.DuckDBPyConnection | None = None
 
     @property
     def url(self) -> str:
@@ -62,8 +63,21 @@ class DuckDBWarehouse:
     @contextmanager
     def connect(self) -> Iterator[duckdb.DuckDBPyConnection]:
         """A connection for one piece of work; see `connections.connect`."""
+        if self._session is not None:
+            yield self._session
+            return
         with connections.connect(self.path, self._memory_limit, self._lock_wait) as connection:
             yield connection
+
+    @contextmanager
+    def session(self) -> Iterator[None]:
+        """See `Warehouse.session`. Opening a large file takes a while, and no other process can write in between."""
+        with self.connect() as connection:
+            before, self._session = self._session, connection
+            try:
+                yield
+            finally:
+                self._session = before
 
     def ensure(self, wanted: Collection[Table]) -> None:
         """See `Warehouse.ensure`. What this object has ensured already is not looked at again."""
@@ -87,7 +101,7 @@ class DuckDBWarehouse:
         run_id: str,
     ) -> list[LoadOutcome]:
         """See `Warehouse.load`."""
-        with connections.connect(self.path, self._memory_limit or LOAD_MEMORY) as con:
+        with connections.connect(self.path, self._memory_limit or LOAD_MEMORY, self._lock_wait) as con:
             return Loader(con, table, uris, checks, run_id).load(deliveries)
 
     def query(self, sql: str) -> pa.Table:

@@ -186,9 +186,9 @@ class Platform:
 
 
 DAY = st.sampled_from([[0], [1], None])
+AMOUNTS = st.lists(st.sampled_from([1, 2, 3, 40, -1, 60]), max_size=3)
 ACTION = st.one_of(
-    st.tuples(st.just("deliver"), st.integers(0, 1), st.lists(st.sampled_from([1, 2, 3, 40, -1, 60]), min_size=0, max_size=3),
-              st.sampled_from([0, 1, 10])),
+    st.tuples(st.just("deliver"), st.integers(0, 1), AMOUNTS, st.sampled_from([0, 1, 10])),
     st.tuples(st.just("deliver_rates"), st.sampled_from([1, 1, 2, 0])),
     st.tuples(st.just("load")),
     st.tuples(st.just("reload"), st.sampled_from([BLOCK, replace(BLOCK, action="quarantine")])),

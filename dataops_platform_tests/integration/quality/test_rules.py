@@ -319,10 +319,12 @@ def test_nan_among_many_rows(home):
 
 def test_samples_of_failed_rules_only(home):
     t = table(
-        "t", {"day": Kind.DATE, "id": Kind.INTEGER, "v": Kind.INTEGER}, key=["id"], partitioning=daily(), bad_rows=BLOCK,
+        "t", {"day": Kind.DATE, "id": Kind.INTEGER, "v": Kind.INTEGER},
+        key=["id"], partitioning=daily(), bad_rows=BLOCK,
         rules=[
             rule("v_range", RuleKind.RANGE, "v", minimum=0), rule("v_high", RuleKind.RANGE, "v", maximum=100),
-            rule("unique", RuleKind.DUPLICATES, "id"), rule("orphans", RuleKind.ORPHANS, "id", table="parent", columns=("number",)),
+            rule("unique", RuleKind.DUPLICATES, "id"),
+            rule("orphans", RuleKind.ORPHANS, "id", table="parent", columns=("number",)),
             rule("volume", RuleKind.ROW_COUNT),
         ],
     )  # fmt: skip
@@ -350,7 +352,8 @@ def test_a_column_may_be_called_anything(home):
         t = table(
             f"t_{name}", {"day": Kind.DATE, name: Kind.STRING}, partitioning=daily(), bad_rows=BLOCK,
             rules=[
-                rule("allowed", RuleKind.IN_SET, name, values=("x",)), rule("pattern", RuleKind.PATTERN, name, pattern="x"),
+                rule("allowed", RuleKind.IN_SET, name, values=("x",)),
+                rule("pattern", RuleKind.PATTERN, name, pattern="x"),
                 rule("unique", RuleKind.DUPLICATES, name), rule("known", RuleKind.NOT_NULL, name),
                 rule("orphans", RuleKind.ORPHANS, name, table="parent", columns=("code",)),
                 rule("query", RuleKind.QUERY, query=f'SELECT COUNT("{name}") FROM {{object}}'),

@@ -176,7 +176,7 @@ def test_production_alone_through_dagster(demo, monkeypatch):
         outcome = runs.execute(job, instance, (DAYS[0], DAYS[2]), {key})
     assert not outcome.success
     (failure,) = outcome.failures
-    assert (failure.refused, failure.unexpected) == (True, False)
+    assert (failure.refused, failure.unexpected) == (True, False), failure.message
     assert f"{DAYS[2]}: the rows of fct_flights are not those of its last recorded build" in failure.message
     assert DAYS[0] not in failure.message
     assert demo.rows("SELECT * FROM production.fct_flights ORDER BY ALL") == before

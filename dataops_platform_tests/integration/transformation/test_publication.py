@@ -41,7 +41,8 @@ class Platform:
     def publish(self, partitions=None, model="fct"):
         home = self.home
         return publish(
-            self.dbt.read[model], self.dbt.read, {"orders": T}, home.warehouse, home.lake.store, home.production, partitions, "run"
+            self.dbt.read[model], self.dbt.read, {"orders": T}, home.warehouse, home.lake.store, home.production,
+            partitions, "run",
         )  # fmt: skip
 
     def production(self, model="fct") -> list[tuple]:

@@ -47,7 +47,7 @@ def prepare(home: Home, deliveries: int) -> None:
     for number in range(deliveries):
         day = DAYS[number % len(DAYS)]
         rows = [
-            {"day": day, "id": source.randrange(4000) if source.random() < 0.98 else None, "amount": source.randrange(-10, 90)}
+            {"day": day, "id": source.choice([None, *range(4000)]), "amount": source.randrange(-10, 90)}
             for _ in range(300)
         ]  # fmt: skip
         home.deliver(T, rows[:200], rows[200:], partition=day)
@@ -74,7 +74,7 @@ def loaded_whole(home: Home) -> int:
         if not con.execute("SELECT 1 FROM duckdb_tables() WHERE table_name = 'orders'").fetchone():
             return 0
         unknown = con.execute(
-            "SELECT count(*) FROM (SELECT _load_id FROM staging.orders UNION ALL SELECT _load_id FROM quarantine.orders)"
+            "SELECT count(*) FROM (FROM staging.orders SELECT _load_id UNION FROM quarantine.orders SELECT _load_id)"
             " WHERE CAST(_load_id AS VARCHAR) NOT IN (SELECT load_id FROM dataops.loads)"
         ).fetchone()[0]
         held = con.execute(

@@ -13,7 +13,7 @@ import pytest
 from dataops_platform.contracts.model import BadRows, LoadMode, RuleKind
 from dataops_platform.contracts.problems import ConfigError
 from dataops_platform.contracts.types import Kind
-from dataops_platform.warehouse.duckdb import connection
+from dataops_platform.warehouse.duckdb import DuckDBWarehouse
 from dataops_platform_tests.support import BLOCK, DAY1, DAY2, DAY3, Home, daily, rule, table
 
 T = table(
@@ -247,8 +247,8 @@ def test_columns_named_like_what_the_loader_uses(home):
     assert home.rows("SELECT _reasons FROM quarantine.names") == [(["created_at_x"],)]
 
 
-def test_the_warehouse_is_locked_by_another_process(home, monkeypatch):
-    monkeypatch.setattr(connection.connect.__wrapped__, "__defaults__", (None, 0.5))
+def test_the_warehouse_is_locked_by_another_process(home):
+    home.warehouse = DuckDBWarehouse(home.warehouse.path, "1GB", lock_wait=0.5)
     home.deliver(T, rows(DAY1), partition=DAY1)
     code = "import duckdb, sys\nc = duckdb.connect(sys.argv[1])\nprint('open', flush=True)\nsys.stdin.read()"
     with subprocess.Popen(

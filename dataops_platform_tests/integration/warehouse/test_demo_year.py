@@ -103,7 +103,8 @@ def test_the_last_day_has_no_weather(year):
 
 def test_rows_keep_their_origin(year):
     assert year.one(
-        "SELECT count(*) AS n FROM staging.flights AS f LEFT JOIN dataops.loads AS l ON CAST(f._load_id AS VARCHAR) = l.load_id"
+        "SELECT count(*) AS n FROM staging.flights AS f"
+        " LEFT JOIN dataops.loads AS l ON CAST(f._load_id AS VARCHAR) = l.load_id"
         " WHERE l.partition_key IS DISTINCT FROM CAST(f.flight_date AS VARCHAR) OR l.created_at <> f._created_at"
     ) == 0  # fmt: skip
 
