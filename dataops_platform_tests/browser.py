@@ -14,7 +14,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from playwright.sync_api import Locator, Page, sync_playwright
@@ -110,14 +110,10 @@ def _answers(url: str) -> bool:
 def _stop(process: subprocess.Popen[bytes]) -> None:
     """Ask, then kill the whole group: the web server, the daemon and the code servers."""
     process.send_signal(signal.SIGINT)
-    try:
+    with suppress(subprocess.TimeoutExpired):
         process.wait(20)
-    except subprocess.TimeoutExpired:
-        pass
-    try:
+    with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
     process.wait(20)
 
 
@@ -127,20 +123,22 @@ def visible(where: Page | Locator, text: str) -> Locator:
 
 
 def open_graph(at: Page, ui: UI) -> None:
-    """The global lineage with every group expanded."""
+    """The global lineage with every group expanded, and all of it in sight: Dagster draws only what is."""
     at.goto(f"{ui.url}/asset-groups")
     visible(at, "production").last.wait_for()
-    background = at.locator("svg, canvas").filter(visible=True).last
-    background.wait_for()
     size = at.viewport_size or {"width": 1600, "height": 1000}
     at.mouse.click(size["width"] * 0.6, size["height"] * 0.85, button="right")
     at.get_by_role("menuitem").filter(has_text="Expand all groups").click()
+    at.get_by_text("fct_flights", exact=True).first.wait_for(state="attached")
+    at.evaluate("localStorage.removeItem('defaultZoom')")
+    at.reload()  # which groups are open is in the address; the graph is fitted to the window when it is first drawn
+    visible(at, "flights").first.wait_for()
 
 
 def materialise(at: Page, ui: UI, asset: str, partition: str) -> str:
     """Materialise one partition of an asset by the dialog on its page; the run's id."""
     at.goto(f"{ui.url}/assets/{asset}")
-    at.get_by_role("button", name=re.compile("^Materialize")).first.click()
+    at.get_by_role("button", name=re.compile("Materialize")).first.click()
     dialog = at.get_by_role("dialog")
     keys = dialog.locator("input[type=text]").first
     keys.fill(partition)

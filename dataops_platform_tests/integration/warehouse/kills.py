@@ -127,7 +127,7 @@ def published_whole(home: Home) -> int:
         record = json.loads(home.production.read(key))
         assert ledger[record["partition"]] == record["data_version"]
         assert home.production.stat(record["object"]) is not None
-    return len(list(home.production.list("fct/"))) + len(published_objects(home.production, "fct"))
+    return len(list(home.lake.store.list("transformed/"))) + len(list(home.production.list("")))
 
 
 def _rows(con, sql: str) -> list[str]:
@@ -159,8 +159,8 @@ def main(what: str, folder: Path, kills: int, seed: int) -> None:
     scratch = folder / "result.json"
     # A load goes on where it was killed; a publication begins anew, and must sometimes be given its whole time.
     work, whole, state, reach = {
-        "load": (load_all, loaded_whole, loaded_state, 0.6),
-        "publish": (publish_all, published_whole, published_state, 1.4),
+        "load": (load_all, loaded_whole, loaded_state, (0, 0.6)),
+        "publish": (publish_all, published_whole, published_state, (0.4, 1.1)),
     }[what]
     lake = Home(folder / "lake_of_all")
     if what == "load":
@@ -190,7 +190,7 @@ def main(what: str, folder: Path, kills: int, seed: int) -> None:
         nonlocal killed, midway
         while True:
             pid = fork(lambda: work(home))
-            time.sleep(source.uniform(0, duration * reach))
+            time.sleep(duration * source.uniform(*reach))
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
             status = os.waitpid(pid, 0)[1]
@@ -201,7 +201,8 @@ def main(what: str, folder: Path, kills: int, seed: int) -> None:
             killed += 1
             midway += done > 0
 
-    while killed < kills:
+    # Kills that come before any work was recorded say little: go on until a quarter came midway.
+    while killed < kills or (midway < kills / 4 and killed < 10 * kills):
         home, rounds = fresh(), rounds + 1
         until_done(home)
         ask(partial(work, home), scratch)  # once more changes nothing
