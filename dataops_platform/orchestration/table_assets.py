@@ -7,6 +7,7 @@ from typing import Any
 import dagster as dg
 
 from dataops_platform.contracts.model import Rule, RuleKind, Severity, Table
+from dataops_platform.contracts.problems import DataRefused
 from dataops_platform.contracts.types import Kind
 from dataops_platform.ingestion.extractor import extract, extractor_for
 from dataops_platform.orchestration import partitions
@@ -112,14 +113,13 @@ def _staging(table: Table) -> dg.AssetsDefinition:
     ) -> Iterator[dg.MaterializeResult[Any]]:
         with user_errors():
             keys = partitions.keys_of_run(table, context.run.tags)
-            outcomes = load_new(platform, table, keys, context.run_id)
-        refused = [outcome for outcome in outcomes if outcome.refused]
+            outcomes, damaged = load_new(platform, table, keys, context.run_id)
+        loaded = [outcome for outcome in outcomes if not outcome.refused]
+        refused = [f"{o.delivery.partition}: {o.refused}" for o in outcomes if o.refused] + damaged
         if refused:
-            listed = "\n".join(f"{o.delivery.partition}: {o.refused}" for o in refused[:SHOWN])
+            listed = "\n".join(refused[:SHOWN])
             raise failure(
-                f"{len(refused)} delivery(ies) of {table.name} refused,"
-                f" {len(outcomes) - len(refused)} loaded:\n{listed}",
-                True,
+                f"{len(refused)} delivery(ies) of {table.name} refused, {len(loaded)} loaded:\n{listed}", True
             )
         yield dg.MaterializeResult(
             metadata={
@@ -134,17 +134,28 @@ def _staging(table: Table) -> dg.AssetsDefinition:
     return staging
 
 
-def load_new(platform: Platform, table: Table, keys: Sequence[str] | None, run_id: str) -> list[LoadOutcome]:
-    """Load the deliveries of some partitions (None: all) that the ledger doesn't hold yet."""
+def load_new(
+    platform: Platform, table: Table, keys: Sequence[str] | None, run_id: str
+) -> tuple[list[LoadOutcome], list[str]]:
+    """Load the deliveries of some partitions (None: all) that the ledger doesn't hold yet.
+
+    Returns:
+        What became of each delivery, and what is wrong with manifests that can't be read.
+    """
     warehouse, lake = platform.warehouse, platform.lake
     known = platform.ledger.loaded(table.name)
     new = [ref for ref in lake.manifests(table.name, keys) if ref.key not in known]
-    if not new:
-        return []
-    deliveries = [lake.read(ref.key) for ref in new]
+    deliveries, damaged = [], []
+    for ref in new:
+        try:
+            deliveries.append(lake.read(ref.key))
+        except DataRefused as error:
+            damaged.append(f"{ref.partition}: {error}")
+    if not deliveries:
+        return [], damaged
     uris = {item.key: lake.store.uri(item.key) for delivery in deliveries for item in delivery.objects}
     checks = [RowCheck(rule.id, render_bad(table, rule, warehouse.dialect)) for rule in table.splitting_rules]
-    return warehouse.load(table, deliveries, uris, checks, run_id)
+    return warehouse.load(table, deliveries, uris, checks, run_id), damaged
 
 
 def table_checks(table: Table) -> dg.AssetChecksDefinition | None:
@@ -218,7 +229,8 @@ def _check_result(table: Table, rule: Rule, verdicts: Sequence[Verdict]) -> dg.A
         metadata["observed"] = observed[0] if len(set(observed)) == 1 else f"{min(observed):g} to {max(observed):g}"
     if failed:
         metadata["partitions failed"] = len(failed)
-        metadata["failing partitions"] = ", ".join(v.partition_key for v in failed[:SHOWN])
+        listed = [verdict.partition_key for verdict in failed[:SHOWN]] + ["…"] * (len(failed) > SHOWN)
+        metadata["failing partitions"] = ", ".join(listed)
         sample = next((verdict.sample for verdict in failed if verdict.sample), None)
         if sample:
             metadata["sample"] = dg.MetadataValue.json(json.loads(sample))

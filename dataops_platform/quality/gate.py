@@ -16,8 +16,9 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
-from dataops_platform.contracts.model import Scope, Severity, Table
+from dataops_platform.contracts.model import Rule, RuleKind, Scope, Severity, Table
 from dataops_platform.contracts.partitions import UNPARTITIONED
 from dataops_platform.warehouse.base import ModelVersion
 from dataops_platform.warehouse.ledger import Ledger, Verdict
@@ -67,6 +68,7 @@ class Gate:
         self._tables = tables
         self._tests = required_tests
         self._builds = ledger.latest_builds(models)
+        self._last_loads = ledger.last_loads()
         inputs = {name for builds in self._builds.values() for b in builds.values() for name in b.inputs}
         found = [match for name in inputs if (match := _INPUT.match(name))]
         objects = set(models) | {m["name"] for m in found if m["kind"] == "model"}
@@ -126,6 +128,9 @@ class Gate:
                 continue
             what = f"rule {rule.id} of {staging(name)}"
             reason = self._judge(str(staging(name)), key, rule.id, rule.fingerprint, version, what)
+            verdict = self._verdicts.get((str(staging(name)), key, rule.id))
+            if reason is None and verdict is not None and outdated(rule, verdict, self._last_loads):
+                reason = f"{what} has not been checked since {staging(rule.args['table'])} was loaded"
             if reason:
                 reasons.append(reason)
         return reasons
@@ -140,6 +145,14 @@ class Gate:
             observed = "no value" if verdict.observed is None else f"{verdict.observed:g}"
             return f"{what} failed: observed {observed}, {verdict.threshold}"
         return None
+
+
+def outdated(rule: Rule, verdict: Verdict, last_loads: Mapping[str, datetime]) -> bool:
+    """Whether a verdict about references was reached before the table they point to last changed."""
+    if rule.kind is not RuleKind.ORPHANS:
+        return False
+    loaded_at = last_loads.get(rule.args["table"])
+    return loaded_at is not None and loaded_at > verdict.evaluated_at
 
 
 def describe(model: str, refusals: Sequence[Refusal], limit: int = 5) -> str:

@@ -11,6 +11,7 @@ from dataops_platform.contracts.partitions import UNPARTITIONED
 from dataops_platform.ingestion.extractor import extractor_for
 from dataops_platform.lake import keys
 from dataops_platform.lake.deliveries import Lake
+from dataops_platform.quality.gate import outdated
 from dataops_platform.transformation.build import source_inputs
 from dataops_platform.transformation.models import Models
 from dataops_platform.warehouse.base import Warehouse
@@ -74,14 +75,17 @@ def _put(target: dict[str, list[str]], name: str, partitions: Sequence[str]) -> 
 def _unjudged(
     tables: Mapping[str, Table], ledger: Ledger, versions: Mapping[str, Mapping[str, str]]
 ) -> dict[str, list[str]]:
-    """Partitions whose rows, or whose rules, have changed since the verdict."""
+    """Partitions whose rows, whose rules, or whose referenced tables have changed since the verdict."""
+    last_loads = ledger.last_loads()
     verdicts = ledger.latest_verdicts([str(staging(name)) for name in tables])
     result: dict[str, list[str]] = {}
     for name, table in tables.items():
+        rules = {rule.id: rule for rule in table.rules}
         found = {
             (key, v.rule_id): (v.data_version, v.rule_hash)
             for key, group in verdicts[str(staging(name))].items()
             for v in group
+            if v.rule_id in rules and not outdated(rules[v.rule_id], v, last_loads)
         }
         fingerprints = {rule.id: rule.fingerprint for rule in table.rules}
         whole = version_of(versions[name].values())

@@ -100,7 +100,10 @@ def publish(
     new = {key: version for key, version in passed.items() if current.get(key) != version.data_version}
 
     recorded = {info.key for info in production.list(f"_publications/{model.name}/")}
-    incomplete = {k: v for k, v in passed.items() if k in new or _record_key(model.name, k, v) not in recorded}
+    numbers = ledger.publication_numbers(model.name)
+    incomplete = {
+        k: v for k, v in passed.items() if k in new or _record_key(model.name, k, numbers[k], v) not in recorded
+    }
     objects = {key: keys.model_key(model.name, key, version.data_version) for key, version in incomplete.items()}
     if incomplete:
         backup(model, warehouse, lake, list(incomplete), incomplete)
@@ -111,9 +114,12 @@ def publish(
     if new:
         items = [PublicationItem(key, version.data_version, objects[key]) for key, version in sorted(new.items())]
         warehouse.publish(model.slice, items, str(uuid.uuid4()), run_id)
+        numbers = ledger.publication_numbers(model.name)
     for key, version in incomplete.items():
         body = {"model": model.name, "partition": key, "data_version": version.data_version, "object": objects[key]}
-        production.create(_record_key(model.name, key, version), json.dumps(body, sort_keys=True).encode())
+        production.create(
+            _record_key(model.name, key, numbers[key], version), json.dumps(body, sort_keys=True).encode()
+        )
     return PublishOutcome(
         published=tuple(sorted(new)),
         unchanged=tuple(sorted(set(passed) - set(new))),
@@ -122,8 +128,9 @@ def publish(
     )
 
 
-def _record_key(model: str, partition: str, version: ModelVersion) -> str:
-    return f"{keys.publication_key(model, partition)}{version.data_version}.json"
+def _record_key(model: str, partition: str, number: int, version: ModelVersion) -> str:
+    """The last record of a partition, by name, counts: rows that come back get a new number."""
+    return f"{keys.publication_key(model, partition)}{number:06d}.{version.data_version}.json"
 
 
 def published_objects(production: ObjectStore, model: str) -> Sequence[str]:

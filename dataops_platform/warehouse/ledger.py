@@ -260,6 +260,19 @@ class Ledger:
             result[row["model"]][row["partition_key"]] = row["data_version"]
         return result
 
+    def last_loads(self) -> dict[str, datetime]:
+        """Table → when something was last loaded into it."""
+        rows = self._rows(f"SELECT table_name, MAX(loaded_at) AS loaded_at FROM {LEDGER}.loads GROUP BY table_name")
+        return {row["table_name"]: row["loaded_at"] for row in rows}
+
+    def publication_numbers(self, model: str) -> dict[str, int]:
+        """Partition key → how often it was published."""
+        rows = self._rows(
+            f"SELECT partition_key, COUNT(*) AS n FROM {LEDGER}.publications WHERE model = {literal(model)}"
+            " GROUP BY partition_key"
+        )
+        return {row["partition_key"]: row["n"] for row in rows}
+
 
 def now() -> datetime:
     """The current instant, as the ledger stores it."""

@@ -12,6 +12,7 @@ import duckdb
 
 from dataops_platform.contracts.problems import ConfigError
 from dataops_platform.warehouse.base import NoSuchTable
+from dataops_platform.warehouse.names import literal
 
 LOCK_WAIT_SECONDS = 15.0
 """How long to wait for another process to release the file before giving up; DATAOPS_LOCK_WAIT in the settings."""
@@ -19,17 +20,12 @@ LOCK_WAIT_SECONDS = 15.0
 _HOLDER = re.compile(r"held in (.*?) ?\(PID (\d+)\)")
 
 
-def _open(path: Path, memory_limit: str | None) -> duckdb.DuckDBPyConnection:
-    config: dict[str, str | bool | int | float | list[str]] = {"memory_limit": memory_limit} if memory_limit else {}
-    return duckdb.connect(str(path), config=config)
-
-
-def _connect(path: Path, memory_limit: str | None, lock_wait: float) -> duckdb.DuckDBPyConnection:
+def _connect(path: Path, lock_wait: float) -> duckdb.DuckDBPyConnection:
     deadline = time.monotonic() + lock_wait
     while True:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            return _open(path, memory_limit)
+            return duckdb.connect(str(path))
         except duckdb.Error as error:
             text = str(error)
             if "lock" in text.lower() and time.monotonic() < deadline:
@@ -66,8 +62,15 @@ def connect(
     Raises:
         ConfigError: the file can't be opened; the text says why and what to do.
     """
-    connection = _connect(path, memory_limit, lock_wait)
+    connection = _connect(path, lock_wait)
     try:
+        if memory_limit is not None:
+            # Set, not configured: connections of one process to one file must have the same configuration.
+            try:
+                connection.execute(f"SET memory_limit = {literal(memory_limit)}")
+            except duckdb.Error as error:
+                reason = str(error).splitlines()[0]
+                raise ConfigError(f"DATAOPS_MEMORY_LIMIT {memory_limit!r} can't be used: {reason}") from error
         # Times without a zone in SQL mean UTC, wherever the process runs.
         connection.execute("SET TimeZone = 'UTC'; SET enable_progress_bar = false")
         yield connection

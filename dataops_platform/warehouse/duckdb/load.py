@@ -151,7 +151,11 @@ class Loader:
             "run_id": self._run_id,
             "refused_at": ledger.now(),
         }
-        self._append("refusals", [row])
+        known = self._rows(
+            f"SELECT 1 FROM {LEDGER}.refusals WHERE load_id = ? AND reason = ?", str(delivery.load_id), reason
+        )
+        if not known:  # a delivery that is refused again for the same reason is no news
+            self._append("refusals", [row])
         return outcome
 
     # -- one transaction ----------------------------------------------------------------------------------------------
