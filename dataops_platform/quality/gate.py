@@ -6,7 +6,7 @@ by itself, and a check over a range has no outcome per partition. So the gate as
 1. Is there a recorded build whose fingerprint is that of the rows in the warehouse now?
 2. Did every blocking test of the model, and of the models it was built from, pass on that version?
 3. Did every blocking rule of every staging table it was built from, as the contract reads today, pass on the version
-   that went in?
+   that went in? A rule about references must have been checked since the table they point to was last loaded.
 
 A missing verdict counts as a refusal, never as a pass.
 """

@@ -72,7 +72,8 @@ class Reader:
                 pytest.fail("port 3000 is taken: the README's `make ui` can't be tried")
         process = subprocess.Popen(
             ["bash", "-c", command], cwd=self.folder, env=self._environment, start_new_session=True,
-            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )  # fmt: skip
         try:
             deadline = time.monotonic() + 120

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
+
 import pyarrow.parquet as pq
 import pytest
 
-from dataops_platform.contracts.model import RuleKind
+from dataops_platform.contracts.model import LoadMode, RuleKind
 from dataops_platform.contracts.problems import DataRefused
 from dataops_platform.contracts.types import Kind
 from dataops_platform.transformation.build import build
@@ -260,3 +262,56 @@ def test_a_column_called_as_an_alias_does_not_hide_the_others(platform):
             con.execute(f"CREATE OR REPLACE TABLE analytics.fct AS SELECT DATE '{DAY1}' AS day, 5 AS t, {other} AS v")
         versions.append(home.warehouse.model_versions(model.slice, None)[str(DAY1)].data_version)
     assert versions[0] != versions[1]
+
+
+def test_rows_that_come_back_are_a_publication_of_their_own(platform):
+    """A, then B, then A again: the last record, by name, says what production holds."""
+    original = FCT
+    other = FakeModel("fct", "SELECT day, id + 10 AS id FROM staging.orders", ("orders",))
+    for model in (original, other, original):
+        platform.dbt.models["fct"] = model
+        platform.build(DAYS[:1])
+        assert platform.publish(DAYS[:1]).published == (DAYS[0],)
+    records = sorted(published_objects(platform.home.production, "fct"))
+    assert len(records) == 3
+    last = json.loads(platform.home.production.read(records[-1]))
+    assert pq.read_table(platform.home.production.uri(last["object"])).to_pylist() == [
+        {"day": DAY1, "id": 1},
+        {"day": DAY1, "id": 2},
+    ]
+    assert platform.publish(DAYS[:1]).published == ()
+    assert sorted(published_objects(platform.home.production, "fct")) == records
+
+
+PARENTS = table("customers", {"id": Kind.INTEGER}, mode=LoadMode.REPLACE)
+CHILDREN = table(
+    "orders",
+    {"day": Kind.DATE, "id": Kind.INTEGER},
+    partitioning=daily(),
+    rules=[rule("id_in_customers", RuleKind.ORPHANS, "id", table="customers", columns=("id",))],
+)
+
+
+def test_a_parent_that_was_loaded_after_the_check(tmp_path):
+    """A reference that passed says nothing any more once the table it points to has lost a row."""
+    home = Home(tmp_path)
+    home.fill(PARENTS, [{"id": 1}, {"id": 2}])
+    home.fill(CHILDREN, [{"day": DAY1, "id": 2}])
+    home.judge(CHILDREN)
+    dbt = FakeDbt(home.warehouse, [FCT])
+    tables = {"orders": CHILDREN, "customers": PARENTS}
+    build(dbt, dbt.read, home.warehouse, tables, "run", ["fct"], None)
+
+    def refusals() -> list[str]:
+        done = publish(dbt.read["fct"], dbt.read, tables, home.warehouse, home.lake.store, home.production, None, "run")
+        return [reason for refusal in done.refusals for reason in refusal.reasons]
+
+    home.fill(PARENTS, [{"id": 1}])
+    assert refusals() == [
+        "rule id_in_customers of staging.orders has not been checked since staging.customers was loaded"
+    ]
+    home.judge(CHILDREN)
+    assert refusals() == ["rule id_in_customers of staging.orders failed: observed 1, mustBe 0"]
+    home.fill(PARENTS, [{"id": 1}, {"id": 2}])
+    home.judge(CHILDREN)
+    assert refusals() == []
