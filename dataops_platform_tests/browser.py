@@ -122,17 +122,6 @@ def visible(where: Page | Locator, text: str) -> Locator:
     return where.get_by_text(text, exact=True).filter(visible=True)
 
 
-def expand_groups(at: Page) -> None:
-    """Show the assets of every group in the lineage graph, fitted to the window."""
-    visible(at, "raw").last.wait_for()
-    size = at.viewport_size or {"width": 1600, "height": 1000}
-    at.mouse.click(size["width"] * 0.6, size["height"] * 0.85, button="right")
-    at.get_by_role("menuitem").filter(has_text="Expand all groups").click()
-    at.get_by_text("fct_flights", exact=True).first.wait_for(state="attached")
-    at.evaluate("localStorage.removeItem('defaultZoom')")
-    at.reload()  # which groups are open is in the address; the graph is fitted to the window when it is first drawn
-
-
 def materialise(at: Page, ui: UI, asset: str, partition: str) -> str:
     """Materialise one partition of an asset by the dialog on its page; the run's id."""
     at.goto(f"{ui.url}/assets/{asset}")

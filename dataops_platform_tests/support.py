@@ -35,6 +35,11 @@ from dataops_platform.warehouse.base import LoadOutcome, RowCheck
 from dataops_platform.warehouse.duckdb import DuckDBWarehouse
 from dataops_platform.warehouse.ledger import Ledger, Verdict
 
+
+def _utc(value: Any) -> Any:
+    return value.astimezone(UTC) if isinstance(value, datetime) and value.tzinfo is not None else value
+
+
 DAY1, DAY2, DAY3 = date(2024, 1, 1), date(2024, 1, 2), date(2024, 1, 3)
 BLOCK = BadRows(BadRowAction.BLOCK)
 
@@ -110,7 +115,9 @@ class Home:
     def file(self, rows: pa.Table | Sequence[Mapping[str, Any]], table: Table, **options: Any) -> Path:
         """A parquet file on the lake's disk, ready to be delivered."""
         if not isinstance(rows, pa.Table):
-            rows = pa.Table.from_pylist(list(rows), schema=arrow_schema(table))
+            # In UTC: once pandera is imported, pyarrow takes a datetime of another zone for one in UTC.
+            rows = [{name: _utc(value) for name, value in row.items()} for row in rows]
+            rows = pa.Table.from_pylist(rows, schema=arrow_schema(table))
         path = self.lake.store.scratch() / f"{next(self._names)}.parquet"
         pq.write_table(rows, path, **options)
         return path

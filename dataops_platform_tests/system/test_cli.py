@@ -171,7 +171,7 @@ def test_a_typo_in_a_contract_has_file_line_and_suggestion(shop, tmp_path):
         )
     )
     line = next(n for n, text in enumerate(contract.read_text().splitlines(), 1) if "requird" in text)
-    for command in (["contract", "check"], ["run"], ["status"], ["ui"], ["query", "SELECT 1"]):
+    for command in (["contract", "check"], ["run"], ["ui"]):
         done = dataops(command, tmp_path / "home", shop)
         assert done.returncode == WRONG, (command, done.stdout, done.stderr)
         assert f"orders.odcs.yaml:{line}:" in done.stderr
@@ -214,8 +214,18 @@ def test_unknown_options_are_usage_errors(shop, tmp_path):
     assert not (tmp_path / "home").exists()
 
 
-@pytest.mark.parametrize("command", [["run"], ["status"], ["query", "SELECT 1"], ["ui"], ["reload", "flights"]])
-@pytest.mark.parametrize("place", ["below a file", "a file", "in /proc"])
+@pytest.mark.parametrize(
+    ("command", "place"),
+    [
+        (["run"], "below a file"),
+        (["status"], "below a file"),
+        (["query", "SELECT 1"], "below a file"),
+        (["ui"], "below a file"),
+        (["reload", "flights"], "below a file"),
+        (["run"], "in /proc"),
+        (["run"], "a file"),
+    ],
+)
 def test_a_home_that_cant_be_written(tmp_path, command, place):
     (tmp_path / "file").write_text("")
     home = {"below a file": tmp_path / "file" / "x", "a file": tmp_path / "file", "in /proc": Path("/proc/dataops")}[
@@ -224,7 +234,7 @@ def test_a_home_that_cant_be_written(tmp_path, command, place):
     one_error(dataops(command, home), "DATAOPS_HOME")
 
 
-@pytest.mark.parametrize("command", [["run"], ["query", "SELECT 1"], ["status"], ["reload", "orders"]])
+@pytest.mark.parametrize("command", [["run"], ["query", "SELECT 1"]])
 def test_a_warehouse_that_another_process_holds(shop, tmp_path, command):
     home = tmp_path / "home"
     home.mkdir()
@@ -257,7 +267,7 @@ def test_a_lock_that_is_released_in_time_is_waited_for(shop, tmp_path):
     assert "42" in done.stdout
 
 
-@pytest.mark.parametrize("value", ["soon", "-1", "inf"])
+@pytest.mark.parametrize("value", ["soon", "-1"])
 def test_a_wrong_lock_wait(shop, tmp_path, value):
     one_error(
         dataops(["query", "SELECT 1"], tmp_path / "home", shop, {"DATAOPS_LOCK_WAIT": value}), "DATAOPS_LOCK_WAIT"

@@ -188,7 +188,14 @@ class Loader:
             low, high = self._bounds(delivery.partition)
             for item in delivery.objects:
                 rows.append(
-                    (self._uris[item.key], delivery.created_at, str(delivery.load_id), delivery.partition, low, high)
+                    (
+                        self._uris[item.key],
+                        delivery.created_at.astimezone(UTC),
+                        str(delivery.load_id),
+                        delivery.partition,
+                        low,
+                        high,
+                    )
                 )
         columns = ["_file", "_created", "_load", "_part", "_low", "_high"]
         # Bounds of the partition column's own type: comparing costs no cast per row.

@@ -1,0 +1,63 @@
+"""A small project without dbt, its definitions, and Dagster instances to run them on."""
+
+import os
+
+import dagster as dg
+import pytest
+
+from dataops_platform.orchestration.build import build_definitions
+from dataops_platform.orchestration.event_log import BATCH_SIZE_VARIABLE
+from dataops_platform.settings import Settings
+from dataops_platform_tests.readme import own_table_files
+
+BATCHING = {
+    "module": "dataops_platform.orchestration.event_log",
+    "class": "BatchingSqliteEventLogStorage",
+}
+STOCK = {
+    "module": "dagster._core.storage.event_log",
+    "class": "ConsolidatedSqliteEventLogStorage",
+}
+
+
+def settings_of(project, home):
+    return Settings.load({"DATAOPS_PROJECT": str(project), "DATAOPS_HOME": str(home)})
+
+
+def instance(folder, storage=BATCHING):
+    """A Dagster instance with that event log."""
+    folder.mkdir(parents=True, exist_ok=True)
+    config = {**storage, "config": {"base_dir": str(folder / "events")}}
+    return dg.DagsterInstance.local_temp(str(folder), overrides={"event_log_storage": config})
+
+
+@pytest.fixture(autouse=True)
+def _environment():
+    """Definitions set the size of event batches for their process; here the process is the tests'."""
+    before = os.environ.get(BATCH_SIZE_VARIABLE)
+    yield
+    if before is None:
+        os.environ.pop(BATCH_SIZE_VARIABLE, None)
+    else:
+        os.environ[BATCH_SIZE_VARIABLE] = before
+
+
+@pytest.fixture
+def shop(tmp_path):
+    """The README's own table: two days of orders, a broken one among them. Partitions end with May."""
+    project = tmp_path / "shop"
+    for path, text in own_table_files().items():
+        if not path.startswith("dbt_project"):
+            (project / path).parent.mkdir(parents=True, exist_ok=True)
+            (project / path).write_text(text.replace("start: 2024-05-01", "start: 2024-05-01, end: 2024-05-31"))
+    return project
+
+
+@pytest.fixture
+def settings(shop, tmp_path):
+    return settings_of(shop, tmp_path / "home")
+
+
+@pytest.fixture
+def definitions(settings):
+    return build_definitions(settings)
