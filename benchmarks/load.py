@@ -33,6 +33,8 @@ def _ours(mode: str, partitioned: bool, lake_name: str, duplicates: bool, times:
     warehouse = DuckDBWarehouse(folder / "w.duckdb")
     warehouse.ensure([table])
     _checks(table)  # imports what the first plan of a process imports
+    import pandas as _  # noqa: F401  DuckDB imports it with the first Arrow table; a code location has it already
+
     if loaded:
         _load((warehouse, table, lake, made[:loaded]))
     return warehouse, table, lake, made[loaded:] if loaded else made

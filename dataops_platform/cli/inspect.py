@@ -77,6 +77,9 @@ def show(console: Console, name: str, partitions: str | None) -> None:
         console.print(f"\n[bold]{len(statements)} statements[/] decide {len(table.rules)} rules{asked}")
         for planned in statements:
             console.print(f"\n  [bold]{planned.id}[/] ({', '.join(rule.id for rule in planned.rules)})")
+            if planned.proof is not None:
+                console.print(f"    {planned.proof}", markup=False, soft_wrap=True)
+                console.print("    where that is true no key repeats; else:")
             for line in planned.sql.splitlines():
                 console.print(f"    {line}", markup=False, soft_wrap=True)
 

@@ -61,7 +61,8 @@ def _evaluate(
         for rule in statement.rules:
             owner[rule.id] = statement
             observations[rule.id] = {}
-        _run(warehouse, table, statement, observations, scanned)
+        if statement.proof is None or not warehouse.query(statement.proof).column(0)[0].as_py():
+            _run(warehouse, table, statement, observations, scanned)
     latency = [rule for rule in chosen if rule.kind is RuleKind.LATENCY]
     for rule in latency:
         observations[rule.id] = _latency(warehouse, table, wanted)

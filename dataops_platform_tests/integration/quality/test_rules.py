@@ -10,6 +10,7 @@ from collections import Counter
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
+import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
@@ -382,3 +383,43 @@ def test_the_newest_verdict_counts(home):
         2,
         home.ledger.data_versions("t")[str(DAYS[0])],
     )
+
+
+KEYS = st.lists(
+    st.tuples(
+        st.sampled_from([None, 1, 2, 3, 4]), st.sampled_from([None, -0.0, 0.0, 1.5, math.nan]), st.sampled_from("ab")
+    ),
+    max_size=8,
+)
+IN_MEMORY = duckdb.connect()
+
+
+@pytest.mark.parametrize("columns", [("i",), ("x",), ("i", "x"), ("s", "x", "i")])
+@given(rows=KEYS, in_order=st.booleans())
+def test_the_proof_that_keys_are_in_order(rows, in_order, columns):
+    """True only where no key is there twice; and true wherever rows without nulls lie in order without repeats."""
+    keyed = table("k", {"i": Kind.INTEGER, "x": Kind.NUMBER, "s": Kind.STRING})
+    (statement,) = [s for s in plan(keyed, None, rules=[rule("u", RuleKind.DUPLICATES, *columns)]) if s.proof]
+    with IN_MEMORY.cursor() as connection:
+        connection.execute("CREATE SCHEMA IF NOT EXISTS staging")
+        connection.execute("CREATE OR REPLACE TABLE staging.k (i BIGINT, x DOUBLE, s VARCHAR)")
+        if rows:
+            connection.executemany("INSERT INTO staging.k VALUES (?, ?, ?)", rows)
+        if in_order:
+            names = ", ".join(columns)
+            present = " AND ".join(f"{name} IS NOT NULL" for name in columns)
+            connection.execute(
+                f"CREATE OR REPLACE TABLE staging.k AS SELECT DISTINCT ON ({names}) * FROM staging.k WHERE {present}"
+                f" ORDER BY {names}"
+            )
+        (proven,) = connection.execute(statement.proof).fetchone()
+        found = connection.execute(statement.sql).fetchall()
+    assert proven or not in_order
+    assert not (proven and found and found[0][2])
+
+
+def test_keys_out_of_order_are_counted(home):
+    keyed = table("k", {"i": Kind.INTEGER}, rules=[rule("u", RuleKind.DUPLICATES, "i")], bad_rows=BLOCK)
+    home.fill(keyed, [{"i": i} for i in (1, 2, 3, 2, 3)])
+    (verdict,) = home.judge(keyed)
+    assert (verdict.failed_rows, verdict.passed) == (2, False)
