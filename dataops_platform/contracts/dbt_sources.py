@@ -25,7 +25,7 @@ def sources_yaml(contracts: Contracts, schema: str = "staging") -> str:
         contracts: the contracts.
         schema: the warehouse schema or dataset that the tables are in.
     """
-    tables = [_table(table) for table in contracts.tables.values() if table.source is not None]
+    tables = [_table(table) for table in contracts.sourced.values()]
     document = {"version": 2, "sources": [{"name": "staging", "schema": schema, "tables": tables}]}
     return HEADER + yaml.dump(document, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
 

@@ -285,3 +285,8 @@ class Contracts:
     def tables(self) -> dict[str, Table]:
         """Every table by name, in name order."""
         return {t.name: t for t in sorted((t for c in self.items for t in c.tables), key=lambda t: t.name)}
+
+    @property
+    def sourced(self) -> dict[str, Table]:
+        """The tables that are filled from a source; others are written by Python assets of the project."""
+        return {name: table for name, table in self.tables.items() if table.source is not None}

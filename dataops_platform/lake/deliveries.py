@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from dataops_platform.contracts.problems import DataRefused
 from dataops_platform.lake import keys
-from dataops_platform.lake.store import ObjectConflict, ObjectStore, checksum, checksum_name
+from dataops_platform.lake.store import ObjectConflict, ObjectMissing, ObjectStore, checksum, checksum_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,6 +181,18 @@ class Lake:
             return Delivery.from_json(self.store.read(manifest))
         except ValueError as error:
             raise DataRefused(f"manifest {manifest!r} in {self.store.url} is damaged: {error}") from error
+
+    def damage(self, delivery: Delivery) -> str | None:
+        """Why a delivery's objects are not what was delivered; None where they are, byte by byte."""
+        for item in delivery.objects:
+            try:
+                if self.store.checksum(item.key) == item.checksum:
+                    continue
+                what = "holds other bytes than were delivered (its checksum differs from the manifest's)"
+            except ObjectMissing:
+                what = "is gone"
+            return f"object {item.key!r} in {self.store.url} {what}. Restore it, or deliver the data again."
+        return None
 
     def manifests(self, table: str, partitions: Collection[str] | None = None) -> Iterator[ManifestRef]:
         """All manifests of a table, by partition and arrival; only of `partitions` where given.

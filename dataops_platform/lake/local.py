@@ -12,7 +12,7 @@ from pathlib import Path
 from stat import S_ISREG
 
 from dataops_platform.contracts.problems import ConfigError
-from dataops_platform.lake.store import ObjectConflict, ObjectInfo, ObjectMissing, ObjectStore
+from dataops_platform.lake.store import ObjectConflict, ObjectInfo, ObjectMissing, ObjectStore, checksum
 
 _SCRATCH = ".scratch"
 
@@ -117,6 +117,15 @@ class LocalStore:
         if not S_ISREG(status.st_mode):
             return None
         return ObjectInfo(key, status.st_mtime_ns, status.st_size)
+
+    def checksum(self, key: str) -> str:
+        """See `ObjectStore.checksum`."""
+        try:
+            return checksum(self._path(key))
+        except (FileNotFoundError, NotADirectoryError):
+            raise ObjectMissing(f"there is no object {key!r} in {self.url}") from None
+        except OSError as error:
+            raise ConfigError(self._unreadable(error)) from error
 
     def list(self, prefix: str, start: str | None = None, end: str | None = None) -> Iterator[ObjectInfo]:
         """See `ObjectStore.list`. Folders outside [start, end) are not entered."""

@@ -72,6 +72,14 @@ class ObjectStore(Protocol):
         """What the store knows of the object, or None."""
         ...
 
+    def checksum(self, key: str) -> str:
+        """CRC32C of an object's bytes as they are now; see `checksum`. Where the store keeps one, nothing is read.
+
+        Raises:
+            ObjectMissing: there is no such object.
+        """
+        ...
+
     def list(self, prefix: str, start: str | None = None, end: str | None = None) -> Iterator[ObjectInfo]:
         """Objects whose key begins with `prefix` and lies in [start, end), in key order."""
         ...

@@ -71,7 +71,7 @@ def assemble(
 ) -> dg.Definitions:
     """Definitions from what was read; does no I/O."""
     tables = contracts.tables
-    sourced = [table for table in tables.values() if table.source is not None]
+    sourced = contracts.sourced.values()
     assets: list[dg.AssetsDefinition] = [asset for table in sourced for asset in table_assets(table)]
     checks = [made for table in sourced if (made := table_checks(table)) is not None]
     if models.items:

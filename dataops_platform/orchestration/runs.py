@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import os
 import shutil
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -95,7 +95,7 @@ def execute(
     job: dg.JobDefinition,
     instance: dg.DagsterInstance,
     span: tuple[str, str] | None,
-    selection: set[dg.AssetKey] | None = None,
+    selection: Set[dg.AssetKey] | None = None,
     on_start: Callable[[int], None] | None = None,
     on_event: Callable[[dg.EventLogEntry], None] | None = None,
 ) -> RunOutcome:

@@ -140,7 +140,7 @@ def load_new(
     """Load the deliveries of some partitions (None: all) that the ledger doesn't hold yet.
 
     Returns:
-        What became of each delivery, and what is wrong with manifests that can't be read.
+        What became of each delivery, and what is wrong with those that are not in the lake as they were delivered.
     """
     warehouse, lake = platform.warehouse, platform.lake
     known = platform.ledger.loaded(table.name)
@@ -148,9 +148,14 @@ def load_new(
     deliveries, damaged = [], []
     for ref in new:
         try:
-            deliveries.append(lake.read(ref.key))
+            delivery = lake.read(ref.key)
         except DataRefused as error:
             damaged.append(f"{ref.partition}: {error}")
+            continue
+        if damage := lake.damage(delivery):
+            damaged.append(f"{ref.partition}: {damage}")
+        else:
+            deliveries.append(delivery)
     if not deliveries:
         return [], damaged
     uris = {item.key: lake.store.uri(item.key) for delivery in deliveries for item in delivery.objects}

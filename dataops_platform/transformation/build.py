@@ -13,7 +13,7 @@ from dataops_platform.contracts.problems import ConfigError
 from dataops_platform.quality.gate import WHOLE_TABLE, input_name
 from dataops_platform.transformation.dbt import DbtProject, NodeResult
 from dataops_platform.transformation.models import Model, Models, Test
-from dataops_platform.warehouse.base import ModelVersion, NoSuchTable, Warehouse
+from dataops_platform.warehouse.base import EMPTY, ModelVersion, NoSuchTable, Warehouse
 from dataops_platform.warehouse.ledger import Build, Ledger, Verdict, now, version_of
 from dataops_platform.warehouse.names import quote
 
@@ -144,6 +144,10 @@ class _Versions:
                     found = self._warehouse.model_versions(model.slice, asked)
                 except NoSuchTable:
                     found = {}
+                if model.partition_field and self._partitions is None and not whole:
+                    # Everything was built: a day that had rows before and has none now is a day without rows.
+                    gone = set(self._builds[model.name]) - set(found)
+                    found = found | {key: ModelVersion(EMPTY, 0) for key in gone}
             self._found[model.name, asked is None] = found
         return self._found[model.name, asked is None]
 

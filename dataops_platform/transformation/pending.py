@@ -43,28 +43,45 @@ class Pending:
 def pending(tables: Mapping[str, Table], models: Models, lake: Lake, warehouse: Warehouse, project: Path) -> Pending:
     """Find what a run over everything would do. Costs one listing per table and a few ledger queries.
 
+    Args:
+        tables: those with a source.
+
     Raises:
         ConfigError: a source's options are wrong.
     """
     ledger = Ledger(warehouse)
-    sourced = {name: table for name, table in tables.items() if table.source is not None}
     undelivered: dict[str, list[str]] = {}
     unloaded: dict[str, list[str]] = {}
-    for name, table in sourced.items():
+    for name, table in tables.items():
         manifests = {ref.key: ref.partition for ref in lake.manifests(name)}
         arrivals = extractor_for(table, project).available(table, table.partition_keys())
         missing = [a.partition for a in arrivals if keys.manifest_key(name, a.partition, a.created_at) not in manifests]
         loaded = ledger.loaded(name)
         _put(undelivered, name, missing)
         _put(unloaded, name, [partition for key, partition in manifests.items() if key not in loaded])
-    versions = ledger.all_data_versions(list(sourced))
+    versions = ledger.all_data_versions(list(tables))
     return Pending(
         undelivered,
         unloaded,
-        _unjudged(sourced, ledger, versions),
-        _unbuilt(models, ledger, sourced, versions),
+        _unjudged(tables, ledger, versions),
+        _unbuilt(models, ledger, tables, versions),
         _unpublished(models, ledger),
     )
+
+
+def arrived(tables: Mapping[str, Table], lake: Lake, project: Path) -> set[str]:
+    """Partitions that a source or the lake has something for.
+
+    Args:
+        tables: those with a source.
+
+    Raises:
+        ConfigError: a source's options are wrong.
+    """
+    found = {ref.partition for name in tables for ref in lake.manifests(name)}
+    for table in tables.values():
+        found |= {a.partition for a in extractor_for(table, project).available(table, table.partition_keys())}
+    return found
 
 
 def _put(target: dict[str, list[str]], name: str, partitions: Sequence[str]) -> None:

@@ -13,7 +13,7 @@ from dataops_platform.lake.deliveries import remove_scratch
 from dataops_platform.lake.store import ObjectStore
 from dataops_platform.quality.gate import Gate, Refusal
 from dataops_platform.transformation.models import Model, Models
-from dataops_platform.warehouse.base import ModelVersion, PublicationItem, Warehouse
+from dataops_platform.warehouse.base import EMPTY, ModelVersion, PublicationItem, Warehouse
 from dataops_platform.warehouse.ledger import Ledger
 
 BACKUP = "transformed/"
@@ -93,10 +93,13 @@ def publish(
     """
     ledger = Ledger(warehouse)
     versions = warehouse.model_versions(model.slice, partitions)
+    current = ledger.published([model.name])[model.name]
+    if partitions is None:
+        # Everything is asked for: days that production has and the model has no longer become empty.
+        versions = {key: ModelVersion(EMPTY, 0) for key in current if model.partition_field} | versions
     refusals = Gate(ledger, tables, models.required_tests, [model.name]).refusals(model.name, versions)
     refused = {refusal.partition_key for refusal in refusals}
     passed = {key: version for key, version in versions.items() if key not in refused}
-    current = ledger.published([model.name])[model.name]
     new = {key: version for key, version in passed.items() if current.get(key) != version.data_version}
 
     recorded = {info.key for info in production.list(f"_publications/{model.name}/")}

@@ -63,6 +63,10 @@ class ModelSlice:
     granularity: Granularity = Granularity.DAY
 
 
+EMPTY = "empty"
+"""Data version of a partition without rows."""
+
+
 @dataclass(frozen=True, slots=True)
 class ModelVersion:
     """Fingerprint and size of one partition of a model, as it stands in the warehouse."""

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import dagster as dg
 import duckdb
 import pytest
 
@@ -132,6 +133,29 @@ def test_an_unreadable_file_is_refused_and_the_others_are_loaded(shop, tmp_path)
     (shop / "data/orders/2024-05-02.csv").write_text(own_table_files()["data/orders/2024-05-02.csv"])
     assert dataops(["run"], home, shop).returncode == OK
     assert rows(home, "SELECT count(*) FROM staging.orders") == [(4,)]
+
+
+def test_an_object_changed_in_the_lake_is_not_loaded(shop, tmp_path):
+    """Other bytes that are readable parquet too: only the checksum of the manifest can tell."""
+    home = tmp_path / "home"
+    assert dataops(["run", "--select", "raw/orders"], home, shop).returncode == OK
+    first, second = sorted((home / "lake/raw_orders").glob("*/*.parquet"))
+    second.unlink()
+    shutil.copyfile(first, second)
+    done = dataops(["run", "--select", "staging/orders"], home, shop)
+    assert done.returncode == REFUSED, done.stdout + done.stderr
+    assert "holds other bytes than were delivered" in " ".join(done.stdout.split())
+    assert rows(home, "SELECT count(*) FROM staging.orders") == [(3,)]
+
+
+def test_a_selection_without_partitions_means_those_with_data(shop, tmp_path, monkeypatch):
+    """The table's days go on until today: only those that something arrived for become materialised."""
+    home = tmp_path / "home"
+    assert dataops(["run", "--select", "raw/orders"], home, shop).returncode == OK
+    monkeypatch.setenv("DATAOPS_EVENT_LOG", str(home / "dagster/events"))
+    with dg.DagsterInstance.from_config(str(home / "dagster")) as instance:
+        found = instance.get_materialized_partitions(dg.AssetKey(["raw", "orders"]))
+    assert sorted(found) == ["2024-05-01", "2024-05-02"]
 
 
 def test_a_delivery_with_too_many_bad_rows_is_refused_as_a_whole(shop, tmp_path):

@@ -14,15 +14,12 @@ import pyarrow as pa
 from dataops_platform.contracts.partitions import UNPARTITIONED, Granularity, Partitioning
 from dataops_platform.contracts.problems import DataRefused
 from dataops_platform.warehouse import ledger
-from dataops_platform.warehouse.base import ModelSlice, ModelVersion, NoSuchTable, PublicationItem
+from dataops_platform.warehouse.base import EMPTY, ModelSlice, ModelVersion, NoSuchTable, PublicationItem
 from dataops_platform.warehouse.duckdb.connection import transaction
 from dataops_platform.warehouse.duckdb.load import append_rows
 from dataops_platform.warehouse.duckdb.tables import columns_of
 from dataops_platform.warehouse.names import Relation, literal, production, quote
 from dataops_platform.warehouse.partition_sql import runs
-
-EMPTY = "empty"
-"""Data version of a partition without rows."""
 
 _FORMATS = {Granularity.DAY: "%Y-%m-%d", Granularity.MONTH: "%Y-%m-01", Granularity.HOUR: "%Y-%m-%d-%H:00"}
 

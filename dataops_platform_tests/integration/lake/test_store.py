@@ -140,6 +140,20 @@ def test_a_manifest_says_it_all(store):
     assert {item.key for item in given.objects} < set(everything(store))
 
 
+def test_bytes_that_are_not_what_was_delivered(store):
+    given, lake = deliver(store, parquet(store, 1, 2), parquet(store, 3)), Lake(store)
+    assert lake.damage(given) is None
+    path = Path(store.uri(given.objects[1].key))
+    before = path.read_bytes()
+    path.unlink()  # not in place: the file may be linked elsewhere
+    path.write_bytes(parquet(store, 4).read_bytes())
+    assert f"{given.objects[1].key!r} in {store.url} holds other bytes" in lake.damage(given)
+    path.unlink()
+    assert "is gone" in lake.damage(given)
+    path.write_bytes(before)
+    assert lake.damage(given) is None
+
+
 def test_delivered_twice_is_delivered_once(store):
     first = deliver(store, parquet(store, 1))
     before = everything(store)

@@ -102,15 +102,28 @@ def test_only_what_changed_is_published(platform):
     platform.lake_agrees()
 
 
-def test_a_day_that_became_empty(platform):
+@pytest.mark.parametrize("asked", [DAYS[:2], None])
+def test_a_day_that_became_empty(platform, asked):
+    """Whether its day is named or everything is built and published anew."""
     platform.publish()
     platform.dbt.models["fct"] = FakeModel(
         "fct", f"SELECT day, id FROM staging.orders WHERE day <> '{DAY2}'", ("orders",)
     )
-    platform.build(DAYS[:2])
-    assert platform.publish(DAYS[:2]).published == (DAYS[1],)
+    platform.build(asked)
+    assert platform.publish(asked).published == (DAYS[1],)
     assert platform.production() == [(DAY1, 1), (DAY1, 2)]
     platform.lake_agrees()
+    platform.build(asked)
+    assert platform.publish(asked).published == ()
+
+
+def test_a_day_that_vanished_behind_the_builds_back(platform):
+    platform.publish()
+    with platform.home.warehouse.connect() as con:
+        con.execute(f"DELETE FROM analytics.fct WHERE day = '{DAY2}'")
+    done = platform.publish()
+    assert [refusal.partition_key for refusal in done.refusals] == [DAYS[1]]
+    assert platform.production() == [(DAY1, 1), (DAY1, 2), (DAY2, 3)]
 
 
 def rebuilt(platform, sql: str) -> None:

@@ -3,7 +3,6 @@
 import pytest
 
 from dataops_platform.cli import inspect, main
-from dataops_platform.cli.run import _span
 from dataops_platform.contracts.problems import ConfigError, DataRefused
 
 
@@ -25,14 +24,3 @@ def test_errors_become_exit_codes(monkeypatch, capsys, error, code, line):
         main.main()
     assert stopped.value.code == code
     assert line in capsys.readouterr().err.splitlines()
-
-
-def test_one_partition_is_a_range_of_one():
-    assert _span("2013-01-01") == ("2013-01-01", "2013-01-01")
-    assert _span("2013-01-01..2013-01-31") == ("2013-01-01", "2013-01-31")
-
-
-@pytest.mark.parametrize("text", ["", "..", "2013-01-01..", "..2013-01-01", "2013-02-01..2013-01-01"])
-def test_ranges_that_make_no_sense(text):
-    with pytest.raises(ConfigError, match="--partitions"):
-        _span(text)
