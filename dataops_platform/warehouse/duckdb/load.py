@@ -28,8 +28,9 @@ from dataops_platform.warehouse import ledger
 from dataops_platform.warehouse.base import LoadOutcome, RowCheck
 from dataops_platform.warehouse.duckdb import files
 from dataops_platform.warehouse.duckdb.connection import transaction, translate
+from dataops_platform.warehouse.duckdb.merge import KeyResolver
 from dataops_platform.warehouse.names import LEDGER, literal, quarantine, quote, staging
-from dataops_platform.warehouse.partition_sql import in_partitions, key_of, partition_start
+from dataops_platform.warehouse.partition_sql import in_partitions, partition_start
 
 MAX_BATCH_ROWS = 8_000_000
 """Rows that one transaction loads at most (a single larger delivery goes alone): bounds memory as backfills grow."""
@@ -171,7 +172,10 @@ class Loader:
                 paths = self._clear_replaced(batch, paths)
         if paths:
             if self._table.load_mode is LoadMode.MERGE:
-                self._resolve_keys(batch, paths, outcomes)
+                keys = files.relation(self._table, dict(paths), self._table.primary_key)
+                resolver = KeyResolver(self._con, self._table, keys, self._source(paths), self._bad(), self._object)
+                for load_id, partitions in resolver.resolve({d.partition for d in batch}).items():
+                    outcomes[load_id] = replace(outcomes[load_id], affected_partitions=partitions)
             inserted = self._insert(paths, updated_at)
             delivered = int(self._scalar("SELECT sum(_rows) FROM _files"))
             held = self._quarantine(paths, updated_at) if inserted + self._skipped() < delivered else {}
@@ -335,90 +339,6 @@ class Loader:
         kept = {self._uris[item.key] for delivery in newest.values() for item in delivery.objects}
         self._con.execute(f"DELETE FROM _files WHERE _file NOT IN (SELECT unnest({files.file_list(kept)}::VARCHAR[]))")
         return {path: schema for path, schema in paths.items() if path in kept}
-
-    # -- merge --------------------------------------------------------------------------------------------------------
-
-    def _resolve_keys(
-        self,
-        batch: Sequence[Delivery],
-        paths: Mapping[str, files.FileSchema],
-        outcomes: dict[str, LoadOutcome],
-    ) -> None:
-        """Fill `_skip` with rows that lose to another of the same key, and delete target rows that lose to the batch.
-
-        Rows with a null in the key are nobody's duplicate and are left alone.
-        """
-        keys = [quote(name) for name in self._table.primary_key]
-        key_list = ", ".join(f"p.{key}" for key in keys)
-        source = self._source(paths)
-        eligible = " AND ".join([f"p.{key} IS NOT NULL" for key in keys] + [f"NOT {self._bad()}"])
-
-        # Bad rows may count here: this only narrows down which keys are worth ranking, on nothing but the key columns.
-        narrow = files.relation(self._table, dict(paths), self._table.primary_key)
-        self._con.execute(
-            f"CREATE OR REPLACE TEMP TABLE _duplicated AS SELECT {key_list} FROM {narrow} AS p"
-            " GROUP BY ALL HAVING count(*) > 1"
-        )
-        if self._scalar("SELECT count(*) FROM _duplicated"):
-            same = " AND ".join(f"p.{key} = k.{key}" for key in keys)
-            self._con.execute(
-                "INSERT INTO _skip SELECT _path, _position FROM (SELECT p._path, p._position,"
-                f" row_number() OVER (PARTITION BY {key_list} ORDER BY d._created DESC, p._path DESC,"
-                f" p._position DESC) AS place FROM {source} SEMI JOIN _duplicated AS k ON {same}"
-                f" WHERE {eligible}) WHERE place > 1"
-            )
-        overlap = self._overlap(batch)
-        if overlap is None:
-            return
-        self._con.execute(
-            f"CREATE OR REPLACE TEMP TABLE _incoming AS SELECT {key_list}, d._created, {self._object('p._path')}"
-            f" AS _object, d._load, d._part, p._path AS _file, p._position AS _row FROM {source}"
-            f" ANTI JOIN _skip AS s ON p._path = s._file AND p._position = s._row WHERE {eligible}"
-        )
-        same = " AND ".join(f"t.{key} = i.{key}" for key in keys)
-        newer = "(t._created_at > i._created OR (t._created_at = i._created AND t._source_object > i._object))"
-        pairs = f"{self._target} AS t JOIN _incoming AS i ON {same}"
-        self._con.execute(f"INSERT INTO _skip SELECT i._file, i._row FROM {pairs} WHERE {overlap} AND {newer}")
-        self._note_moved_keys(pairs, overlap, newer, outcomes)
-        self._con.execute(
-            f"DELETE FROM {self._target} AS t USING _incoming AS i WHERE {same} AND {overlap} AND NOT {newer}"
-        )
-
-    def _overlap(self, batch: Sequence[Delivery]) -> str | None:
-        """A predicate on target rows (`t`) that the batch's keys could meet; None when there can't be any.
-
-        Where the key holds the partition column, keys can't meet rows of other partitions.
-        """
-        if not self._scalar(f"SELECT EXISTS (SELECT 1 FROM {self._target})"):
-            return None
-        partitioning = self._table.partitioning
-        if partitioning is None or partitioning.field not in self._table.primary_key:
-            return "TRUE"
-        loaded = {
-            row[0]
-            for row in self._rows(
-                f"SELECT DISTINCT partition_key FROM {LEDGER}.loads WHERE table_name = ?", self._table.name
-            )
-        }
-        shared = loaded & {delivery.partition for delivery in batch}
-        return in_partitions(self._table, shared, "t.") if shared else None
-
-    def _note_moved_keys(self, pairs: str, overlap: str, newer: str, outcomes: dict[str, LoadOutcome]) -> None:
-        """Where a key moves between partitions, the partition that loses the row has changed too."""
-        partitioning = self._table.partitioning
-        if partitioning is None or partitioning.field in self._table.primary_key:
-            return
-        rows = self._rows(
-            f"SELECT DISTINCT CAST(i._load AS VARCHAR), i._part, {partition_start(self._table, 't.')}"
-            f" FROM {pairs} WHERE {overlap} AND NOT {newer}"
-        )
-        moved: dict[str, set[str]] = {}
-        for load_id, own, start in rows:
-            key = key_of(self._table, start)
-            if key is not None and key != own:
-                moved.setdefault(load_id, set()).add(key)
-        for load_id, partitions in moved.items():
-            outcomes[load_id] = replace(outcomes[load_id], affected_partitions=tuple(sorted(partitions)))
 
     # -- ledger and helpers -------------------------------------------------------------------------------------------
 
