@@ -19,6 +19,10 @@ class DataRefused(DataOpsError):
     """Data was refused: unreadable, not as the contract says, or stopped by a gate (exit code 1)."""
 
 
+class Unavailable(DataOpsError):
+    """A service did not answer, however often it was asked. The same again may succeed later."""
+
+
 @dataclass(frozen=True, slots=True, order=True)
 class Problem:
     """One thing wrong with a contract.

@@ -7,14 +7,20 @@ import filecmp
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from stat import S_ISREG
 
 from dataops_platform.contracts.problems import ConfigError
-from dataops_platform.lake.store import ObjectConflict, ObjectInfo, ObjectMissing, ObjectStore, checksum
-
-_SCRATCH = ".scratch"
+from dataops_platform.lake.store import (
+    SCRATCH,
+    ObjectConflict,
+    ObjectInfo,
+    ObjectMissing,
+    ObjectStore,
+    check_key,
+    checksum,
+)
 
 
 class LocalStore:
@@ -33,10 +39,7 @@ class LocalStore:
         return str(self._path(key))
 
     def _path(self, key: str) -> Path:
-        parts = key.split("/")
-        if {"", ".", "..", _SCRATCH} & set(parts):
-            raise ValueError(f"not an object key: {key!r}")
-        return self.root.joinpath(*parts)
+        return self.root.joinpath(*check_key(key))
 
     def scratch(self) -> Path:
         """A new folder on the same file system, so that creating an object from it is a link, not a copy.
@@ -44,7 +47,7 @@ class LocalStore:
         Raises:
             ConfigError: the lake's folder can't be written.
         """
-        base = self.root / _SCRATCH
+        base = self.root / SCRATCH
         try:
             base.mkdir(parents=True, exist_ok=True)
             return Path(tempfile.mkdtemp(dir=base))
@@ -58,7 +61,7 @@ class LocalStore:
     def _unreadable(self, error: OSError) -> str:
         return f"the lake {self.url} can't be read: {error.strerror or error}. Check the folder and its permissions."
 
-    def create(self, key: str, content: bytes | Path) -> ObjectInfo:
+    def create(self, key: str, content: bytes | Path, metadata: Mapping[str, str] | None = None) -> ObjectInfo:
         """See `ObjectStore.create`. A hard link is the create-only step: it fails if the name exists."""
         path = self._path(key)
         try:
@@ -142,7 +145,7 @@ class LocalStore:
             raise ConfigError(self._unreadable(error)) from error
         for key, entry in names:
             relevant = key.startswith(prefix) or (key.endswith("/") and prefix.startswith(key))
-            if not relevant or entry.name == _SCRATCH or (end is not None and key >= end):
+            if not relevant or entry.name == SCRATCH or (end is not None and key >= end):
                 continue
             if key.endswith("/"):
                 if key >= start or start.startswith(key):

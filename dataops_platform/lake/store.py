@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -50,10 +50,13 @@ class ObjectStore(Protocol):
         """The object's address as the warehouse engine reads it."""
         ...
 
-    def create(self, key: str, content: bytes | Path) -> ObjectInfo:
+    def create(self, key: str, content: bytes | Path, metadata: Mapping[str, str] | None = None) -> ObjectInfo:
         """Write a new object, all or nothing. The same content under the same key again is success.
 
-        A `Path` is consumed: the store may move it instead of copying.
+        A `Path` in a scratch folder is consumed: the store may move it instead of copying.
+
+        Args:
+            metadata: kept with the object where the store can, for people who look at it there.
 
         Raises:
             ObjectConflict: the key holds other content.
@@ -91,6 +94,22 @@ class ObjectStore(Protocol):
     def scratch(self) -> Path:
         """A local folder for files about to be created; on the store's own disk where it has one."""
         ...
+
+
+def check_key(key: str) -> list[str]:
+    """The parts of an object key.
+
+    Raises:
+        ValueError: it would leave the lake, or is no key on some store.
+    """
+    parts = key.split("/")
+    if {"", ".", "..", SCRATCH} & set(parts):
+        raise ValueError(f"not an object key: {key!r}")
+    return parts
+
+
+SCRATCH = ".scratch"
+"""Folder of a store for what is not an object yet; never listed."""
 
 
 def checksum(content: bytes | Path) -> str:

@@ -7,15 +7,15 @@ from contextlib import contextmanager
 
 import dagster as dg
 
-from dataops_platform.contracts.problems import DataOpsError, DataRefused
+from dataops_platform.contracts.problems import DataOpsError, DataRefused, Unavailable
 
 REFUSED = "dataops/refused"
 """Failure metadata: true when data was refused, so that the CLI can tell it from a wrong configuration."""
 
 
-def failure(message: str, refused: bool) -> dg.Failure:
-    """A step failure that says what the user should know, and isn't retried: it would fail again."""
-    return dg.Failure(message, metadata={REFUSED: refused}, allow_retries=False)
+def failure(message: str, refused: bool, again: bool = False) -> dg.Failure:
+    """A step failure that says what the user should know; Dagster retries it only if `again` may go better."""
+    return dg.Failure(message, metadata={REFUSED: refused}, allow_retries=again)
 
 
 @contextmanager
@@ -24,4 +24,4 @@ def user_errors() -> Iterator[None]:
     try:
         yield
     except DataOpsError as error:
-        raise failure(str(error), isinstance(error, DataRefused)) from None
+        raise failure(str(error), isinstance(error, DataRefused), isinstance(error, Unavailable)) from None
