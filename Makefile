@@ -6,7 +6,7 @@ READY  := $(VENV)/.ready
 
 export DATAOPS_PROJECT := $(CURDIR)
 
-.PHONY: help demo run status ui test test-unit test-long lint bench screenshots browser setup clean
+.PHONY: help demo run status ui test test-cloud test-unit test-long lint bench screenshots browser setup clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | sort
@@ -34,7 +34,10 @@ ui: $(READY) ## Dagster's UI on http://127.0.0.1:3000
 	@$(BIN)/dataops ui
 
 test: $(READY) lint browser ## all tests (under ten minutes)
-	$(BIN)/pytest -m "not long"
+	$(BIN)/pytest -m "not long" --numprocesses 2 --dist loadfile
+
+test-cloud: $(READY) ## what needs the servers that stand for Google Cloud
+	$(BIN)/pytest -m cloud
 
 test-unit: $(READY) ## tests without I/O, in seconds
 	$(BIN)/pytest dataops_platform_tests/unit

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import quote, unquote, urlparse
 
 from dataops_platform.contracts.problems import ConfigError
+from dataops_platform.identity import Identity
 from dataops_platform.lake.local import LocalStore
 from dataops_platform.lake.store import ObjectStore
+from dataops_platform.secrets import Variables
 from dataops_platform.warehouse.base import Warehouse
 
 ENVIRONMENTS = ("local", "staging", "production")
@@ -18,7 +19,7 @@ ENVIRONMENTS = ("local", "staging", "production")
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Where everything is.
+    """Where everything is, and who the platform is. Any value may be `sm://project/name[#version]`: see `secrets`.
 
     Attributes:
         environment: DATAOPS_ENV: local (default), staging or production; also the dbt target.
@@ -35,6 +36,8 @@ class Settings:
         assets: DATAOPS_ASSETS: module with the project's own Python assets, found in the project folder too;
             default: the demo's, in projects that have the models it reads.
         git_commit: DATAOPS_GIT_COMMIT: written into manifests, set by the deployment.
+        identity: DATAOPS_CREDENTIALS, DATAOPS_IMPERSONATE: who the platform is on Google Cloud; default: Application
+            Default Credentials.
     """
 
     environment: str
@@ -49,6 +52,7 @@ class Settings:
     lock_wait: float = 15.0
     assets: str | None = None
     git_commit: str | None = None
+    identity: Identity = field(default_factory=Identity)
 
     @classmethod
     def load(cls, environ: Mapping[str, str] | None = None) -> Settings:
@@ -56,8 +60,10 @@ class Settings:
 
         Raises:
             ConfigError: a value can't be used; the text names the variable.
+            Unavailable: a value refers to Secret Manager, which doesn't answer.
         """
-        env = os.environ if environ is None else environ
+        identity = Identity.load(environ)
+        env = Variables(environ, identity.google_credentials)
         environment = env.get("DATAOPS_ENV") or "local"
         if environment not in ENVIRONMENTS:
             raise ConfigError(f"DATAOPS_ENV is {environment!r}; use one of {', '.join(ENVIRONMENTS)}")
@@ -78,6 +84,7 @@ class Settings:
             lock_wait=_seconds("DATAOPS_LOCK_WAIT", env.get("DATAOPS_LOCK_WAIT") or "15"),
             assets=env.get("DATAOPS_ASSETS") or None,
             git_commit=env.get("DATAOPS_GIT_COMMIT") or None,
+            identity=identity,
         )
         if env.get("DATAOPS_DBT_PROJECT") and not settings.dbt_project.is_dir():
             raise ConfigError(f"DATAOPS_DBT_PROJECT is {settings.dbt_project}, which is not a folder")

@@ -11,6 +11,9 @@ from pathlib import Path
 
 import pytest
 
+# Not `pytest_plugins`: this conftest isn't the top one to pytest when it is started with the checkout's folder.
+from dataops_platform_tests.emulators.fixtures import *  # noqa: F403
+
 REPO = Path(__file__).parents[1]
 DAYS = ("2013-02-10", "2013-02-14")
 """Loaded in `loaded_home`. One wind speed of 2013-02-12 is in quarantine; some rules warn."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import resource
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta
@@ -88,6 +89,20 @@ def table(
 def moment(number: int) -> datetime:
     """When the delivery of that number is made."""
     return datetime(2024, 2, 1, tzinfo=UTC) + timedelta(minutes=number)
+
+
+@contextmanager
+def file_size_limit(size: int) -> Iterator[None]:
+    """No file of this process, and of those it starts, can grow beyond `size` bytes: a full disk without privileges.
+
+    Python ignores the signal that goes with it; writes fail with EFBIG.
+    """
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 class Home:

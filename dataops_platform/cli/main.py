@@ -6,6 +6,8 @@ Exit codes: 0 all well, 1 data refused (by a gate, a blocking check, or unreadab
 
 from __future__ import annotations
 
+import errno
+import sqlite3
 import sys
 import traceback
 from pathlib import Path
@@ -120,6 +122,37 @@ def show(
     inspect.show(out, table, partitions)
 
 
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+def _disk_full(error: BaseException) -> str | None:
+    """What to say when there was no room to write, for the lake's files or for Dagster's storage; None otherwise.
+
+    Dagster and SQLAlchemy wrap the error in their own: what caused an error is looked at, too.
+    """
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OSError) and cause.errno in _NO_ROOM:
+            return f"the disk of {cause.filename or _home()} is full: {cause.strerror}. {_MAKE_ROOM}"
+        if isinstance(cause, sqlite3.OperationalError):
+            text = str(cause)
+            if "disk is full" in text:
+                return f"the disk of {_home()} is full: {text}. {_MAKE_ROOM}"
+            if "disk I/O error" in text:  # a quota, or a limit of the process, comes as this
+                return f"the disk of {_home()} is full or broken: {text}. {_MAKE_ROOM}"
+        cause = cause.__cause__ or cause.__context__
+    return None
+
+
+_MAKE_ROOM = "Nothing was half done: make room, then run the same again."
+
+
+def _home() -> str:
+    from dataops_platform.settings import Settings
+
+    return f"DATAOPS_HOME {Settings.load().home}"
+
+
 def main() -> None:
     """Entry point of the `dataops` command: users' errors are one message and an exit code."""
     try:
@@ -138,7 +171,12 @@ def main() -> None:
         err.print("[bold red]error:[/]", end=" ")
         err.print(str(error), markup=False)
         sys.exit(2)
-    except Exception:
+    except Exception as error:
+        full = _disk_full(error)
+        if full is not None:
+            err.print("[bold red]error:[/]", end=" ")
+            err.print(full, markup=False)
+            sys.exit(2)
         traceback.print_exc()
         err.print("[bold red]This is a bug in dataops:[/] please report it with the lines above.")
         sys.exit(3)

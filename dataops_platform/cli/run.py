@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 import warnings
+from collections.abc import Sequence
 
 import dagster as dg
 from rich.console import Console
@@ -19,13 +20,15 @@ from dataops_platform.lake.deliveries import Lake
 from dataops_platform.orchestration import runs
 from dataops_platform.orchestration.build import assemble, read_project
 from dataops_platform.orchestration.event_log import enable_batching
-from dataops_platform.orchestration.planning import PlannedRun, plan, span
+from dataops_platform.orchestration.planning import PlannedRun, RunPlan, plan, span
 from dataops_platform.quality.scorecard import scorecard
 from dataops_platform.settings import Settings
 from dataops_platform.transformation.models import Models
 from dataops_platform.transformation.pending import arrived, pending
 
 REFUSED, MISCONFIGURED, UNEXPECTED = 1, 2, 3
+MAX_ROUNDS = 3
+"""How often a run over what is new looks again whether something is left."""
 
 
 def run(console: Console, select: str | None, partitions: str | None) -> int:
@@ -59,22 +62,39 @@ def run(console: Console, select: str | None, partitions: str | None) -> int:
             todo = arrived(contracts.sourced, Lake(settings.lake_store()), settings.project)
         else:
             todo = None
-    planned = plan(definitions, selection, span(partitions) if partitions else None, todo)
-    for note in planned.notes:
-        console.print(f"[yellow]note:[/] {escape(note)}")
+    asked = span(partitions) if partitions else None
     code = 0
     with dg.DagsterInstance.get() as instance:
-        for step in planned.runs:
-            outcome = _execute(console, instance, step)
-            for failure in outcome.failures:
-                console.print(f"\n[bold red]{escape(failure.step)} failed:[/] {escape(failure.message)}")
-                code = max(code, UNEXPECTED if failure.unexpected else REFUSED if failure.refused else MISCONFIGURED)
-            if not outcome.success and not outcome.failures:
-                code = max(code, UNEXPECTED)
+        for _ in range(MAX_ROUNDS):
+            code = max(code, _round(console, instance, plan(definitions, selection, asked, todo)))
+            if partitions is not None or selection is not None or code:
+                break
+            # What was loaded may have changed more than it was loaded for: a row that moved from one day to another
+            # leaves the first one to be built anew.
+            todo = _new(settings, contracts, models)
+            if todo is None:
+                break
     console.print()
     _scorecard(console, settings, contracts, models)
     verdict = "[bold green]All well[/]" if code == 0 else "[bold red]Not all well[/]"
     console.print(f"{verdict} after {time.monotonic() - started:.1f} s. `dataops ui` shows the run in Dagster.")
+    return code
+
+
+def _round(console: Console, instance: dg.DagsterInstance, planned: RunPlan) -> int:
+    """Execute planned runs, saying what goes wrong; the exit code."""
+    for note in planned.notes:
+        console.print(f"[yellow]note:[/] {escape(note)}")
+    code = 0
+    for step in planned.runs:
+        outcome, warned = _execute(console, instance, step)
+        for text in dict.fromkeys(warned):
+            console.print(f"[yellow]note:[/] {escape(text)}")
+        for failure in outcome.failures:
+            console.print(f"\n[bold red]{escape(failure.step)} failed:[/] {escape(failure.message)}")
+            code = max(code, UNEXPECTED if failure.unexpected else REFUSED if failure.refused else MISCONFIGURED)
+        if not outcome.success and not outcome.failures:
+            code = max(code, UNEXPECTED)
     return code
 
 
@@ -104,7 +124,11 @@ def _new(settings: Settings, contracts: Contracts, models: Models) -> set[str] |
     return left.partitions() if left.any else None
 
 
-def _execute(console: Console, instance: dg.DagsterInstance, planned: PlannedRun) -> runs.RunOutcome:
+def _execute(
+    console: Console, instance: dg.DagsterInstance, planned: PlannedRun
+) -> tuple[runs.RunOutcome, Sequence[str]]:
+    """Run with a progress bar; what came of it, and the warnings of its steps."""
+    warned: list[str] = []
     job, keys, asked = planned.job, planned.assets, planned.span
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=not console.is_terminal) as progress:
@@ -112,6 +136,8 @@ def _execute(console: Console, instance: dg.DagsterInstance, planned: PlannedRun
 
         def on_event(entry: dg.EventLogEntry) -> None:
             event = entry.dagster_event
+            if event is None and entry.level == logging.WARNING:
+                warned.append(entry.user_message)
             if event is None or event.step_key is None:
                 return
             if event.is_step_start:
@@ -120,7 +146,7 @@ def _execute(console: Console, instance: dg.DagsterInstance, planned: PlannedRun
                 progress.advance(task)
 
         selection = None if keys == set(job.asset_layer.executable_asset_keys) else keys
-        return runs.execute(
+        outcome = runs.execute(
             job,
             instance,
             asked,
@@ -128,3 +154,4 @@ def _execute(console: Console, instance: dg.DagsterInstance, planned: PlannedRun
             on_start=lambda total: progress.update(task, total=total),
             on_event=on_event,
         )
+    return outcome, warned

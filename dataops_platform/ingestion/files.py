@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
@@ -12,10 +13,14 @@ import duckdb
 
 from dataops_platform.contracts.model import Table
 from dataops_platform.contracts.problems import ConfigError, DataRefused
+from dataops_platform.contracts.types import FieldType, Kind
 from dataops_platform.ingestion.extractor import Arrival
-from dataops_platform.warehouse.names import literal
+from dataops_platform.warehouse.names import literal, quote
 
 PLACEHOLDER = "{partition}"
+
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
+"""Errors of writing, whichever file is named with them."""
 
 
 class FilesExtractor:
@@ -50,7 +55,11 @@ class FilesExtractor:
         return arrivals
 
     def fetch(self, table: Table, arrivals: Sequence[Arrival], folder: Path) -> Iterator[tuple[Arrival, list[Path]]]:
-        """See `Extractor.fetch`."""
+        """See `Extractor.fetch`.
+
+        Raises:
+            ConfigError: the folder can't be written.
+        """
         for number, arrival in enumerate(arrivals):
             source, target = Path(arrival.origin["file"]), folder / f"{number}.{arrival.partition}.parquet"
             try:
@@ -59,12 +68,23 @@ class FilesExtractor:
                 else:
                     _convert(table, source, target)
             except OSError as error:
+                if error.errno in _NO_ROOM or error.filename == str(target):
+                    raise ConfigError(_unwritable(folder, error.strerror or str(error))) from error
                 raise DataRefused(f"{source}: can't be read: {error.strerror or error}") from error
             yield arrival, [target]
 
 
+def _unwritable(folder: Path, reason: str) -> str:
+    return f"the folder {folder} can't be written: {reason}. Check its permissions and the free space on its disk."
+
+
 def _convert(table: Table, source: Path, target: Path) -> None:
-    """CSV with a header to parquet. Columns are matched by name and read as the contract's types."""
+    """CSV with a header to parquet. Columns are matched by name and read as the contract's types.
+
+    Raises:
+        DataRefused: the file can't be read as these types, or only by rounding or cutting a value off.
+        ConfigError: the parquet file can't be written.
+    """
     types = {column.name: column.type.duckdb for column in table.columns}
     listed = ", ".join(f"{literal(name)}: {literal(kind)}" for name, kind in types.items())
     with duckdb.connect() as connection:
@@ -84,6 +104,79 @@ def _convert(table: Table, source: Path, target: Path) -> None:
                 f"COPY (SELECT * FROM read_csv({literal(str(source))}, header = true, auto_detect = true,"
                 f" types = {{{listed}}})) TO {literal(str(target))} (FORMAT parquet)"
             )
+            _refuse_loss(connection, table, source)
         except duckdb.Error as error:
+            # One statement reads the source and writes the target: the file it names tells which went wrong.
+            if isinstance(error, duckdb.IOException) and str(target.parent) in str(error):
+                raise ConfigError(_unwritable(target.parent, str(error).splitlines()[0])) from error
             text = " ".join(line.strip() for line in str(error).splitlines()[:3])
             raise DataRefused(f"{source}: can't be read as CSV of the contract's types: {text}") from error
+
+
+def _refuse_loss(connection: duckdb.DuckDBPyConnection, table: Table, source: Path) -> None:
+    """Refuse what the engine reads by rounding or cutting off: 1.005 as DECIMAL(10,2), 1.5 as an integer.
+
+    One scan counts such texts; which line the first is in is looked for only when there is one.
+
+    Raises:
+        DataRefused: a value doesn't survive.
+    """
+    losses = {c.name: loss for c in table.columns if (loss := _loss(quote(c.name), c.type)) is not None}
+    if not losses:
+        return
+    texts = f"read_csv({literal(str(source))}, header = true, all_varchar = true)"
+    counts = ", ".join(f"count(CASE WHEN {loss} THEN 1 END)" for loss in losses.values())
+    (found,) = connection.execute(f"SELECT {counts} FROM {texts}").fetchall()
+    for (name, loss), count in zip(losses.items(), found, strict=True):
+        if count:
+            column = quote(name)
+            row, value = connection.execute(
+                f"SELECT _row, _value FROM (SELECT row_number() OVER () AS _row, {column} AS _value, {loss} AS _lost"
+                f" FROM {texts}) WHERE _lost ORDER BY _row LIMIT 1"
+            ).fetchall()[0]
+            (rows,) = connection.execute(f"SELECT count(*) FROM {texts}").fetchall()[0]
+            kind = table.column(name).type.duckdb
+            others = f" ({count} such values)" if count > 1 else ""
+            raise DataRefused(
+                f"{source}: {_place(source, row, rows)}: column {name!r}: {value!r} doesn't fit {kind} without"
+                f" loss{others}. Mend the file or the contract {table.file}."
+            )
+
+
+def _place(source: Path, row: int, rows: int) -> str:
+    """Where a row is in a CSV file: its line, unless blank lines, breaks inside quotes or compression hide it."""
+    with source.open("rb") as file:
+        lines = sum(bool(line.strip()) for line in file)
+    return f"line {row + 1}" if lines == rows + 1 else f"row {row}"
+
+
+def _loss(column: str, type_: FieldType) -> str | None:
+    """An SQL condition for the texts that a type can't hold as they are; None when there are none.
+
+    Binary floating point rounds by its nature. Texts that aren't of the type at all have been refused before.
+    """
+    match type_.kind:
+        case Kind.INTEGER | Kind.DECIMAL:
+            return _digits_lost(column, type_.scale or 0)
+        case Kind.DATE:  # a time of day other than midnight
+            return f"regexp_matches({column}, '[ T][0-9]*[1-9][0-9]*:|:[0-9.]*[1-9]')"
+        case Kind.DATETIME:  # less than a microsecond, or an offset, which would be dropped
+            return rf"regexp_matches({column}, '\.\d{{6}}\d*[1-9]|:\d\d(\.\d*)?\s*([Zz]|[+-]\d)')"
+        case Kind.TIMESTAMP | Kind.TIME:
+            return rf"regexp_matches({column}, '\.\d{{6}}\d*[1-9]')"
+        case _:
+            return None
+
+
+def _digits_lost(column: str, scale: int) -> str:
+    """Whether a number's text has a digit other than 0 further right than `scale` decimals."""
+    plain = rf"regexp_matches({column}, '^[^eExX]*\.(\d_?){{{scale}}}[\d_]*[1-9]')"
+    # 1.005e3: the exponent moves the point. The last digit that isn't 0 is `len(decimals) - zeros at the end` places
+    # behind the point of the mantissa.
+    mantissa = f"regexp_replace(regexp_extract({column}, '^([^eE]*)[eE]', 1), '[^0-9.]', '', 'g')"
+    decimals = f"length(regexp_extract({mantissa}, '[.](.*)$', 1))"
+    digits = f"replace({mantissa}, '.', '')"
+    zeros = f"(length({digits}) - length(rtrim({digits}, '0')))"
+    exponent = rf"CAST(regexp_extract({column}, '[eE]([+-]?\d+)\s*$', 1) AS BIGINT)"
+    shifted = f"rtrim({digits}, '0') <> '' AND {decimals} - {zeros} - {exponent} > {scale}"
+    return rf"CASE WHEN regexp_matches({column}, '^[^xX]*[eE][+-]?\d+\s*$') THEN {shifted} ELSE {plain} END"

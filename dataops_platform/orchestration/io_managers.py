@@ -9,7 +9,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import dagster as dg
@@ -25,10 +25,13 @@ from dataops_platform.lake.store import ObjectMissing, checksum, checksum_name
 from dataops_platform.orchestration.errors import user_errors
 from dataops_platform.orchestration.resources import Platform
 from dataops_platform.warehouse.base import Warehouse
-from dataops_platform.warehouse.names import Relation, quote
+from dataops_platform.warehouse.names import LEDGER, PRODUCTION, QUARANTINE, STAGING, Relation, quote
 
 PARTITION_FIELD = "partition_field"
-"""Asset metadata that names the date column a partitioned asset is cut by."""
+"""Asset metadata that names the date or time column a partitioned asset is cut by."""
+
+_OWN_SCHEMAS = {STAGING, QUARANTINE, PRODUCTION, LEDGER}
+"""What is in them was loaded, judged and published by the platform; anything else written there would be neither."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,11 +82,74 @@ def _relation(path: Sequence[str], platform: Platform) -> Relation:
     return Relation(path[0], path[1])
 
 
-def _partition_where(field: str | None, window: tuple[datetime, datetime] | None) -> str:
-    if window is None or field is None:
-        return "TRUE"
+def _target(path: Sequence[str], platform: Platform) -> Relation:
+    """Where an asset's table is written.
+
+    Raises:
+        ConfigError: it is one that the platform or dbt writes.
+    """
+    relation = _relation(path, platform)
+    asset = "/".join(path)
+    # DuckDB's names are the same in any case.
+    if relation.schema.lower() in _OWN_SCHEMAS:
+        raise ConfigError(
+            f"asset {asset}: the schema {relation.schema} is written by the platform only;"
+            " begin the asset's key with a schema of your own"
+        )
+    for model in platform.models.items:
+        if str(model.relation).lower() == str(relation).lower():
+            raise ConfigError(f"asset {asset}: {relation} is the dbt model {model.name}; give the asset another key")
+    return relation
+
+
+def _window(context: dg.InputContext | dg.OutputContext) -> tuple[datetime, datetime]:
+    """The time that a run's partitions cover.
+
+    Raises:
+        ConfigError: the partitions aren't of time.
+    """
+    if not isinstance(context.asset_partitions_def, dg.TimeWindowPartitionsDefinition):
+        raise ConfigError(
+            f"asset {context.asset_key.to_user_string()}: a table in the warehouse is cut by time alone:"
+            " use daily, hourly or other time partitions"
+        )
+    window = context.asset_partitions_time_window
+    return window.start, window.end
+
+
+def _partition_where(relation: Relation, schema: pa.Schema, field: str, window: tuple[datetime, datetime]) -> str:
+    """The rows of a time window, by the partition column's type.
+
+    Dates and times without a zone are in the zone of the partition definition, as the window is.
+
+    Raises:
+        ConfigError: there is no such column, or its type can't tell the window's rows from others.
+    """
+    kind = next((column.type for column in schema if column.name.lower() == field.lower()), None)
+    if kind is None:
+        raise ConfigError(f"{relation} has no column {field!r}, which the metadata {PARTITION_FIELD!r} names")
+    start, end = window
+    local = start.replace(tzinfo=None), end.replace(tzinfo=None)
+    if pa.types.is_date(kind):
+        if local[0].time() != local[1].time():
+            raise ConfigError(
+                f"{relation}: the date column {field} can't tell parts of a day from each other;"
+                " partition by whole days, or by a column with a time"
+            )
+        low, high = (f"DATE '{moment:%Y-%m-%d}'" for moment in local)
+    elif pa.types.is_timestamp(kind) and kind.tz is not None:
+        low, high = (f"TIMESTAMPTZ '{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S}+00'" for moment in window)
+    elif pa.types.is_timestamp(kind):
+        if local[0] >= local[1]:
+            raise ConfigError(
+                f"{relation}: {start:%Y-%m-%d %H:%M} comes twice where clocks are put back, and column {field} has no"
+                " zone to tell which; use a column with a time zone"
+            )
+        low, high = (f"TIMESTAMP '{moment:%Y-%m-%d %H:%M:%S}'" for moment in local)
+    else:
+        raise ConfigError(f"{relation}: column {field} is {kind}; partitions need a date or a timestamp")
     column = quote(field)
-    return f"{column} >= DATE '{window[0]:%Y-%m-%d}' AND {column} < DATE '{window[1]:%Y-%m-%d}'"
+    return f"{column} >= {low} AND {column} < {high}"
 
 
 class WarehouseIOManager(dg.IOManager):
@@ -93,11 +159,15 @@ class WarehouseIOManager(dg.IOManager):
         self._platform = platform
 
     def handle_output(self, context: dg.OutputContext, obj: Any) -> None:
-        """Validate and write what an asset returned."""
+        """Validate and write what an asset returned.
+
+        Raises:
+            dagster.Failure: the table isn't the asset's to write, or the rows can't be written; nothing was changed.
+        """
         if obj is None:
             return
         with user_errors():
-            relation = _relation(context.asset_key.path, self._platform)
+            relation = _target(context.asset_key.path, self._platform)
             rows = _arrow(obj, self._platform.tables.get(relation.name))
             where = None
             if context.has_asset_partitions:
@@ -106,8 +176,7 @@ class WarehouseIOManager(dg.IOManager):
                     raise ConfigError(
                         f"partitioned asset {relation}: name its date column in metadata {PARTITION_FIELD!r}"
                     )
-                window = context.asset_partitions_time_window
-                where = _partition_where(field, (window.start, window.end))
+                where = _partition_where(relation, rows.schema, field, _window(context))
             self._platform.warehouse.replace_rows(relation, rows, where)
         context.add_output_metadata({"dagster/row_count": rows.num_rows, "table": str(relation)})
 
@@ -116,11 +185,12 @@ class WarehouseIOManager(dg.IOManager):
         with user_errors():
             relation = _relation(context.asset_key.path, self._platform)
             field = self._partition_field(context, relation)
-            window = None
-            if context.has_asset_partitions:
-                found = context.asset_partitions_time_window
-                window = (found.start, found.end)
-            reference = TableReference(relation, _partition_where(field, window), self._platform.warehouse)
+            where = "TRUE"
+            if context.has_asset_partitions and field is not None:
+                # The table's own type decides: whoever wrote it, this is what there is to compare with.
+                schema = self._platform.warehouse.query(f"SELECT * FROM {relation.sql} LIMIT 0").schema
+                where = _partition_where(relation, schema, field, _window(context))
+            reference = TableReference(relation, where, self._platform.warehouse)
             wanted = context.dagster_type.typing_type
             if wanted is TableReference:
                 return reference
@@ -167,7 +237,12 @@ class LakeIOManager(dg.IOManager):
             folder = store.scratch()
             try:
                 path = folder / "part.parquet"
-                pq.write_table(rows, path)
+                try:
+                    pq.write_table(rows, path)
+                except OSError as error:
+                    raise ConfigError(
+                        f"the lake {store.url} can't be written: {error}. Check the folder and the space on its disk."
+                    ) from error
                 name = f"{keys.timestamp(_now())}.{checksum_name(checksum(path))}.parquet"
                 key = self._prefix(context.asset_key.path, partition) + name
                 store.create(key, path)
@@ -194,6 +269,4 @@ class LakeIOManager(dg.IOManager):
 
 
 def _now() -> datetime:
-    from datetime import UTC
-
     return datetime.now(UTC)

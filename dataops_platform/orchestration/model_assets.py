@@ -9,7 +9,7 @@ from dagster_dbt.core.dbt_cli_event import DbtCoreCliEventMessage
 from google.protobuf.json_format import MessageToDict
 
 from dataops_platform.contracts.model import Severity, Table
-from dataops_platform.contracts.partitions import Partitioning
+from dataops_platform.contracts.partitions import Granularity, Partitioning
 from dataops_platform.orchestration import partitions
 from dataops_platform.orchestration.errors import failure, user_errors
 from dataops_platform.orchestration.resources import Platform
@@ -79,6 +79,12 @@ def model_partitioning(models: Models, tables: Mapping[str, Table]) -> dict[str,
             raise ValueError(
                 f"model {model.name} has partition_field {model.partition_field}, but its tables"
                 f" ({', '.join(model.sources)}) have {'no' if not found else 'different'} partitions"
+            )
+        if found[0].granularity is not Granularity.DAY:
+            raise ValueError(
+                f"model {model.name} has partition_field {model.partition_field}, but its tables"
+                f" ({', '.join(model.sources)}) are cut by {found[0].granularity}: a model is cut by day. Leave"
+                " partition_field out, so that the model is built as a whole, or cut the tables by day"
             )
         result[model.name] = found[0]
     return result

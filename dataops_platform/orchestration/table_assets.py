@@ -10,6 +10,7 @@ from dataops_platform.contracts.model import Rule, RuleKind, Severity, Table
 from dataops_platform.contracts.problems import DataRefused
 from dataops_platform.contracts.types import Kind
 from dataops_platform.ingestion.extractor import extract, extractor_for
+from dataops_platform.lake.deliveries import Delivery
 from dataops_platform.orchestration import partitions
 from dataops_platform.orchestration.errors import failure, user_errors
 from dataops_platform.orchestration.resources import Platform
@@ -69,16 +70,15 @@ def _raw(table: Table) -> dg.AssetsDefinition:
             keys = partitions.keys_of_run(table, context.run.tags) or table.partition_keys()
             extractor = extractor_for(table, platform.settings.project)
             done = extract(table, extractor, platform.lake, keys, platform.settings.git_commit)
-        for key in done.without_data[:SHOWN]:
-            context.log.warning(f"the source of {table.name} has nothing for {key}")
+        if done.without_data:
+            context.log.warning(f"the source of {table.name} has nothing for {_some(done.without_data)}")
         if done.refused:
             listed = "\n".join(done.refused[:SHOWN])
             raise failure(
                 f"{len(done.refused)} arrival(s) of {table.name} refused ({len(done.delivered)} delivered):\n{listed}",
                 True,
             )
-        if len(done.without_data) == len(keys):
-            raise failure(f"the source of {table.name} has nothing for {_span(keys)}", True)
+        # Nothing new is no failure: what the lake has is loaded, and the gate asks for the rest.
         yield dg.MaterializeResult(
             metadata={
                 "deliveries": len(done.delivered),
@@ -115,7 +115,11 @@ def _staging(table: Table) -> dg.AssetsDefinition:
             keys = partitions.keys_of_run(table, context.run.tags)
             outcomes, damaged = load_new(platform, table, keys, context.run_id)
         loaded = [outcome for outcome in outcomes if not outcome.refused]
-        refused = [f"{o.delivery.partition}: {o.refused}" for o in outcomes if o.refused] + damaged
+        refusals = [(f"{o.delivery.partition}: {o.refused}", o.refused_before) for o in outcomes if o.refused] + damaged
+        refused = [text for text, before in refusals if not before]
+        # Said once by a failure; from then on it must not keep from going on what came since.
+        for text in [text for text, before in refusals if before][:SHOWN]:
+            context.log.warning(f"still refused: {table.name} {text}")
         if refused:
             listed = "\n".join(refused[:SHOWN])
             raise failure(
@@ -123,8 +127,9 @@ def _staging(table: Table) -> dg.AssetsDefinition:
             )
         yield dg.MaterializeResult(
             metadata={
-                "deliveries": len(outcomes),
-                "rows read": sum(o.rows_read for o in outcomes),
+                "deliveries": len(loaded),
+                "deliveries still refused": len(refusals),
+                "rows read": sum(o.rows_read for o in loaded),
                 "dagster/row_count": sum(o.rows_loaded for o in outcomes),
                 "rows quarantined": sum(o.rows_quarantined for o in outcomes),
                 "rows superseded": sum(o.rows_superseded for o in outcomes),
@@ -136,26 +141,30 @@ def _staging(table: Table) -> dg.AssetsDefinition:
 
 def load_new(
     platform: Platform, table: Table, keys: Sequence[str] | None, run_id: str
-) -> tuple[list[LoadOutcome], list[str]]:
+) -> tuple[list[LoadOutcome], list[tuple[str, bool]]]:
     """Load the deliveries of some partitions (None: all) that the ledger doesn't hold yet.
 
     Returns:
-        What became of each delivery, and what is wrong with those that are not in the lake as they were delivered.
+        What became of each delivery; and what is wrong with those that are not in the lake as they were delivered, with
+        whether that was known.
     """
     warehouse, lake = platform.warehouse, platform.lake
     known = platform.ledger.loaded(table.name)
     new = [ref for ref in lake.manifests(table.name, keys) if ref.key not in known]
-    deliveries, damaged = [], []
+    deliveries: list[Delivery] = []
+    damaged: list[tuple[str, bool]] = []
     for ref in new:
         try:
             delivery = lake.read(ref.key)
         except DataRefused as error:
-            damaged.append(f"{ref.partition}: {error}")
-            continue
-        if damage := lake.damage(delivery):
-            damaged.append(f"{ref.partition}: {damage}")
+            damage: str | None = str(error)
         else:
-            deliveries.append(delivery)
+            damage = lake.damage(delivery)
+            if damage is None:
+                deliveries.append(delivery)
+        if damage is not None:
+            known_before = platform.ledger.refuse(table.name, ref.partition, ref.key, damage, run_id)
+            damaged.append((f"{ref.partition}: {damage}", known_before))
     if not deliveries:
         return [], damaged
     uris = {item.key: lake.store.uri(item.key) for delivery in deliveries for item in delivery.objects}
@@ -216,7 +225,8 @@ def _check_result(table: Table, rule: Rule, verdicts: Sequence[Verdict]) -> dg.A
             passed=False,
             description="nothing was loaded for these partitions, so there is nothing to judge",
             metadata={"dimension": str(rule.dimension)},
-            **common,
+            # No reason to keep other tables of the run from going on: the gate refuses what has no verdict.
+            **common | {"severity": dg.AssetCheckSeverity.WARN},
         )
     failed = [verdict for verdict in verdicts if not verdict.passed]
     metadata: dict[str, Any] = {
@@ -256,8 +266,8 @@ def _column_schema(table: Table) -> dg.TableSchema:
     )
 
 
-def _span(keys: Sequence[str]) -> str:
-    return keys[0] if len(keys) == 1 else f"{keys[0]}..{keys[-1]}"
+def _some(keys: Sequence[str]) -> str:
+    return ", ".join(keys[:3]) + (f" and {len(keys) - 3} more" if len(keys) > 3 else "")
 
 
 def check_keys(tables: Mapping[str, Table]) -> list[dg.AssetCheckKey]:

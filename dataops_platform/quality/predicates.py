@@ -76,12 +76,25 @@ def _range(table: Table, rule: Rule) -> exp.Expr:
         if name in rule.args
     ]
     if "multipleOf" in rule.args:
-        remainder = exp.Mod(this=_column(rule), expression=literal(type_, rule.args["multipleOf"]))
-        terms.append(exp.NEQ(this=remainder, expression=exp.Literal.number(0)))
+        terms.append(_no_multiple(rule, type_))
     if type_.kind is Kind.NUMBER:
         # NaN lies within no bounds. Engines order it differently, so it is asked for by name.
         terms.append(exp.IsNan(this=_column(rule)))
     return exp.or_(*terms)
+
+
+def _no_multiple(rule: Rule, type_: FieldType) -> exp.Expr:
+    """Exact for integers and decimals; for floats the quotient is within 1e-9 of a whole number, as in frame rules."""
+    factor = rule.args["multipleOf"]
+    if type_.kind is not Kind.NUMBER:
+        remainder = exp.Mod(this=_column(rule), expression=literal(type_, factor))
+        return exp.NEQ(this=remainder, expression=exp.Literal.number(0))
+    # The factor is cast from text: a bare 0.1 is a decimal in SQL, and dividing by that may round otherwise.
+    divisor = exp.cast(exp.Literal.string(repr(float(factor))), "DOUBLE")
+    quotient = exp.paren(exp.Div(this=_column(rule), expression=divisor))
+    distance = exp.Abs(this=exp.Sub(this=quotient, expression=exp.Round(this=quotient.this.copy())))
+    # Not `> 1e-9`: the distance is NaN where the quotient is infinite, and engines order NaN differently.
+    return exp.Not(this=exp.paren(exp.LTE(this=distance, expression=exp.Literal.number("1e-9"))))
 
 
 def _length(_: Table, rule: Rule) -> exp.Expr:

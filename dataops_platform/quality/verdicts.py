@@ -150,8 +150,8 @@ def _verdict(
             observed = 100 * failed / scanned if scanned else 0.0
     else:
         observed = observation.value
-    # Without a value (no rows, or only nulls) there is nothing to judge: completeness rules see that.
-    passed = observed is None or rule.threshold.holds(observed)
+    # Without rows there is nothing to judge (completeness rules see that); rows without a value satisfy nothing.
+    passed = rule.threshold.holds(observed) or (observed is None and not scanned)
     return Verdict(
         object_name=str(staging(table.name)),
         partition_key=key,

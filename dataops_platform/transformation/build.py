@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from dataops_platform.contracts.model import Scope, Table
+from dataops_platform.contracts.model import Table
 from dataops_platform.contracts.partitions import UNPARTITIONED
 from dataops_platform.contracts.problems import ConfigError
 from dataops_platform.quality.gate import WHOLE_TABLE, input_name
@@ -15,7 +16,7 @@ from dataops_platform.transformation.dbt import DbtProject, NodeResult
 from dataops_platform.transformation.models import Model, Models, Test
 from dataops_platform.warehouse.base import EMPTY, ModelVersion, NoSuchTable, Warehouse
 from dataops_platform.warehouse.ledger import Build, Ledger, Verdict, now, version_of
-from dataops_platform.warehouse.names import quote
+from dataops_platform.warehouse.names import STAGING, quote
 
 _BUILT = {"success"}
 _PASSED = {"pass"}
@@ -74,6 +75,7 @@ def build(
         result = results.get(model.unique_id)
         if result is not None and result.status in _BUILT:
             builds += versions.builds(model, run_id, moment)
+    _refuse_hidden_sources(touched, results, tables)
     ledger.record_builds(builds)
     verdicts = []
     for uid, test in models.tests().items():
@@ -81,6 +83,27 @@ def build(
             verdicts += _verdicts(warehouse, by_id[test.model], test, results[uid], versions, run_id, moment)
     ledger.record_verdicts(verdicts)
     return BuildOutcome(results, builds, verdicts)
+
+
+def _refuse_hidden_sources(models: Sequence[Model], results: Mapping[str, NodeResult], tables: Collection[str]) -> None:
+    """A staging table that is read without `source()` would go into a model unseen by the gate.
+
+    Raises:
+        ConfigError: models do that; nothing was recorded.
+    """
+    problems = []
+    for model in models:
+        result = results.get(model.unique_id)
+        read = set(_STAGING_TABLE.findall(result.compiled_code)) if result and result.compiled_code else set()
+        problems += [
+            f"model {model.name} reads staging.{name} without source(): write {{{{ source('staging', '{name}') }}}}"
+            for name in sorted((read & set(tables)) - set(model.sources))
+        ]
+    if problems:
+        raise ConfigError("; ".join(problems))
+
+
+_STAGING_TABLE = re.compile(rf"""(?<![\w."`])(?:["`]?\w+["`]?\.)?["`]?{STAGING}["`]?\s*\.\s*["`]?(\w+)""")
 
 
 def source_inputs(
@@ -102,7 +125,8 @@ def source_inputs(
         for partition in [key] if same else versions or [UNPARTITIONED]:
             # A partition that nothing was delivered for has a version too: none. The gate finds no verdict for it.
             inputs[input_name("staging", source, partition)] = versions.get(partition, "none")
-        if table.partitioning is not None and any(rule.scope is Scope.TABLE for rule in table.rules):
+        if table.partitioning is not None:
+            # Recorded whether or not a rule asks for it today: one that is written tomorrow will.
             inputs[input_name("staging", source, WHOLE_TABLE)] = version_of(versions.values())
     return inputs
 
@@ -152,15 +176,17 @@ class _Versions:
         return self._found[model.name, asked is None]
 
     def _of_sources(self, model: Model, key: str) -> str:
-        return version_of(
-            version for _, version in sorted(source_inputs(model, key, self._tables, self._staging).items())
-        )
+        inputs = source_inputs(model, key, self._tables, self._staging)
+        whole = {input_name("staging", source, WHOLE_TABLE) for source in model.sources}
+        return version_of(version for name, version in sorted(inputs.items()) if name not in whole)
 
     def builds(self, model: Model, run_id: str, moment: datetime) -> list[Build]:
         """One record per partition that was built."""
         records = []
         for key, version in self.of(model).items():
             current = source_inputs(model, key, self._tables, self._staging)
+            if version.data_version == EMPTY and self._never_delivered(model, key, current):
+                continue  # a gap between deliveries is no empty day: there is nothing to publish, nor to refuse
             inputs = dict(current)
             for name in model.ancestors:
                 ancestor = self._models[name]
@@ -175,6 +201,11 @@ class _Versions:
             self._builds[model.name][key] = record
             records.append(record)
         return records
+
+    def _never_delivered(self, model: Model, key: str, inputs: Mapping[str, str]) -> bool:
+        """Whether nothing was ever delivered for a day of a model, in any of its tables."""
+        same = [inputs[name] for s in model.sources if (name := input_name("staging", s, key)) in inputs]
+        return model.partition_field is not None and key not in self._builds[model.name] and set(same) <= {"none"}
 
     def _inherited(
         self, ancestor: Model, key: str, found: ModelVersion | None, current: Mapping[str, str]
@@ -212,6 +243,8 @@ def _verdicts(
     """
     found = versions.of(model)
     failing = _failing_partitions(warehouse, model, result) if result.status not in _PASSED else {}
+    if failing is not None and not failing.keys() <= found.keys():
+        failing = None  # rows of other days than those judged: what they say of these days can't be told
     verdicts = []
     for key, version in found.items():
         failed = failing.get(key, 0) if failing is not None else (result.failures or 0)
@@ -247,7 +280,7 @@ def _failing_partitions(warehouse: Warehouse, model: Model, result: NodeResult) 
     query = f"({result.compiled_code.rstrip().rstrip(';')})"
     try:
         rows = warehouse.query(
-            f"SELECT CAST({field} AS VARCHAR) AS k, COUNT(*) AS n FROM {query} AS t GROUP BY 1"
+            f"SELECT CAST(CAST({field} AS DATE) AS VARCHAR) AS k, COUNT(*) AS n FROM {query} AS t GROUP BY 1"
         ).to_pylist()
     except (ConfigError, NoSuchTable):  # no such column: the rows are about something else
         return None

@@ -107,12 +107,13 @@ def read_models(manifest: Mapping[str, Any]) -> Models:
         ConfigError: a test has no known dimension, a published model is a view, or the like; all of it in one text.
     """
     nodes: Mapping[str, Any] = manifest["nodes"]
+    macros = _macros(manifest)
     sources: Mapping[str, Any] = manifest["sources"]
     problems: list[str] = []
     tests: dict[str, list[Test]] = {}
     for node in nodes.values():
         if node["resource_type"] == "test":
-            test = _test(node, nodes, problems)
+            test = _test(node, nodes, macros, problems)
             if test is not None:
                 tests.setdefault(test.model, []).append(test)
     done: dict[str, Model] = {}
@@ -122,10 +123,29 @@ def read_models(manifest: Mapping[str, Any]) -> Models:
             uid for uid, node in pending.items() if not any(p in pending for p in node["depends_on"].get("nodes", []))
         ]
         for uid in sorted(ready):
-            done[uid] = _model(uid, pending.pop(uid), sources, done, tests, problems)
+            done[uid] = _model(uid, pending.pop(uid), sources, done, tests, macros, problems)
     if problems:
         raise ConfigError("\n".join(sorted(problems)))
     return Models(tuple(done.values()))
+
+
+def _hash(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+def _macros(manifest: Mapping[str, Any]) -> str:
+    """Hash of the macros of the project and its packages; dbt's own change with dbt alone.
+
+    All of them count for every node: which ones a node uses can't be told from the manifest. dbt lists some only once
+    the node has run, and uses others by their name alone, like an incremental strategy or an override of its own.
+    """
+    adapter = f"dbt_{manifest.get('metadata', {}).get('adapter_type', '')}"
+    own = {
+        uid: macro["macro_sql"]
+        for uid, macro in manifest.get("macros", {}).items()
+        if macro["package_name"] not in ("dbt", adapter)
+    }
+    return _hash(own)
 
 
 def _meta(node: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -139,6 +159,7 @@ def _model(
     sources: Mapping[str, Any],
     done: Mapping[str, Model],
     tests: Mapping[str, list[Test]],
+    macros: str,
     problems: list[str],
 ) -> Model:
     own_sources: set[str] = set()
@@ -165,11 +186,11 @@ def _model(
         sources=tuple(sorted(own_sources)),
         ancestors=tuple(ancestors),
         tests=tuple(sorted(tests.get(uid, ()), key=lambda t: t.name)),
-        checksum=str(node.get("checksum", {}).get("checksum", "")),
+        checksum=_hash([node.get("checksum", {}).get("checksum", ""), macros]),
     )
 
 
-def _test(node: Mapping[str, Any], nodes: Mapping[str, Any], problems: list[str]) -> Test | None:
+def _test(node: Mapping[str, Any], nodes: Mapping[str, Any], macros: str, problems: list[str]) -> Test | None:
     config = node["config"]
     model = node.get("attached_node")
     if model is None:
@@ -193,6 +214,7 @@ def _test(node: Mapping[str, Any], nodes: Mapping[str, Any], problems: list[str]
     asked = {
         "test": node.get("test_metadata"),
         "sql": node["raw_code"],
+        "macros": macros,
         "config": {
             name: config.get(name) for name in ("where", "limit", "error_if", "warn_if", "fail_calc", "severity")
         },
@@ -203,6 +225,6 @@ def _test(node: Mapping[str, Any], nodes: Mapping[str, Any], problems: list[str]
         model=model,
         dimension=Dimension(text),
         severity=Severity.ERROR if str(config.get("severity", "error")).lower() == "error" else Severity.WARNING,
-        fingerprint=hashlib.sha256(json.dumps(asked, sort_keys=True, default=str).encode()).hexdigest()[:16],
+        fingerprint=_hash(asked),
         description=node.get("description") or "",
     )

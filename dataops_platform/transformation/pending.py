@@ -11,7 +11,7 @@ from dataops_platform.contracts.partitions import UNPARTITIONED
 from dataops_platform.ingestion.extractor import extractor_for
 from dataops_platform.lake import keys
 from dataops_platform.lake.deliveries import Lake
-from dataops_platform.quality.gate import outdated
+from dataops_platform.quality.gate import WHOLE_TABLE, input_name, outdated
 from dataops_platform.transformation.build import source_inputs
 from dataops_platform.transformation.models import Models
 from dataops_platform.warehouse.base import Warehouse
@@ -118,9 +118,10 @@ def _unjudged(
 def _unbuilt(
     models: Models, ledger: Ledger, tables: Mapping[str, Table], versions: Mapping[str, Mapping[str, str]]
 ) -> dict[str, list[str]]:
-    """Partitions whose sources, or whose code, have changed since the build."""
+    """Partitions whose sources, code or tests have changed since the build."""
     items = [model for model in models.items if not model.view]
     builds = ledger.latest_builds([model.name for model in items])
+    verdicts = ledger.latest_verdicts([model.name for model in items])
     result: dict[str, list[str]] = {}
     for model in items:
         keys_of_model = {UNPARTITIONED}
@@ -129,11 +130,21 @@ def _unbuilt(
                 key for name in model.sources if name in tables and tables[name].partitioning for key in versions[name]
             }
         left = []
+        found = {(key, v.rule_id): v for key, group in verdicts[model.name].items() for v in group}
         for key in keys_of_model:
             build = builds[model.name].get(key)
             wanted = source_inputs(model, key, tables, versions)
+            for name in model.sources:  # as a whole, a table counts only where a rule judges it as a whole
+                if name in tables and not any(rule.scope is Scope.TABLE for rule in tables[name].rules):
+                    wanted.pop(input_name("staging", name, WHOLE_TABLE), None)
             if build is None or any(build.inputs.get(name) != version for name, version in wanted.items()):
                 left.append(key)
+            elif any(
+                (v := found.get((key, test.name))) is None
+                or (v.data_version, v.rule_hash) != (build.data_version, test.fingerprint)
+                for test in model.tests
+            ):
+                left.append(key)  # a test that is new, or that was changed
         _put(result, model.name, left)
     return result
 

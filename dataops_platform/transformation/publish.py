@@ -97,6 +97,9 @@ def publish(
     if partitions is None:
         # Everything is asked for: days that production has and the model has no longer become empty.
         versions = {key: ModelVersion(EMPTY, 0) for key in current if model.partition_field} | versions
+    built = ledger.latest_builds([model.name])[model.name]
+    # A day that nothing was delivered for: not built, not in production, nothing to publish.
+    versions = {k: v for k, v in versions.items() if v.data_version != EMPTY or k in built or k in current}
     refusals = Gate(ledger, tables, models.required_tests, [model.name]).refusals(model.name, versions)
     refused = {refusal.partition_key for refusal in refusals}
     passed = {key: version for key, version in versions.items() if key not in refused}

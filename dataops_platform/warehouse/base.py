@@ -37,6 +37,7 @@ class LoadOutcome:
     Attributes:
         rows_superseded: rows that gave way to a later row of the same key, or a whole snapshot to a later one.
         refused: why nothing of it was loaded, if so.
+        refused_before: whether an earlier attempt had been refused for the same reason.
     """
 
     delivery: Delivery
@@ -46,6 +47,7 @@ class LoadOutcome:
     rows_superseded: int = 0
     affected_partitions: tuple[str, ...] = ()
     refused: str | None = None
+    refused_before: bool = False
 
     @property
     def load_id(self) -> UUID:
@@ -146,8 +148,12 @@ class Warehouse(Protocol):
         ...
 
     def replace_rows(self, relation: Relation, rows: pa.Table, where: str | None) -> None:
-        """Write a small result: create the table if need be, delete the rows that `where` selects (None: all) and
-        insert `rows`, in one transaction.
+        """Write a small result: create the table if need be, delete the rows that `where` selects and insert `rows`,
+        in one transaction. Without `where` the table is made anew, with the columns of `rows`.
+
+        Raises:
+            DataRefused: `where` doesn't select all of `rows`: writing them again would double the others.
+            ConfigError: the table has other columns or types, or can't hold such rows; nothing was changed.
         """
         ...
 

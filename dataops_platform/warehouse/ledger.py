@@ -173,6 +173,29 @@ class Ledger:
         rows = self._rows(f"SELECT manifest FROM {LEDGER}.loads WHERE table_name = {literal(table)}")
         return {row["manifest"] for row in rows}
 
+    def refuse(self, table: str, partition: str, manifest: str, reason: str, run_id: str) -> bool:
+        """Record that a delivery can't be read from the lake; whether that was known, for the same reason.
+
+        Loads record their refusals themselves.
+        """
+        rows = self._rows(
+            f"SELECT reason FROM {LEDGER}.refusals"
+            f" WHERE table_name = {literal(table)} AND manifest = {literal(manifest)}"
+        )
+        if any(row["reason"] == reason for row in rows):
+            return True
+        row = {
+            "load_id": manifest,
+            "table_name": table,
+            "partition_key": partition,
+            "manifest": manifest,
+            "reason": reason,
+            "run_id": run_id,
+            "refused_at": now(),
+        }
+        self._warehouse.append("refusals", pa.Table.from_pylist([row], schema=schema("refusals")))
+        return False
+
     def data_versions(self, table: str) -> dict[str, str]:
         """Partition key → data version, for every partition of a table that has been loaded."""
         return self.all_data_versions([table]).get(table, {})

@@ -36,13 +36,18 @@ QUARANTINE_COLUMNS: dict[str, str] = {
 """What quarantine tables hold besides the contract's and the lineage columns."""
 
 
-def quote(name: str) -> str:
-    """A quoted identifier (SQL standard, DuckDB)."""
+def quote(name: str, dialect: str = "duckdb") -> str:
+    """A quoted identifier."""
+    if dialect == "bigquery":
+        return "`" + name.replace("\\", "\\\\").replace("`", "\\`") + "`"
     return '"' + name.replace('"', '""') + '"'
 
 
-def literal(text: str) -> str:
-    """A quoted string."""
+def literal(text: str, dialect: str = "duckdb") -> str:
+    """A quoted string. The names that the ledger holds need no escaping and are the same for every engine."""
+    if dialect == "bigquery":
+        escaped = text.replace("\\", "\\\\").replace("'", "\\'").replace("\n", "\\n").replace("\r", "\\r")
+        return f"'{escaped}'"
     return "'" + text.replace("'", "''") + "'"
 
 
@@ -55,8 +60,12 @@ class Relation:
 
     @property
     def sql(self) -> str:
-        """Quoted, ready for SQL."""
-        return f"{quote(self.schema)}.{quote(self.name)}"
+        """Quoted for DuckDB."""
+        return self.quoted("duckdb")
+
+    def quoted(self, dialect: str) -> str:
+        """Quoted for an engine. On BigQuery a schema is a dataset of the warehouse's project."""
+        return f"{quote(self.schema, dialect)}.{quote(self.name, dialect)}"
 
     def __str__(self) -> str:
         return f"{self.schema}.{self.name}"

@@ -1,4 +1,4 @@
-"""Partition predicates and keys in SQL (DuckDB spelling; the BigQuery adapter transpiles what it shares)."""
+"""Partition predicates and keys in SQL."""
 
 from __future__ import annotations
 
@@ -12,17 +12,28 @@ from dataops_platform.contracts.types import Kind
 from dataops_platform.warehouse.names import quote
 
 
-def _boundary(partitioning: Partitioning, kind: Kind, moment: datetime) -> str:
+def boundary(partitioning: Partitioning, kind: Kind, moment: datetime, dialect: str = "duckdb") -> str:
+    """A local time as a literal of the partition column's kind.
+
+    Raises:
+        ValueError: such a column can't partition a table.
+    """
     match kind:
         case Kind.DATE:
             return f"DATE '{moment:%Y-%m-%d}'"
         case Kind.DATETIME:
-            return f"TIMESTAMP '{moment:%Y-%m-%d %H:%M:%S}'"
+            return f"{_TYPES[dialect][kind]} '{moment:%Y-%m-%d %H:%M:%S}'"
         case Kind.TIMESTAMP:
             instant = moment.replace(tzinfo=ZoneInfo(partitioning.timezone)).astimezone(UTC)
-            return f"TIMESTAMPTZ '{instant:%Y-%m-%d %H:%M:%S}+00'"
+            return f"{_TYPES[dialect][kind]} '{instant:%Y-%m-%d %H:%M:%S}+00'"
         case _:
             raise ValueError(f"a {kind} column can't partition a table")
+
+
+_TYPES = {
+    "duckdb": {Kind.DATETIME: "TIMESTAMP", Kind.TIMESTAMP: "TIMESTAMPTZ"},
+    "bigquery": {Kind.DATETIME: "DATETIME", Kind.TIMESTAMP: "TIMESTAMP"},
+}
 
 
 def runs(partitioning: Partitioning, keys: Collection[str]) -> list[tuple[datetime, datetime]]:
@@ -38,43 +49,51 @@ def runs(partitioning: Partitioning, keys: Collection[str]) -> list[tuple[dateti
     return intervals
 
 
-def in_partitions(table: Table, keys: Collection[str] | None, prefix: str = "") -> str:
+def in_partitions(table: Table, keys: Collection[str] | None, prefix: str = "", dialect: str = "duckdb") -> str:
     """An SQL predicate that holds for the rows of the given partitions (None: all rows)."""
     partitioning = table.partitioning
     if partitioning is None or keys is None:
         return "TRUE"
-    column = prefix + quote(partitioning.field)
+    column = prefix + quote(partitioning.field, dialect)
     kind = table.column(partitioning.field).type.kind
     terms = [
-        f"({column} >= {_boundary(partitioning, kind, start)} AND {column} < {_boundary(partitioning, kind, end)})"
+        f"({column} >= {boundary(partitioning, kind, start, dialect)}"
+        f" AND {column} < {boundary(partitioning, kind, end, dialect)})"
         for start, end in runs(partitioning, keys)
     ]
     return f"({' OR '.join(terms)})" if terms else "FALSE"
 
 
-def partition_start(table: Table, prefix: str = "") -> str:
-    """An SQL expression for the local start of a row's partition: a DATE for days of a date column, else a TIMESTAMP.
+def partition_start(table: Table, prefix: str = "", dialect: str = "duckdb") -> str:
+    """An SQL expression for the local start of a row's partition: a DATE for days of a date column, else a wall-clock
+    time.
 
     The expression is the bare column where it can be, so that grouping by it costs nothing extra.
     """
     partitioning = table.partitioning
     if partitioning is None:
         return "NULL"
-    column = prefix + quote(partitioning.field)
+    column = prefix + quote(partitioning.field, dialect)
     kind = table.column(partitioning.field).type.kind
     if kind is Kind.DATE and partitioning.granularity is Granularity.DAY:
         return column
+    if dialect == "bigquery":
+        unit = partitioning.granularity.upper()
+        if kind is Kind.DATE:
+            return f"DATETIME(DATE_TRUNC({column}, {unit}))"
+        local = f"DATETIME({column}, '{partitioning.timezone}')" if kind is Kind.TIMESTAMP else column
+        return f"DATETIME_TRUNC({local}, {unit})"
     if kind is Kind.TIMESTAMP:
         column = f"timezone('{partitioning.timezone}', {column})"
     return f"date_trunc('{partitioning.granularity}', {column})"
 
 
-def partition_start_literal(table: Table, key: str) -> str:
+def partition_start_literal(table: Table, key: str, dialect: str = "duckdb") -> str:
     """A partition's start as a literal that compares equal to `partition_start` of its rows."""
     assert table.partitioning is not None, table.name
     kind = table.column(table.partitioning.field).type.kind
     local = Kind.DATE if kind is Kind.DATE and table.partitioning.granularity is Granularity.DAY else Kind.DATETIME
-    return _boundary(table.partitioning, local, table.partitioning.parse(key))
+    return boundary(table.partitioning, local, table.partitioning.parse(key), dialect)
 
 
 def key_of(table: Table, value: object) -> str | None:

@@ -1,5 +1,6 @@
 """The command as a user meets it: exit codes, one clear message, nothing half done."""
 
+import random
 import re
 import shutil
 import socket
@@ -13,6 +14,7 @@ import pytest
 
 from dataops_platform_tests.conftest import REPO, dataops
 from dataops_platform_tests.readme import own_table_files
+from dataops_platform_tests.support import file_size_limit
 
 OK, REFUSED, WRONG = 0, 1, 2
 
@@ -167,6 +169,41 @@ def test_a_delivery_with_too_many_bad_rows_is_refused_as_a_whole(shop, tmp_path)
     assert re.search(r"refused delivery.*orders 2024-05-02", done.stdout)
     assert rows(home, "SELECT order_id FROM staging.orders ORDER BY 1") == [(1,), (2,), (3,)]
     assert rows(home, "SELECT count(*) FROM quarantine.orders") == [(0,)]
+
+
+def test_what_came_after_a_refused_delivery_goes_on(shop, tmp_path):
+    """The refusal is said once; then the mended file and later days are loaded, and the run is well."""
+    home = tmp_path / "home"
+    broken = (shop / "data/orders/2024-05-02.csv").read_text().replace("4,2024-05-02,DE,20.00", "4,2024-05-02,XX,20.00")
+    (shop / "data/orders/2024-05-02.csv").write_text(broken)
+    assert dataops(["run"], home, shop).returncode == REFUSED
+    (shop / "data/orders/2024-05-03.csv").write_text("order_id,order_date,country,amount\n6,2024-05-03,FR,1.00\n")
+    done = dataops(["run"], home, shop)
+    assert done.returncode == OK, done.stdout + done.stderr
+    assert "note: still refused: orders 2024-05-02" in " ".join(done.stdout.split())
+    (shop / "data/orders/2024-05-02.csv").write_text(own_table_files()["data/orders/2024-05-02.csv"])
+    assert dataops(["run"], home, shop).returncode == OK
+    assert rows(home, "SELECT order_id FROM staging.orders ORDER BY 1") == [(1,), (2,), (3,), (4,), (6,)]
+
+
+def test_a_row_that_moves_to_another_day_leaves_nothing_to_do(shop, tmp_path):
+    home = tmp_path / "home"
+    assert dataops(["run"], home, shop).returncode == OK
+    (shop / "data/orders/2024-05-03.csv").write_text("order_id,order_date,country,amount\n1,2024-05-03,FR,1.00\n")
+    done = dataops(["run"], home, shop)
+    assert done.returncode == OK, done.stdout + done.stderr
+    last = "SELECT partition_key, count(DISTINCT data_version) FROM dataops.verdicts WHERE rule_id = 'volume'"
+    assert rows(home, f"{last} GROUP BY 1 ORDER BY 1") == [("2024-05-01", 2), ("2024-05-02", 1), ("2024-05-03", 1)]
+
+
+def test_a_reload_needs_the_lake_alone(shop, tmp_path):
+    home = tmp_path / "home"
+    assert dataops(["run"], home, shop).returncode == OK
+    shutil.rmtree(shop / "data")
+    assert dataops(["reload", "orders"], home, shop).returncode == OK
+    done = dataops(["run"], home, shop)
+    assert done.returncode == OK, done.stdout + done.stderr
+    assert rows(home, "SELECT count(*) FROM staging.orders") == [(4,)]
 
 
 def test_the_gate_refuses_without_verdicts(home_copy):
@@ -338,6 +375,12 @@ def test_dbt_that_isnt_installed(used_home, tmp_path, parsed):
         ("SELECT nope FROM staging.orders", '"nope" not found'),
         ("SELECT * FROM staging.nope", "nope does not exist"),
         ("SELECT 'a'::INT", "Could not convert"),
+        ("SELECT * FROM read_parquet('/nope')", "No files found that match"),
+        ("SELECT * FROM read_parquet('/dev/null')", "/dev/null"),
+        ("SELECT * FROM read_csv('/proc/self')", "/proc/self"),
+        ("SELECT count(*) FROM range(10) AS a(x) WHERE regexp_matches(x::VARCHAR, '(')", "missing )"),
+        ("SELECT getvariable('a', 'b')", "getvariable"),
+        ("SELECT error('stop')", "stop"),
         ("", "one SELECT"),
         ("SELECT 1; SELECT 2", "one SELECT"),
         ("DROP TABLE staging.orders", "one SELECT"),
@@ -348,6 +391,70 @@ def test_bad_sql(shop, tmp_path, sql, expected):
     home = tmp_path / "home"
     one_error(dataops(["query", sql], home, shop), expected)
     assert rows(home, "SELECT count(*) FROM staging.orders") == [(0,)]
+
+
+@pytest.fixture(scope="module")
+def delivered(tmp_path_factory):
+    """The shop with many orders of a third day, all of them in the lake and none in the warehouse."""
+    folder = tmp_path_factory.mktemp("delivered")
+    made = {}
+
+    def deliver(count):
+        if count not in made:
+            project, home = folder / f"shop_{count}", folder / f"home_{count}"
+            for path, text in own_table_files().items():
+                if not path.startswith("dbt_project"):
+                    (project / path).parent.mkdir(parents=True, exist_ok=True)
+                    (project / path).write_text(text)
+            draw = random.Random(count)  # what can be compressed would fit on the disk
+            orders = [
+                f"{draw.getrandbits(60)},2024-05-03,DE,{draw.getrandbits(24) / 100:.2f}" for _ in range(count - 4)
+            ]
+            (project / "data/orders/2024-05-03.csv").write_text(
+                "\n".join(["order_id,order_date,country,amount", *orders]) + "\n"
+            )
+            done = dataops(["run", "--select", "raw/orders"], home, project)
+            assert done.returncode == OK, done.stdout + done.stderr
+            made[count] = project, home
+        return made[count]
+
+    return deliver
+
+
+@pytest.mark.parametrize(
+    ("count", "limit", "named"),
+    [
+        (150_000, 1_000_000, "warehouse.duckdb is full"),  # the statement that loads
+        (100_000, 1_000_000, "warehouse.duckdb.wal is full"),  # COMMIT
+        (100_000, 60_000, "DATAOPS_HOME"),  # Dagster's storage
+    ],
+    ids=["load", "commit", "dagster"],
+)
+def test_a_full_disk(delivered, tmp_path, count, limit, named):
+    project, before = delivered(count)
+    home = shutil.copytree(before, tmp_path / "home")
+    with file_size_limit(limit):
+        done = dataops(["run", "--select", "staging/orders"], home, project)
+    text = " ".join((done.stdout + done.stderr).split())
+    assert done.returncode == WRONG, text
+    assert "Traceback" not in text
+    assert text.count("the disk of ") == text.count("Nothing was half done: make room, then run the same again.") == 1
+    assert named in text
+    assert rows(home, "SELECT (SELECT count(*) FROM staging.orders), (SELECT count(*) FROM dataops.loads)") == [(0, 0)]
+    assert rows(home, "SELECT count(*) FROM dataops.refusals") == [(0,)]
+    again = dataops(["run", "--select", "staging/orders"], home, project)
+    assert again.returncode == OK, again.stdout + again.stderr
+    loaded = rows(home, "SELECT count(*), count(DISTINCT order_id) FROM staging.orders")
+    assert loaded == [(count, count)]
+    assert rows(home, "SELECT count(*) FROM dataops.loads") == [(3,)]
+
+
+def test_a_full_disk_in_a_new_home(shop, tmp_path):
+    home = tmp_path / "home"
+    with file_size_limit(4_096):
+        done = dataops(["query", "SELECT 1"], home, shop)
+    one_error(done, "the disk of", "warehouse.duckdb is full")
+    assert dataops(["query", "SELECT 1"], home, shop).returncode == OK
 
 
 def test_a_port_in_use(shop, tmp_path):

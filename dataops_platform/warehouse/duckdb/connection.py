@@ -18,10 +18,13 @@ LOCK_WAIT_SECONDS = 15.0
 """How long to wait for another process to release the file before giving up; DATAOPS_LOCK_WAIT in the settings."""
 
 _HOLDER = re.compile(r"held in (.*?) ?\(PID (\d+)\)")
+_FILE = re.compile(r'file "([^"]+)"')
+_FULL = ("No space left on device", "File too large", "Disk quota exceeded")
 
 
 def _connect(path: Path, lock_wait: float) -> duckdb.DuckDBPyConnection:
     deadline = time.monotonic() + lock_wait
+    new = not path.exists()
     while True:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -31,11 +34,42 @@ def _connect(path: Path, lock_wait: float) -> duckdb.DuckDBPyConnection:
             if "lock" in text.lower() and time.monotonic() < deadline:
                 time.sleep(0.1)
                 continue
-            raise ConfigError(_explain(path, text)) from error
+            full = disk_full(error, path)
+            if full is not None and new:
+                path.unlink(missing_ok=True)  # the beginning of a file, which could never be opened again
+            raise full or ConfigError(_explain(path, text)) from error
         except OSError as error:
             raise ConfigError(
                 f"the warehouse {path} can't be created: {error.strerror}. Check DATAOPS_HOME."
             ) from error
+
+
+def disk_full(error: duckdb.Error, path: Path | None = None) -> ConfigError | None:
+    """What to tell the user when the engine had no room to write; None when that isn't what happened.
+
+    Told by the text: the same full disk comes as an IOException from a statement, a TransactionException from COMMIT,
+    and a FatalException from a checkpoint.
+    """
+    text = str(error)
+    reason = next((reason for reason in _FULL if reason in text), None)
+    if reason is None:
+        return None
+    named = _FILE.search(text)
+    return ConfigError(
+        f"the disk of {named[1] if named else path or 'the warehouse'} is full: {reason}."
+        " Nothing was half done: make room, then run the same again."
+    )
+
+
+@contextmanager
+def _full_disk_in_words(path: Path | None = None) -> Iterator[None]:
+    try:
+        yield
+    except duckdb.Error as error:
+        full = disk_full(error, path)
+        if full is None:
+            raise
+        raise full from error
 
 
 def _explain(path: Path, text: str) -> str:
@@ -60,7 +94,7 @@ def connect(
     """A connection for one piece of work, closed after it so that the file is free for the next process.
 
     Raises:
-        ConfigError: the file can't be opened; the text says why and what to do.
+        ConfigError: the file can't be opened, or its disk is full; the text says why and what to do.
     """
     connection = _connect(path, lock_wait)
     try:
@@ -73,27 +107,38 @@ def connect(
                 raise ConfigError(f"DATAOPS_MEMORY_LIMIT {memory_limit!r} can't be used: {reason}") from error
         # Times without a zone in SQL mean UTC, wherever the process runs.
         connection.execute("SET TimeZone = 'UTC'; SET enable_progress_bar = false")
-        yield connection
+        # What a full disk keeps from being moved into the file when it is closed stays in the log beside it.
+        with _full_disk_in_words(path):
+            yield connection
     finally:
         connection.close()
 
 
 @contextmanager
 def transaction(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
-    """Everything inside commits together, or not at all."""
-    connection.execute("BEGIN TRANSACTION")
-    try:
-        yield
-    except BaseException:
-        # A failed statement has already aborted the transaction on some errors; then there is nothing to roll back.
-        with suppress(duckdb.TransactionException):
-            connection.execute("ROLLBACK")
-        raise
-    connection.execute("COMMIT")
+    """Everything inside commits together, or not at all.
+
+    Raises:
+        ConfigError: the disk is full.
+    """
+    with _full_disk_in_words():
+        connection.execute("BEGIN TRANSACTION")
+        try:
+            yield
+        except BaseException:
+            # Some errors have ended the transaction already, or the whole connection: then there is nothing to roll
+            # back, and saying so would hide what went wrong.
+            with suppress(duckdb.Error):
+                connection.execute("ROLLBACK")
+            raise
+        connection.execute("COMMIT")
 
 
 def translate(error: duckdb.Error) -> ConfigError | NoSuchTable:
     """A user's failed query in one line."""
+    full = disk_full(error)
+    if full is not None:
+        return full
     text = str(error).split("\n\nLINE")[0].strip()
     if isinstance(error, duckdb.CatalogException) and "does not exist" in text:
         return NoSuchTable(" ".join(text.split()))

@@ -29,14 +29,18 @@ from dataops_platform.warehouse.base import LoadOutcome, RowCheck
 from dataops_platform.warehouse.duckdb import files
 from dataops_platform.warehouse.duckdb.connection import transaction, translate
 from dataops_platform.warehouse.duckdb.merge import KeyResolver
+from dataops_platform.warehouse.loading import (
+    MAX_BATCH_ROWS,
+    OUTSIDE_PARTITION,
+    batches,
+    foreign_partition,
+    too_many_bad_rows,
+)
 from dataops_platform.warehouse.names import LEDGER, literal, quarantine, quote, staging
 from dataops_platform.warehouse.partition_sql import in_partitions, partition_start
 
-MAX_BATCH_ROWS = 8_000_000
-"""Rows that one transaction loads at most (a single larger delivery goes alone): bounds memory as backfills grow."""
-
-OUTSIDE_PARTITION = "outside_partition"
-"""Reason of a row whose partition column lies outside the partition it was delivered for."""
+MAX_OBJECTS = 100_000
+"""Objects that one transaction loads at most."""
 
 
 class _Refused(Exception):
@@ -75,7 +79,8 @@ class Loader:
         }
         new = {str(d.load_id): d for d in deliveries if str(d.load_id) not in known}
         outcomes = []
-        for batch in _batches(sorted(new.values(), key=lambda d: (d.created_at, d.partition))):
+        ordered = sorted(new.values(), key=lambda d: (d.created_at, d.partition))
+        for batch in batches(ordered, MAX_BATCH_ROWS, MAX_OBJECTS):
             outcomes += self._load_batch(batch)
         return outcomes
 
@@ -110,7 +115,7 @@ class Loader:
         schemas, unreadable = files.inspect(self._con, list(paths))
         reasons: dict[str, str] = {}
         for delivery in batch:
-            lines = self._foreign_partition(delivery)
+            lines = foreign_partition(self._table, delivery)
             for item in delivery.objects:
                 path = self._uris[item.key]
                 if path in unreadable:
@@ -128,21 +133,7 @@ class Loader:
             return ConfigError(f"{self._table.file}: {what}: {translate(error)}")
         return error
 
-    def _foreign_partition(self, delivery: Delivery) -> list[str]:
-        """Why the contract has no such partition; empty when it has."""
-        partitioning, key = self._table.partitioning, delivery.partition
-        if partitioning is None:
-            return [] if key == UNPARTITIONED else [f"partition {key!r}: the contract's table has no partitions"]
-        try:
-            day = partitioning.parse(key).date()
-        except ValueError as error:
-            return [str(error)]
-        if key >= partitioning.example and (partitioning.end is None or day <= partitioning.end):
-            return []
-        return [f"partition {key!r} is outside {partitioning.example}..{partitioning.end or ''} of the contract"]
-
     def _refuse(self, delivery: Delivery, reason: str) -> LoadOutcome:
-        outcome = LoadOutcome(delivery, rows_read=delivery.rows, refused=reason)
         row = {
             "load_id": str(delivery.load_id),
             "table_name": self._table.name,
@@ -157,7 +148,7 @@ class Loader:
         )
         if not known:  # a delivery that is refused again for the same reason is no news
             self._append("refusals", [row])
-        return outcome
+        return LoadOutcome(delivery, rows_read=delivery.rows, refused=reason, refused_before=bool(known))
 
     # -- one transaction ----------------------------------------------------------------------------------------------
 
@@ -294,7 +285,7 @@ class Loader:
         )
         limit = self._table.bad_rows.max_percent
         tripped = {
-            key: f"{count} of {read[key]} rows break blocking rules, more than maxPercent {limit:g} allows"
+            key: too_many_bad_rows(count, read[key], limit)
             for key, count in held.items()
             if 100 * count > limit * read[key]
         }
@@ -386,18 +377,6 @@ def append_rows(connection: duckdb.DuckDBPyConnection, ledger_table: str, rows: 
 def _keys(delivery: Delivery) -> str:
     first, *others = [item.key for item in delivery.objects]
     return f"{first} and {len(others)} more" if others else first
-
-
-def _batches(deliveries: Sequence[Delivery]) -> list[list[Delivery]]:
-    batches: list[list[Delivery]] = []
-    rows = 0
-    for delivery in deliveries:
-        if not batches or rows + delivery.rows > MAX_BATCH_ROWS:
-            batches.append([])
-            rows = 0
-        batches[-1].append(delivery)
-        rows += delivery.rows
-    return batches
 
 
 def _instant(moment: datetime) -> str:

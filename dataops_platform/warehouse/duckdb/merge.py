@@ -10,6 +10,7 @@ import duckdb
 from dataops_platform.contracts.model import Table
 from dataops_platform.warehouse.names import LEDGER, quote, staging
 from dataops_platform.warehouse.partition_sql import in_partitions, key_of, partition_start
+from dataops_platform.warehouse.tie_break import tie_break
 
 
 class KeyResolver:
@@ -61,7 +62,7 @@ class KeyResolver:
         same = " AND ".join(f"t.{key} = i.{key}" for key in self._keys)
         newer = "(t._created_at > i._created OR (t._created_at = i._created AND t._source_object > i._object))"
         pairs = f"{self._target} AS t JOIN _incoming AS i ON {same}"
-        self._con.execute(f"INSERT INTO _skip SELECT i._file, i._row FROM {pairs} WHERE {overlap} AND {newer}")
+        self._con.execute(f"INSERT INTO _skip SELECT DISTINCT i._file, i._row FROM {pairs} WHERE {overlap} AND {newer}")
         moved = self._moved(f"{pairs} WHERE {overlap} AND NOT {newer}")
         self._con.execute(
             f"DELETE FROM {self._target} AS t USING _incoming AS i WHERE {same} AND {overlap} AND NOT {newer}"
@@ -78,10 +79,11 @@ class KeyResolver:
         if not self._scalar("SELECT count(*) FROM _duplicated"):
             return
         same = " AND ".join(f"p.{key} = k.{key}" for key in self._keys)
+        order = ", ".join(["d._created DESC", "p._path DESC", *tie_break(self._table, "p.", "duckdb")])
         self._con.execute(
             "INSERT INTO _skip SELECT _path, _position FROM (SELECT p._path, p._position,"
-            f" row_number() OVER (PARTITION BY {keys} ORDER BY d._created DESC, p._path DESC,"
-            f" p._position DESC) AS place FROM {self._source} SEMI JOIN _duplicated AS k ON {same}"
+            f" row_number() OVER (PARTITION BY {keys} ORDER BY {order}, p._position DESC) AS place"
+            f" FROM {self._source} SEMI JOIN _duplicated AS k ON {same}"
             f" WHERE {self._eligible}) WHERE place > 1"
         )
 

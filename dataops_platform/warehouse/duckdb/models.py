@@ -61,6 +61,15 @@ def versions(
         " sum(CAST(hash(__row) AS HUGEINT)) % 18446744073709551557"
         f" FROM {model.relation.sql} AS __row WHERE {_where(model, partitions)} GROUP BY ALL"
     ).fetchall()
+    if model.field is not None:
+        ((homeless,),) = connection.execute(
+            f"SELECT count(*) FROM {model.relation.sql} WHERE {quote(model.field)} IS NULL"
+        ).fetchall()
+        if homeless:
+            raise DataRefused(
+                f"{homeless} row(s) of {model.model} belong to no partition, because {model.field} is null:"
+                " leave such rows out of the model, and test it for not_null"
+            )
     shape = hashlib.sha256(json.dumps(list(columns.items())).encode()).hexdigest()[:8]
     found = {
         key: ModelVersion(f"{count}-{xor:016x}-{int(total):016x}-{shape}", count)

@@ -11,7 +11,7 @@ import duckdb
 import pyarrow as pa
 
 from dataops_platform.contracts.model import Table
-from dataops_platform.contracts.problems import ConfigError
+from dataops_platform.contracts.problems import ConfigError, DataRefused
 from dataops_platform.lake.deliveries import Delivery
 from dataops_platform.warehouse.base import (
     LoadOutcome,
@@ -26,15 +26,9 @@ from dataops_platform.warehouse.duckdb.load import Loader, append_rows
 from dataops_platform.warehouse.names import LEDGER, Relation, literal, quarantine, quote, staging
 
 _READING = {duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN}
-_USERS_ERRORS = (
-    duckdb.CatalogException,
-    duckdb.BinderException,
-    duckdb.ParserException,
-    duckdb.ConversionException,
-    duckdb.OutOfRangeException,
-    duckdb.InvalidInputException,
-    duckdb.NotImplementedException,
-)
+_NOT_THE_USERS = (duckdb.InternalError, duckdb.FatalException, duckdb.InterruptException)
+"""A bug in the engine, a broken file, and Ctrl-C. Everything else that a query raises is about the query, the files it
+reads or the memory it needs; some readers raise the bare `duckdb.Error`."""
 
 
 LOAD_MEMORY = "1GB"
@@ -112,7 +106,9 @@ class DuckDBWarehouse:
                 if len(statements) != 1 or statements[0].type not in _READING:
                     raise ConfigError("a query is one SELECT, DESCRIBE or EXPLAIN; nothing was run")
                 return con.sql(sql).to_arrow_table()
-            except _USERS_ERRORS as error:
+            except duckdb.Error as error:
+                if isinstance(error, _NOT_THE_USERS):
+                    raise
                 raise connections.translate(error) from error
 
     def append(self, ledger_table: str, rows: pa.Table) -> None:
@@ -128,14 +124,16 @@ class DuckDBWarehouse:
     def replace_rows(self, relation: Relation, rows: pa.Table, where: str | None) -> None:
         """See `Warehouse.replace_rows`."""
         with self.connect() as con:
-            con.register("_rows_view", rows)
-            with connections.transaction(con):
-                con.execute(f"CREATE SCHEMA IF NOT EXISTS {quote(relation.schema)}")
-                if where is None or not tables.columns_of(con, relation):
-                    con.execute(f"CREATE OR REPLACE TABLE {relation.sql} AS SELECT * FROM _rows_view LIMIT 0")
-                else:
-                    con.execute(f"DELETE FROM {relation.sql} WHERE {where}")
-                con.execute(f"INSERT INTO {relation.sql} BY NAME SELECT * FROM _rows_view")
+            con.register(_ROWS, rows)
+            try:
+                with connections.transaction(con):
+                    _replace_rows(con, relation, where)
+            except duckdb.Error as error:
+                if isinstance(error, _NOT_THE_USERS):
+                    raise
+                raise ConfigError(f"{relation} can't be written: {connections.translate(error)}") from error
+            finally:
+                con.unregister(_ROWS)
 
     def model_versions(self, model: ModelSlice, partitions: Collection[str] | None) -> dict[str, ModelVersion]:
         """See `Warehouse.model_versions`."""
@@ -159,3 +157,78 @@ class DuckDBWarehouse:
             con.execute(f"DROP TABLE IF EXISTS {quarantine(table.name).sql}")
             con.execute(f"DELETE FROM {LEDGER}.loads WHERE table_name = {literal(table.name)}")
             tables.ensure_table(con, table)
+
+
+_ROWS = "_rows_view"
+"""Name under which rows from Python are read while they are written."""
+
+_EXAMPLE_LENGTH = 200
+
+
+def _replace_rows(con: duckdb.DuckDBPyConnection, relation: Relation, where: str | None) -> None:
+    """Replace rows by those of `_ROWS`, inside the open transaction."""
+    existing = tables.columns_of(con, relation)
+    if where is not None:
+        _refuse_others(con, relation, where)
+    con.execute(f"CREATE SCHEMA IF NOT EXISTS {quote(relation.schema)}")
+    if where is None or not existing:
+        con.execute(f"CREATE OR REPLACE TABLE {relation.sql} AS SELECT * FROM {_ROWS} LIMIT 0")
+    else:
+        _refuse_another_schema(con, relation, existing)
+        con.execute(f"DELETE FROM {relation.sql} WHERE {where}")
+    con.execute(f"INSERT INTO {relation.sql} BY NAME SELECT * FROM {_ROWS}")
+
+
+def _refuse_others(con: duckdb.DuckDBPyConnection, relation: Relation, where: str) -> None:
+    """Refuse rows that `where` doesn't select: no later write of the same would delete them, so they'd multiply."""
+    outside = f"SELECT * FROM {_ROWS} WHERE ({where}) IS NOT TRUE"
+    total, count = con.execute(f"SELECT (SELECT count(*) FROM {_ROWS}), count(*) FROM ({outside})").fetchall()[0]
+    if count:
+        found = con.sql(f"{outside} LIMIT 1").to_arrow_table().to_pylist()[0]
+        example = ", ".join(f"{name}: {'null' if value is None else value}" for name, value in found.items())
+        raise DataRefused(
+            f"{relation}: {count} of {total} rows are outside the partitions of this run ({where}),"
+            f" like {example[:_EXAMPLE_LENGTH]}; nothing was written"
+        )
+
+
+def _refuse_another_schema(con: duckdb.DuckDBPyConnection, relation: Relation, existing: Mapping[str, str]) -> None:
+    """Refuse rows whose columns aren't those of the table; numbers may be narrower, and a column may be all null."""
+    described = con.execute(f"DESCRIBE SELECT * FROM {_ROWS}").fetchall()
+    found = {row[0].lower(): (row[0], row[1]) for row in described}
+    known = {name.lower(): (name, kind) for name, kind in existing.items()}
+    lines = [f"column {name} is new" for key, (name, _) in found.items() if key not in known]
+    lines += [f"column {name} is missing" for key, (name, _) in known.items() if key not in found]
+    lines += [
+        f"column {name} is {found[key][1]}, the table has {kind}"
+        for key, (name, kind) in known.items()
+        if key in found and not _holds(con, kind, found[key][1])
+    ]
+    if lines:
+        raise ConfigError(
+            f"{relation}: the rows don't fit the table, which holds other partitions too: {'; '.join(lines)}."
+            " Nothing was written. Return the same columns and types as before, or drop the table and materialise"
+            " all its partitions anew."
+        )
+
+
+_INTEGERS = {
+    "TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT", "UTINYINT", "USMALLINT", "UINTEGER", "UBIGINT", "UHUGEINT",
+}  # fmt: skip
+_FAMILIES = (
+    _INTEGERS | {"FLOAT", "DOUBLE"},  # pandas holds integers as floats where one is null
+    _INTEGERS | {"DECIMAL"},
+    {"TIMESTAMP", "TIMESTAMP_S", "TIMESTAMP_MS", "TIMESTAMP_NS"},
+)
+"""Types of which a wider one takes the values of a narrower one."""
+
+
+def _holds(con: duckdb.DuckDBPyConnection, kind: str, other: str) -> bool:
+    """Whether a column of one type takes every value of another."""
+    if other in (kind, '"NULL"'):
+        return True
+    names = {kind.partition("(")[0], other.partition("(")[0]}
+    if not any(names <= family for family in _FAMILIES):
+        return False
+    common = con.execute(f"SELECT typeof(coalesce(CAST(NULL AS {kind}), CAST(NULL AS {other})))").fetchall()
+    return bool(common[0][0] == kind)

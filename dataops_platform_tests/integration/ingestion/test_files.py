@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -12,9 +13,9 @@ import pytest
 
 from dataops_platform.contracts.model import Source
 from dataops_platform.contracts.problems import ConfigError
-from dataops_platform.contracts.types import Kind
+from dataops_platform.contracts.types import FieldType, Kind
 from dataops_platform.ingestion.extractor import extract, extractor_for
-from dataops_platform_tests.support import DAY1, DAY2, DAY3, Home, daily, table
+from dataops_platform_tests.support import DAY1, DAY2, DAY3, Home, daily, file_size_limit, table
 
 COLUMNS = {"day": Kind.DATE, "id": Kind.INTEGER, "name": Kind.STRING, "at": Kind.TIMESTAMP}
 HEAD = "day,id,name,at\n"
@@ -93,6 +94,106 @@ def test_a_bad_csv_among_good_ones(home, tmp_path, text, says):
     assert [ref.partition for ref in home.lake.manifests("orders")] == [DAYS[0], DAYS[2]]
     write(tmp_path, DAYS[1], HEAD + f"{DAYS[1]},1,a,\n", at=1_700_000_009)  # mended
     assert [d.partition for d in run(home, t, tmp_path).delivered] == [DAYS[1]]
+
+
+LOSSY = {
+    "amount": FieldType(Kind.DECIMAL, 10, 2), "id": Kind.INTEGER, "day": Kind.DATE, "at": Kind.TIMESTAMP,
+    "local": Kind.DATETIME, "clock": Kind.TIME,
+}  # fmt: skip
+
+
+def lossy(column: str, *values: str):
+    """A table with one column of each type that can lose something, and a CSV with texts in one of them."""
+    made = replace(table("orders", LOSSY), source=Source("files", {"path": "orders.csv"}))
+    rows = [",".join(f'"{value}"' if name == column else "" for name in LOSSY) for value in values]
+    return made, "\n".join([",".join(LOSSY), *rows]) + "\n"
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        ("amount", "1.005"),
+        ("amount", "-0.001"),
+        ("amount", "1e-3"),
+        ("amount", "1.0005e1"),
+        ("amount", "1.00000000000000000000000000000000000000001"),
+        ("id", "1.5"),
+        ("id", "15e-1"),
+        ("day", "2024-01-01 12:00:00"),
+        ("day", "2024-01-01T00:00:01"),
+        ("at", "2024-01-01 12:00:00.1234567+02:00"),
+        ("local", "2024-01-01 12:00:00.1234567"),
+        ("local", "2024-01-01 12:00:00+02:00"),
+        ("local", "2024-01-01T12:00:00Z"),
+        ("clock", "12:00:00.1234567"),
+    ],
+)
+def test_a_csv_value_that_would_be_rounded(home, tmp_path, column, value):
+    good = {"amount": "1.50", "id": "1", "day": "2024-01-01", "clock": "12:00"}.get(column, "2024-01-01 12:00:00")
+    t, text = lossy(column, good, value, good, value)
+    (tmp_path / "orders.csv").write_text(text)
+    done = run(home, t, tmp_path, ["all"])
+    assert done.delivered == ()
+    (message,) = done.refused
+    kind = t.column(column).type.duckdb
+    assert message == (
+        f"{tmp_path / 'orders.csv'}: line 3: column {column!r}: {value!r} doesn't fit {kind} without loss"
+        " (2 such values). Mend the file or the contract contract.odcs.yaml."
+    )
+    assert list(home.lake.manifests("orders")) == []
+
+
+@pytest.mark.parametrize(
+    ("column", "values", "read"),
+    [
+        ("amount", ["1.500", " 1.5 ", "5.", ".5", "1_0.5", "1.005e1", "100e-2", "0e-9", "", "+1.00"],
+         [None, 0, 0.5, 1, 1, 1.5, 1.5, 5, 10.05, 10.5]),
+        ("id", ["1.0", "1e3", "10e-1", "7.", "1_0", "0x1E", "9223372036854775807"],
+         [1, 1, 7, 10, 30, 1000, 9223372036854775807]),
+        ("day", ["2024-01-01", "2024-01-02 00:00:00", "2024-01-03T00:00:00"], None),
+        ("at", ["2024-01-01 12:00:00.123456", "2024-01-01T12:00:00Z", "2024-01-01 12:00:00.1234560+02:00"], None),
+        ("local", ["2024-01-01 12:00:00.123456", "2024-01-02", "2024-01-01T12:00:00.1200000"], None),
+        ("clock", ["12:00", "12:00:00.123456"], None),
+    ],
+)  # fmt: skip
+def test_csv_values_written_otherwise_lose_nothing(home, tmp_path, column, values, read):
+    t, text = lossy(column, *values)
+    (tmp_path / "orders.csv").write_text(text)
+    assert [d.rows for d in run(home, t, tmp_path, ["all"]).delivered] == [len(values)]
+    assert [o.refused for o in home.load(t)] == [None]
+    if read is not None:
+        found = home.rows(f"SELECT {column} FROM staging.orders ORDER BY 1 NULLS FIRST")
+        assert [None if v is None else float(v) if column == "amount" else v for (v,) in found] == read
+
+
+def test_a_rounded_value_far_down_and_between_breaks(home, tmp_path):
+    """The row is counted where lines can't be: a text in quotes may break them."""
+    t = replace(
+        table("orders", {"name": Kind.STRING, "amount": FieldType(Kind.DECIMAL, 10, 2)}),
+        source=Source("files", {"path": "orders.csv"}),
+    )
+    lines = [f"n{number},{number}.25" for number in range(1, 300_001)]
+    lines[299_990] = "late,0.125"
+    (tmp_path / "orders.csv").write_text("\n".join(["name,amount", *lines]) + "\n")
+    assert "line 299992: column 'amount': '0.125' doesn't fit" in run(home, t, tmp_path, ["all"]).refused[0]
+    (tmp_path / "orders.csv").write_text('name,amount\n"two\nlines",1.25\nlate,0.125\n')
+    assert "row 2: column 'amount': '0.125' doesn't fit" in run(home, t, tmp_path, ["all"]).refused[0]
+
+
+@pytest.mark.parametrize("ending", ["csv", "parquet"])
+def test_a_full_disk_is_not_the_files_fault(home, tmp_path, ending):
+    """A limit on the size of files stands for the full disk; it works without privileges."""
+    t = source("{partition}." + ending)
+    if ending == "csv":
+        digests = (f"{DAYS[0]},{n},{hashlib.sha256(str(n).encode()).hexdigest()},\n" for n in range(5_000))
+        write(tmp_path, DAYS[0], HEAD + "".join(digests))
+    else:
+        names = [hashlib.sha256(str(n).encode()).hexdigest() for n in range(5_000)]
+        pq.write_table(pa.table({"name": names}), tmp_path / f"{DAYS[0]}.parquet")
+    with file_size_limit(50_000), pytest.raises(ConfigError, match=r"the folder .* can't be written: .*File too large"):
+        run(home, t, tmp_path)
+    assert list(home.lake.manifests("orders")) == []
+    assert len(run(home, t, tmp_path).delivered if ending == "csv" else [1]) == 1
 
 
 @pytest.mark.parametrize(

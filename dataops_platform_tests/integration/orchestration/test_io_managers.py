@@ -1,7 +1,8 @@
 """IO managers, as an asset of one's own uses them."""
 
-from datetime import date
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
+from zoneinfo import ZoneInfo
 
 import dagster as dg
 import pandas as pd
@@ -9,6 +10,7 @@ import pyarrow as pa
 import pytest
 
 from dataops_platform.contracts import load_contracts
+from dataops_platform.contracts.problems import ConfigError, DataRefused
 from dataops_platform.orchestration.io_managers import (
     PARTITION_FIELD,
     LakeIOManager,
@@ -16,7 +18,9 @@ from dataops_platform.orchestration.io_managers import (
     WarehouseIOManager,
 )
 from dataops_platform.orchestration.resources import Platform
-from dataops_platform.transformation.models import Models
+from dataops_platform.transformation.models import Model, Models
+from dataops_platform.warehouse.names import Relation
+from dataops_platform_tests.support import file_size_limit
 
 DAYS = dg.DailyPartitionsDefinition("2024-05-01", "2024-06-01")
 WAREHOUSE, LAKE = "warehouse_io_manager", "lake_io_manager"
@@ -192,6 +196,230 @@ def test_a_key_must_have_schema_and_name(run):
     assert "two parts" in message(run(made, raise_on_error=False))
 
 
+# -- tables that are not the asset's to write --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("layer", ["staging", "quarantine", "production", "dataops", "Production"])
+def test_the_platforms_schemas_are_not_written(run, platform, layer):
+    rows = pa.table({"n": [1]})
+    name = "verdicts" if layer == "dataops" else "prices"
+    text = message(run(asset(name, rows, layer=layer), raise_on_error=False))
+    assert f"asset {layer}/{name}: the schema {layer} is written by the platform only" in text
+    written = platform.warehouse.query(
+        f"SELECT count(*) AS n FROM dataops.{'verdicts' if layer == 'dataops' else 'loads'}"
+    )
+    assert written.to_pylist() == [{"n": 0}]
+    assert not platform.warehouse.exists(Relation("production", "prices"))
+
+
+def test_the_platforms_tables_are_read(run, platform):
+    seen = []
+
+    @dg.asset(key=["staging", "prices"])
+    def staged():
+        platform.warehouse.query("SELECT 1")  # makes the contract's tables
+
+    assert run(staged, reading("prices", pa.Table, seen, layer="staging")).success
+    assert seen[0].num_rows == 0
+
+
+@pytest.mark.parametrize("key", [["fct_sales"], ["main", "fct_sales"], ["MAIN", "Fct_Sales"]])
+def test_a_dbt_models_table_is_not_written(settings, shop, key):
+    model = Model("model.shop.fct_sales", "fct_sales", Relation("main", "fct_sales"), None, False, False, (), (), ())
+    platform = Platform(settings, load_contracts(settings.contracts), Models((model,)))
+
+    @dg.asset(key=key, io_manager_key=WAREHOUSE)
+    def made():
+        return FRAME
+
+    result = dg.materialize([made], resources={WAREHOUSE: WarehouseIOManager(platform)}, raise_on_error=False)
+    assert "is the dbt model fct_sales" in message(result)
+    assert not platform.warehouse.exists(Relation("main", "fct_sales"))
+
+
+# -- windows of partitions ---------------------------------------------------------------------------------------------
+
+NEW_YORK = "America/New_York"
+
+
+def cut(definition, content, name="cut"):
+    """A partitioned asset whose rows are `content(start of the partition)`."""
+
+    @dg.asset(key=["own", name], partitions_def=definition, io_manager_key=WAREHOUSE, metadata={PARTITION_FIELD: "at"})
+    def made(context: dg.AssetExecutionContext):
+        return content(context.partition_time_window.start)
+
+    return made
+
+
+COLUMN_TYPES = {
+    # In UTC: once pandera is imported, pyarrow takes a datetime of another zone for one in UTC.
+    "instant": lambda at: pa.array([at.astimezone(UTC)], pa.timestamp("us", "UTC")),
+    "instant elsewhere": lambda at: pa.array([at.astimezone(UTC)], pa.timestamp("ms", "Asia/Kolkata")),
+    "local": lambda at: pa.array([at.replace(tzinfo=None)], pa.timestamp("us")),
+    "pandas": lambda at: pa.array([at.replace(tzinfo=None)], pa.timestamp("ns")),
+    "date": lambda at: pa.array([at.date()], pa.date32()),
+}
+
+
+@pytest.mark.parametrize("kind", ["instant", "instant elsewhere", "local", "pandas"])
+@pytest.mark.parametrize("zone", ["UTC", NEW_YORK])
+def test_hours_replace_and_read_their_own_rows(run, platform, kind, zone):
+    hours, seen = dg.HourlyPartitionsDefinition("2024-05-01-00:00", timezone=zone), []
+    made = cut(
+        hours, lambda start: pa.table({"at": COLUMN_TYPES[kind](start + timedelta(minutes=59)), "n": [start.hour]})
+    )
+    reader = reading("cut", pa.Table, seen, partitions_def=hours)
+    for hour in (22, 23, 22):
+        assert run(made, reader, partition_key=f"2024-05-01-{hour}:00").success
+    assert [got.column("n").to_pylist() for got in seen] == [[22], [23], [22]]
+    assert platform.warehouse.query("SELECT count(*) AS n FROM own.cut").to_pylist() == [{"n": 2}]
+
+
+@pytest.mark.parametrize("kind", COLUMN_TYPES)
+@pytest.mark.parametrize(
+    "definition",
+    [
+        dg.DailyPartitionsDefinition("2024-05-01", timezone=NEW_YORK),
+        dg.WeeklyPartitionsDefinition("2024-04-28", timezone=NEW_YORK),
+        dg.MonthlyPartitionsDefinition("2024-05-01", timezone=NEW_YORK),
+    ],
+    ids=["days", "weeks", "months"],
+)
+def test_days_begin_in_the_zone_of_the_partitions(run, platform, kind, definition):
+    """The last minute of a day in New York is the next day in UTC."""
+    seen = []
+    last = timedelta(hours=23, minutes=59)
+    made = cut(definition, lambda start: pa.table({"at": COLUMN_TYPES[kind](start + last), "n": [start.day]}))
+    reader = reading("cut", pa.Table, seen, partitions_def=definition)
+    keys = definition.get_partition_keys(current_time=datetime(2024, 7, 15, tzinfo=ZoneInfo(NEW_YORK)))[:2]
+    for key in (*keys, keys[0]):
+        assert run(made, reader, partition_key=key).success
+    assert [got.num_rows for got in seen] == [1, 1, 1]
+    assert platform.warehouse.query("SELECT count(*) AS n FROM own.cut").to_pylist() == [{"n": 2}]
+
+
+def test_an_hour_that_comes_twice(run):
+    hours = dg.HourlyPartitionsDefinition("2024-11-03-00:00", "2024-11-03-05:00", timezone=NEW_YORK)
+    keys = hours.get_partition_keys()
+    assert len(keys) == 6  # two of them begin at one o'clock
+    instants = cut(hours, lambda start: pa.table({"at": COLUMN_TYPES["instant"](start)}), "instants")
+    for key in keys * 2:
+        assert run(instants, partition_key=key).success
+    local = cut(hours, lambda start: pa.table({"at": COLUMN_TYPES["local"](start)}), "local")
+    found = [run(local, partition_key=key, raise_on_error=False) for key in keys]
+    assert [result.success for result in found].count(False) == 1
+    assert "comes twice" in message(next(result for result in found if not result.success))
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        (COLUMN_TYPES["date"], "the date column at can't tell parts of a day from each other"),
+        (lambda at: pa.array(["2024-05-01"]), "column at is string; partitions need a date or a timestamp"),
+    ],
+)
+def test_columns_that_can_not_tell_hours(run, values, expected):
+    hours = dg.HourlyPartitionsDefinition("2024-05-01-00:00")
+    result = run(
+        cut(hours, lambda at: pa.table({"at": values(at)})), partition_key="2024-05-01-23:00", raise_on_error=False
+    )
+    assert expected in message(result)
+
+
+def test_a_partition_field_that_is_no_column(run):
+    result = run(cut(DAYS, lambda _: pa.table({"day": [1]})), partition_key="2024-05-01", raise_on_error=False)
+    assert "own.cut has no column 'at', which the metadata 'partition_field' names" in message(result)
+
+
+def test_partitions_that_are_not_of_time(run):
+    colours = dg.StaticPartitionsDefinition(["red", "blue"])
+    made = asset("things", ROWS, partitions_def=colours, metadata={PARTITION_FIELD: "Id"})
+    result = run(made, partition_key="red", raise_on_error=False)
+    assert "is cut by time alone" in message(result)
+
+
+# -- rows that don't fit -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("stray", [date(2024, 5, 2), date(2024, 4, 30), None])
+def test_rows_outside_the_partition_are_refused(run, platform, daily, stray):
+    assert run(daily, partition_key="2024-05-01").success
+    value = pa.table({"day": [date(2024, 5, 1), stray, date(2024, 5, 1)], "n": [7, 8, 9]})
+    made = asset("daily", value, partitions_def=DAYS, metadata={PARTITION_FIELD: "day"})
+    for _ in range(2):
+        text = message(run(made, partition_key="2024-05-01", raise_on_error=False))
+        assert "own.daily: 1 of 3 rows are outside the partitions of this run" in text
+        assert f"day: {stray or 'null'}, n: 8" in text
+    assert platform.warehouse.query("SELECT n FROM own.daily").to_pylist() == [{"n": 1}]
+
+
+def test_rows_outside_the_partition_make_no_table(run, platform):
+    value = pa.table({"day": [date(2024, 6, 1)]})
+    made = asset("daily", value, partitions_def=DAYS, metadata={PARTITION_FIELD: "day"})
+    assert not run(made, partition_key="2024-05-01", raise_on_error=False).success
+    assert not platform.warehouse.exists(Relation("own", "daily"))
+
+
+@pytest.mark.parametrize(
+    ("changed", "expected"),
+    [
+        ({"n": [1], "extra": ["x"]}, "column extra is new"),
+        ({}, "column n is missing"),
+        ({"n": ["1"]}, "column n is VARCHAR, the table has BIGINT"),
+        ({"n": [1.5]}, "column n is DOUBLE, the table has BIGINT"),
+        ({"m": [{"a": 1}]}, "column m is new; column n is missing"),
+    ],
+)
+def test_another_schema_is_refused(run, platform, daily, changed, expected):
+    assert run(daily, partition_key="2024-05-01").success
+    value = pa.table({"day": [date(2024, 5, 2)], **changed})
+    made = asset("daily", value, partitions_def=DAYS, metadata={PARTITION_FIELD: "day"})
+    text = message(run(made, partition_key="2024-05-02", raise_on_error=False))
+    assert expected in text
+    assert "Return the same columns and types as before" in text
+    assert "Traceback" not in text
+    assert platform.warehouse.query("SELECT n FROM own.daily").to_pylist() == [{"n": 1}]
+
+
+@pytest.mark.parametrize("values", [pa.array([3], pa.int8()), pa.array([3], pa.uint32()), pa.nulls(1), pa.array([3])])
+def test_narrower_numbers_and_nulls_fit(run, platform, daily, values):
+    assert run(daily, partition_key="2024-05-01").success
+    value = pa.table({"N": values, "day": [date(2024, 5, 2)]})  # the order and case of columns are free
+    made = asset("daily", value, partitions_def=DAYS, metadata={PARTITION_FIELD: "Day"})
+    assert run(made, partition_key="2024-05-02").success
+    found = platform.warehouse.query("SELECT n FROM own.daily ORDER BY day").column("n").to_pylist()
+    assert found == [1, values[0].as_py()]
+
+
+def test_a_whole_table_may_change_its_columns(run, platform):
+    assert run(asset("things", ROWS)).success
+    assert run(asset("things", pa.table({"other": ["x"]}))).success
+    assert platform.warehouse.query("SELECT * FROM own.things").to_pylist() == [{"other": "x"}]
+
+
+def test_what_the_engine_refuses_is_one_message(run, platform):
+    platform.warehouse.query("SELECT 1")
+    with platform.warehouse.connect() as con:
+        con.execute("CREATE SCHEMA own; CREATE VIEW own.things AS SELECT 1 AS n")
+    text = message(run(asset("things", ROWS), raise_on_error=False))
+    assert text.startswith("own.things can't be written: ")
+    assert "Traceback" not in text
+
+
+@pytest.mark.parametrize("where", [None, "n > 1", "nope > 1"])
+def test_nothing_stays_registered(platform, where):
+    """Also where the write fails, and the connection is shared."""
+    with platform.warehouse.session(), platform.warehouse.connect() as con:
+        try:
+            platform.warehouse.replace_rows(Relation("own", "t"), pa.table({"n": [1]}), where)
+        except (ConfigError, DataRefused):
+            assert where is not None
+        else:
+            assert where is None
+        assert con.execute("SELECT view_name FROM duckdb_views() WHERE NOT internal").fetchall() == []
+
+
 def test_nothing_is_written_for_none(run, platform):
     assert run(asset("things", None)).success
     assert platform.warehouse.query(
@@ -207,6 +435,19 @@ def test_the_lake_keeps_every_version_and_reads_the_newest(run, platform):
         assert run(made, reading("things", pa.Table, seen, manager=LAKE)).success
     assert [got.to_pylist() for got in seen] == [[{"n": 1}], [{"n": 2}]]
     assert len(list(platform.lake.store.list("assets/own/things/all/"))) == 2
+
+
+def test_a_full_disk_below_the_lake(run, platform):
+    value = pa.table({"n": list(range(100_000))})
+    warm = asset("small", pa.table({"n": [1]}), manager=LAKE)
+    assert run(warm).success
+    with file_size_limit(90_000):
+        result = run(asset("things", value, manager=LAKE), raise_on_error=False)
+    text = message(result)
+    assert "can't be written" in text
+    assert "File too large" in text
+    assert "Traceback" not in text
+    assert list(platform.lake.store.list("assets/own/things/")) == []
 
 
 def test_partitions_in_the_lake(run):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -149,6 +150,17 @@ def test_a_project_that_does_not_parse(demo, tmp_path, sql, says):
         broken.manifest()
     assert says in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_a_changed_macro_changes_every_test_and_model(demo):
+    manifest = json.loads(json.dumps(demo.dbt.manifest()))
+    before = read_models(manifest)
+    macro = next(m for uid, m in manifest["macros"].items() if uid.endswith(".in_partition_range"))
+    macro["macro_sql"] += "{# another text #}"
+    after = read_models(manifest)
+    for old, new in zip(before.items, after.items, strict=True):
+        assert old.checksum != new.checksum
+        assert not {t.fingerprint for t in old.tests} & {t.fingerprint for t in new.tests}
 
 
 def test_no_project(tmp_path, demo):

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pyarrow.parquet as pq
 import pytest
 
-from dataops_platform.contracts.model import LoadMode, RuleKind
-from dataops_platform.contracts.problems import DataRefused
+from dataops_platform.contracts.model import LoadMode, Operator, RuleKind, Scope, Threshold
+from dataops_platform.contracts.partitions import Granularity
+from dataops_platform.contracts.problems import ConfigError, DataRefused
 from dataops_platform.contracts.types import Kind
+from dataops_platform.orchestration.model_assets import model_partitioning
 from dataops_platform.transformation.build import build
+from dataops_platform.transformation.pending import _unbuilt
 from dataops_platform.transformation.publish import backup, publish, published_objects
 from dataops_platform.warehouse.base import NoSuchTable
 from dataops_platform.warehouse.duckdb import models as duckdb_models
@@ -328,3 +332,62 @@ def test_a_parent_that_was_loaded_after_the_check(tmp_path):
     home.fill(PARENTS, [{"id": 1}, {"id": 2}])
     home.judge(CHILDREN)
     assert refusals() == []
+
+
+def test_failing_rows_of_another_day_fail_every_day(platform):
+    """What a failing test says of other days can't be told of these: none passes."""
+    platform.dbt.models["fct"] = FakeModel(
+        "fct", FCT.sql, ("orders",), tests={"fct_ok": "SELECT DATE '2020-01-01' AS day"}
+    )
+    platform.build()
+    done = platform.publish()
+    assert ([refusal.partition_key for refusal in done.refusals], done.published) == (DAYS[:2], ())
+
+
+def test_a_rule_about_the_whole_table_that_is_newer_than_the_build(platform):
+    more = rule("many", RuleKind.ROW_COUNT, threshold=Threshold(Operator.GREATER, (1000,)), scope=Scope.TABLE)
+    tables = {"orders": replace(T, rules=(*T.rules, more))}
+    home, dbt = platform.home, platform.dbt
+    done = publish(dbt.read["fct"], dbt.read, tables, home.warehouse, home.lake.store, home.production, None, "run")
+    assert {r.reasons for r in done.refusals} == {("rule many of staging.orders has not been checked on this data",)}
+    assert done.published == ()
+
+
+def test_a_staging_table_that_is_read_behind_dbts_back(platform):
+    platform.dbt.models["fct"] = FakeModel("fct", 'SELECT day, id FROM "warehouse"."staging"."orders"', ())
+    with pytest.raises(ConfigError, match=r"reads staging\.orders without source"):
+        platform.build()
+
+
+def test_a_day_that_nothing_was_delivered_for(tmp_path):
+    """A gap between deliveries is neither published nor refused."""
+    platform = Platform(Home(tmp_path))
+    platform.fill((DAY1, 1), (DAY3, 3))
+    platform.build(DAYS)
+    done = platform.publish(DAYS)
+    assert (done.published, done.refusals) == ((DAYS[0], DAYS[2]), ())
+    assert platform.publish(DAYS).published == ()
+
+
+def test_rows_that_belong_to_no_day(platform):
+    sql = "SELECT NULLIF(day, '2024-01-02') AS day, id FROM staging.orders"
+    platform.dbt.models["fct"] = FakeModel("fct", sql, ("orders",))
+    with pytest.raises(DataRefused, match=r"1 row\(s\) of fct belong to no partition, because day is null"):
+        platform.build()
+    with pytest.raises(DataRefused, match="belong to no partition"):  # though such rows aren't asked for
+        platform.publish(DAYS[:1])
+
+
+def test_a_test_that_is_new_is_work_left(platform):
+    ledger, versions = platform.home.ledger, platform.home.ledger.all_data_versions(["orders"])
+    assert _unbuilt(platform.dbt.read, ledger, {"orders": T}, versions) == {}
+    platform.dbt.change_test("fct", "fct_ok", "SELECT day FROM staging.orders WHERE false")
+    assert _unbuilt(platform.dbt.read, ledger, {"orders": T}, versions) == {"fct": DAYS[:2]}
+    platform.build(DAYS[:2])
+    assert _unbuilt(platform.dbt.read, ledger, {"orders": T}, versions) == {}
+
+
+def test_models_are_cut_by_day(platform):
+    monthly = replace(T, partitioning=daily(granularity=Granularity.MONTH))
+    with pytest.raises(ValueError, match="cut by month: a model is cut by day"):
+        model_partitioning(platform.dbt.read, {"orders": monthly})

@@ -14,7 +14,7 @@ from dataops_platform.contracts.model import BadRows, LoadMode, RuleKind
 from dataops_platform.contracts.problems import ConfigError
 from dataops_platform.contracts.types import Kind
 from dataops_platform.warehouse.duckdb import DuckDBWarehouse
-from dataops_platform_tests.support import BLOCK, DAY1, DAY2, DAY3, Home, daily, rule, table
+from dataops_platform_tests.support import BLOCK, DAY1, DAY2, DAY3, Home, daily, moment, rule, table
 
 T = table(
     "orders",
@@ -281,3 +281,16 @@ def test_a_changed_contract_is_told(home):
         home.load(changed, [])
     for text in ("staging.orders.id is BIGINT, the contract says VARCHAR", "no column extra", "dataops reload orders"):
         assert text in str(error.value)
+
+
+def test_a_bad_row_of_a_key_that_staging_holds_twice(tmp_path):
+    """A table that was appended to until its contract said merge: every row of an older delivery is accounted for."""
+    home, columns = Home(tmp_path), {"id": Kind.INTEGER, "v": Kind.INTEGER}
+    rules = [rule("v_range", RuleKind.RANGE, "v", minimum=0)]
+    appended = table("t", columns, rules=rules)
+    home.load(appended, [home.deliver(appended, [{"id": 1, "v": 1}, {"id": 1, "v": 2}], at=moment(5))])
+    merged = table("t", columns, mode=LoadMode.MERGE, key=("id",), rules=rules)
+    rows = [{"id": 1, "v": 3}, {"id": 5, "v": -9}, {"id": 6, "v": 4}]
+    (outcome,) = home.load(merged, [home.deliver(merged, rows, at=moment(1))])
+    assert (outcome.rows_read, outcome.rows_loaded, outcome.rows_quarantined, outcome.rows_superseded) == (3, 1, 1, 1)
+    assert home.rows("SELECT id, v FROM quarantine.t") == [(5, -9)]

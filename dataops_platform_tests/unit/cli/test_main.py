@@ -1,9 +1,14 @@
 """Exit codes of the command's entry point."""
 
+import errno
+import sqlite3
+
 import pytest
 
 from dataops_platform.cli import inspect, main
 from dataops_platform.contracts.problems import ConfigError, DataRefused
+
+BUG = "This is a bug in dataops: please report it with the lines above."
 
 
 @pytest.mark.parametrize(
@@ -11,7 +16,15 @@ from dataops_platform.contracts.problems import ConfigError, DataRefused
     [
         (ConfigError("no such [thing]"), 2, "error: no such [thing]"),
         (DataRefused("ten rows"), 1, "refused: ten rows"),
-        (ZeroDivisionError("oops"), 3, "This is a bug in dataops: please report it with the lines above."),
+        (
+            OSError(errno.ENOSPC, "No space left on device", "/lake/x"),
+            2,
+            "error: the disk of /lake/x is full: No space left on device. Nothing was half done: make room, then run"
+            " the same again.",
+        ),
+        (PermissionError(errno.EACCES, "Permission denied", "/x"), 3, BUG),
+        (sqlite3.OperationalError("no such table: runs"), 3, BUG),
+        (ZeroDivisionError("oops"), 3, BUG),
     ],
 )
 def test_errors_become_exit_codes(monkeypatch, capsys, error, code, line):
@@ -24,3 +37,23 @@ def test_errors_become_exit_codes(monkeypatch, capsys, error, code, line):
         main.main()
     assert stopped.value.code == code
     assert line in capsys.readouterr().err.splitlines()
+
+
+@pytest.mark.parametrize("text", ["database or disk is full", "disk I/O error"])
+def test_a_full_disk_below_dagsters_storage(monkeypatch, capsys, tmp_path, text):
+    """SQLAlchemy wraps SQLite's error, and Dagster may wrap that."""
+
+    def fail(*_):
+        try:
+            raise sqlite3.OperationalError(text)
+        except sqlite3.OperationalError as error:
+            raise RuntimeError("can't record the run") from error
+
+    monkeypatch.setattr(inspect, "query", fail)
+    monkeypatch.setattr("sys.argv", ["dataops", "query", "SELECT 1"])
+    monkeypatch.setenv("DATAOPS_HOME", str(tmp_path))
+    with pytest.raises(SystemExit) as stopped:
+        main.main()
+    (line,) = capsys.readouterr().err.splitlines()
+    assert stopped.value.code == 2
+    assert line.startswith(f"error: the disk of DATAOPS_HOME {tmp_path} is full")

@@ -1,0 +1,175 @@
+"""Tables on BigQuery: schemas, partitioning, clustering and descriptions follow from contracts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pyarrow as pa
+from google.cloud import bigquery
+
+from dataops_platform.contracts.model import Column, RuleKind, Table
+from dataops_platform.contracts.partitions import Granularity
+from dataops_platform.contracts.types import FieldType, Kind
+from dataops_platform.warehouse import ledger
+from dataops_platform.warehouse.bigquery.jobs import label
+from dataops_platform.warehouse.names import LINEAGE, QUARANTINE_COLUMNS, staging
+
+LOCKS = "locks"
+"""Table of the ledger with one row per contract table, which each load updates: loads of a table follow each other."""
+
+_LINEAGE_TYPES = {
+    "_created_at": "TIMESTAMP",
+    "_updated_at": "TIMESTAMP",
+    "_source_object": "STRING",
+    "_load_id": "STRING",
+}
+_QUARANTINE_TYPES = {
+    "_reasons": "STRING",
+    "_source_row": "INT64",
+    "_partition": "STRING",
+    "_contract_version": "STRING",
+    "_run_id": "STRING",
+    "_quarantined_at": "TIMESTAMP",
+}
+_LEDGER_TYPES = {pa.string(): "STRING", pa.int64(): "INT64", pa.float64(): "FLOAT64", pa.bool_(): "BOOL"}
+_CANONICAL = {"INT64": "INTEGER", "FLOAT64": "FLOAT", "BOOL": "BOOLEAN"}
+
+
+def canonical(kind: str) -> str:
+    """A type's name as the API reports it."""
+    return _CANONICAL.get(kind, kind)
+
+
+def _field(name: str, type_: FieldType, description: str, required: bool) -> bigquery.SchemaField:
+    mode = "REQUIRED" if required else "NULLABLE"
+    if type_.kind is Kind.DECIMAL:
+        kind, size = type_.bigquery.split("(")[0], {"precision": type_.precision or 38}
+        if type_.scale:
+            size["scale"] = type_.scale
+        return bigquery.SchemaField(name, kind, mode, description or None, **size)  # type: ignore[arg-type]
+    return bigquery.SchemaField(name, canonical(type_.bigquery), mode, description or None)
+
+
+def _never_null(table: Table, column: Column) -> bool:
+    """Whether the load itself keeps nulls out: a blocking rule sends such rows to quarantine."""
+    kept_out = {rule.columns for rule in table.splitting_rules if rule.kind is RuleKind.NOT_NULL}
+    return column.required and (column.name,) in kept_out
+
+
+def _lineage(mode: str = "REQUIRED") -> list[bigquery.SchemaField]:
+    return [bigquery.SchemaField(name, kind, mode, LINEAGE[name]) for name, kind in _LINEAGE_TYPES.items()]
+
+
+def staging_schema(table: Table) -> list[bigquery.SchemaField]:
+    """Columns of a staging table: the contract's, then lineage."""
+    columns = [_field(c.name, c.type, c.description, _never_null(table, c)) for c in table.columns]
+    return columns + _lineage()
+
+
+def quarantine_schema(table: Table) -> list[bigquery.SchemaField]:
+    """Columns of a quarantine table. All of the contract's may be null: that may be why a row is there."""
+    columns = [_field(c.name, c.type, c.description, False) for c in table.columns]
+    modes = {"_reasons": "REPEATED"}
+    more = [
+        bigquery.SchemaField(name, canonical(kind), modes.get(name, "NULLABLE"), QUARANTINE_COLUMNS[name])
+        for name, kind in _QUARANTINE_TYPES.items()
+    ]
+    return columns + _lineage() + more
+
+
+def stage_schema(table: Table) -> list[bigquery.SchemaField]:
+    """Columns of the table that a delivered object is loaded into: as the file has them. JSON is text there."""
+    text = FieldType(Kind.STRING)
+    return [_field(c.name, text if c.type.kind is Kind.JSON else c.type, "", False) for c in table.columns]
+
+
+def ledger_schema(name: str) -> list[bigquery.SchemaField]:
+    """Columns of a ledger table."""
+    return [
+        bigquery.SchemaField(column, canonical(_LEDGER_TYPES.get(kind, "TIMESTAMP")))
+        for column, kind in ledger.TABLES[name].items()
+    ]
+
+
+def staging_table(reference: bigquery.TableReference, table: Table) -> bigquery.Table:
+    """The staging table as the contract wants it."""
+    made = bigquery.Table(reference, schema=staging_schema(table))
+    key = f" Key: {', '.join(table.primary_key)}." if table.primary_key else ""
+    made.description = f"{table.description}{key} Contract {table.contract_id} {table.contract_version}.".strip()
+    made.labels = {"dataops_table": label(table.name), **{f"tag_{label(tag)}": "true" for tag in table.tags}}
+    partitioning = table.partitioning
+    if partitioning is not None:
+        made.time_partitioning = bigquery.TimePartitioning(
+            type_=_UNITS[partitioning.granularity], field=partitioning.field
+        )
+    if table.clustering:
+        made.clustering_fields = list(table.clustering)
+    return made
+
+
+def quarantine_table(reference: bigquery.TableReference, table: Table) -> bigquery.Table:
+    """The quarantine table, cut by the day of the refusal."""
+    made = bigquery.Table(reference, schema=quarantine_schema(table))
+    made.description = f"Rows of {staging(table.name)} that broke a blocking rule."
+    made.labels = {"dataops_table": label(table.name)}
+    made.time_partitioning = bigquery.TimePartitioning(field="_quarantined_at")
+    return made
+
+
+_UNITS = {
+    Granularity.HOUR: bigquery.TimePartitioningType.HOUR,
+    Granularity.DAY: bigquery.TimePartitioningType.DAY,
+    Granularity.MONTH: bigquery.TimePartitioningType.MONTH,
+}
+
+
+def differences(wanted: bigquery.Table, actual: bigquery.Table, name: str) -> list[str]:
+    """How an existing table differs from what the contract says, as sentences."""
+    lines = []
+    there = {field.name: field for field in actual.schema}
+    for field in wanted.schema:
+        found = there.get(field.name)
+        if found is None:
+            lines.append(f"{name} has no column {field.name} ({_spelled(field)})")
+        elif _spelled(found) != _spelled(field):
+            lines.append(f"{name}.{field.name} is {_spelled(found)}, the contract says {_spelled(field)}")
+    known = {field.name for field in wanted.schema}
+    lines += [f"{name}.{column} is not in the contract" for column in there if column not in known]
+    cut, is_cut = _cut(wanted), _cut(actual)
+    if cut != is_cut:
+        lines.append(f"{name} is partitioned by {is_cut or 'nothing'}, the contract says {cut or 'nothing'}")
+    return lines
+
+
+def refreshed(wanted: bigquery.Table, actual: bigquery.Table) -> list[str]:
+    """Set on `actual` what may follow the contract without touching data; the names of the fields that changed."""
+    changed: list[str] = []
+    if (actual.description or "") != (wanted.description or ""):
+        actual.description = wanted.description
+        changed.append("description")
+    if dict(actual.labels) != dict(wanted.labels):
+        actual.labels = wanted.labels
+        changed.append("labels")
+    if list(actual.clustering_fields or []) != list(wanted.clustering_fields or []):
+        actual.clustering_fields = wanted.clustering_fields
+        changed.append("clustering_fields")
+    if [f.description for f in actual.schema] != [f.description for f in wanted.schema]:
+        actual.schema = wanted.schema
+        changed.append("schema")
+    return changed
+
+
+def _spelled(field: bigquery.SchemaField) -> str:
+    kind = canonical(field.field_type)
+    size = f"({field.precision},{field.scale or 0})" if field.precision else ""
+    return f"{kind}{size}{'' if field.mode == 'NULLABLE' else ' ' + field.mode}"
+
+
+def _cut(table: bigquery.Table) -> str:
+    cut = table.time_partitioning
+    return f"{cut.type_} of {cut.field or 'arrival'}" if cut is not None else ""
+
+
+def column_names(schema: Sequence[bigquery.SchemaField]) -> list[str]:
+    """The columns' names, in order."""
+    return [field.name for field in schema]

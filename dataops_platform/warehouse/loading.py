@@ -1,0 +1,48 @@
+"""What loading means on every engine."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from dataops_platform.contracts.model import Table
+from dataops_platform.contracts.partitions import UNPARTITIONED
+from dataops_platform.lake.deliveries import Delivery
+
+MAX_BATCH_ROWS = 8_000_000
+"""Rows that one transaction loads at most (a single larger delivery goes alone): bounds memory as backfills grow."""
+
+OUTSIDE_PARTITION = "outside_partition"
+"""Reason of a row whose partition column lies outside the partition it was delivered for."""
+
+
+def batches(deliveries: Sequence[Delivery], max_rows: int, max_objects: int) -> list[list[Delivery]]:
+    """Deliveries cut into transactions, in their order."""
+    made: list[list[Delivery]] = []
+    rows = objects = 0
+    for delivery in deliveries:
+        if not made or rows + delivery.rows > max_rows or objects + len(delivery.objects) > max_objects:
+            made.append([])
+            rows = objects = 0
+        made[-1].append(delivery)
+        rows += delivery.rows
+        objects += len(delivery.objects)
+    return made
+
+
+def foreign_partition(table: Table, delivery: Delivery) -> list[str]:
+    """Why the contract has no such partition; empty when it has."""
+    partitioning, key = table.partitioning, delivery.partition
+    if partitioning is None:
+        return [] if key == UNPARTITIONED else [f"partition {key!r}: the contract's table has no partitions"]
+    try:
+        day = partitioning.parse(key).date()
+    except ValueError as error:
+        return [str(error)]
+    if key >= partitioning.example and (partitioning.end is None or day <= partitioning.end):
+        return []
+    return [f"partition {key!r} is outside {partitioning.example}..{partitioning.end or ''} of the contract"]
+
+
+def too_many_bad_rows(bad: int, read: int, limit: float) -> str:
+    """Why the breaker tripped."""
+    return f"{bad} of {read} rows break blocking rules, more than maxPercent {limit:g} allows"
