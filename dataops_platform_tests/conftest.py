@@ -11,8 +11,10 @@ from pathlib import Path
 
 import pytest
 
+pytest.register_assert_rewrite("dataops_platform_tests.load_model")  # its assertions say what differs, too
+
 # Not `pytest_plugins`: this conftest isn't the top one to pytest when it is started with the checkout's folder.
-from dataops_platform_tests.emulators.fixtures import *  # noqa: F403
+from dataops_platform_tests.emulators.fixtures import *  # noqa: E402, F403
 
 REPO = Path(__file__).parents[1]
 DAYS = ("2013-02-10", "2013-02-14")

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pyarrow as pa
@@ -29,11 +30,12 @@ from dataops_platform.contracts.model import (
 )
 from dataops_platform.contracts.partitions import UNPARTITIONED, Granularity, Partitioning
 from dataops_platform.contracts.types import FieldType, Kind
-from dataops_platform.lake import Delivery, Lake, LocalStore
+from dataops_platform.lake import Delivery, Lake, LocalStore, ObjectStore
 from dataops_platform.quality.planner import render_bad
 from dataops_platform.quality.verdicts import evaluate
 from dataops_platform.warehouse.base import LoadOutcome, RowCheck
 from dataops_platform.warehouse.duckdb import DuckDBWarehouse
+from dataops_platform.warehouse.duckdb import load as duckdb_load
 from dataops_platform.warehouse.ledger import Ledger, Verdict
 
 
@@ -106,21 +108,24 @@ def file_size_limit(size: int) -> Iterator[None]:
 
 
 class Home:
-    """A lake, a production lake and a warehouse below one folder."""
+    """A lake, a production lake and a warehouse: below one folder, unless others are given."""
+
+    loading: ModuleType = duckdb_load
+    """The module that loads, with its limits."""
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
         self.lake = Lake(LocalStore(folder / "lake"))
-        self.production = LocalStore(folder / "production_lake")
-        self.warehouse = DuckDBWarehouse(folder / "warehouse.duckdb", "1GB")
+        self.production: ObjectStore = LocalStore(folder / "production_lake")
+        self.warehouse: Any = DuckDBWarehouse(folder / "warehouse.duckdb", "1GB")
         self._clock = itertools.count()
         self._names = itertools.count()
 
     @contextmanager
     def kept_open(self) -> Iterator[None]:
         """Keep the warehouse's file open: many small steps are several times faster than with it opened for each."""
-        with self.warehouse.connect():
+        with self.warehouse.session():
             yield
 
     @property
@@ -163,7 +168,7 @@ class Home:
             deliveries = [self.lake.read(ref.key) for ref in self.lake.manifests(table.name)]
         self.warehouse.ensure([table])
         uris = {item.key: self.lake.store.uri(item.key) for d in deliveries for item in d.objects}
-        checks = [RowCheck(r.id, render_bad(table, r, "duckdb")) for r in table.splitting_rules]
+        checks = [RowCheck(r.id, render_bad(table, r, self.warehouse.dialect)) for r in table.splitting_rules]
         return self.warehouse.load(table, deliveries, uris, checks, run_id)
 
     def fill(self, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:

@@ -39,7 +39,7 @@ from dataops_platform.warehouse.tie_break import tie_break
 DIALECT = "bigquery"
 MAX_OBJECTS = 400
 """Objects that one transaction loads at most: each is a table, and a statement may name a thousand."""
-MAX_ROWS = 2_000_000_000
+MAX_BATCH_ROWS = 2_000_000_000
 """Rows that one transaction loads at most."""
 STAGE_HOURS = 24
 """After this a table of staged rows is dropped by BigQuery, whatever became of the load."""
@@ -95,7 +95,7 @@ class Loader:
         new = {str(d.load_id): d for d in deliveries if str(d.load_id) not in known}
         outcomes: list[LoadOutcome] = []
         ordered = sorted(new.values(), key=lambda d: (d.created_at, d.partition))
-        for batch in batches(ordered, MAX_ROWS, MAX_OBJECTS):
+        for batch in batches(ordered, MAX_BATCH_ROWS, MAX_OBJECTS):
             outcomes += self._load_batch(batch)
         return outcomes
 

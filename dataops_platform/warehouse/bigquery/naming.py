@@ -11,24 +11,22 @@ from dataops_platform.warehouse.names import PRODUCTION, Relation, quote
 
 @dataclass(frozen=True, slots=True)
 class Naming:
-    """Datasets of an environment.
+    """Datasets of an environment: an environment is a project, with one dataset per schema.
 
     Attributes:
         project: of staging, quarantine, models and the ledger.
         production_project: of the production dataset; may be another one.
-        prefix: of every dataset's name, for environments that share a project.
     """
 
     project: str
     production_project: str
-    prefix: str = ""
 
     def _project(self, schema: str) -> str:
         return self.production_project if schema == PRODUCTION else self.project
 
     def dataset(self, schema: str) -> bigquery.DatasetReference:
         """The dataset of a schema."""
-        return bigquery.DatasetReference(self._project(schema), self.prefix + schema)
+        return bigquery.DatasetReference(self._project(schema), schema)
 
     def reference(self, relation: Relation) -> bigquery.TableReference:
         """A relation for the API."""
@@ -36,5 +34,5 @@ class Naming:
 
     def sql(self, relation: Relation) -> str:
         """A relation in SQL, with its project."""
-        parts = (self._project(relation.schema), self.prefix + relation.schema, relation.name)
+        parts = (self._project(relation.schema), relation.schema, relation.name)
         return ".".join(quote(part, "bigquery") for part in parts)

@@ -41,7 +41,6 @@ class BigQueryWarehouse:
         client: bigquery.Client,
         location: str | None = None,
         production_project: str | None = None,
-        dataset_prefix: str = "",
         maximum_bytes_billed: int | None = None,
         labels: Mapping[str, str] | None = None,
         pause: float = 0.5,
@@ -49,7 +48,7 @@ class BigQueryWarehouse:
         self.jobs = Jobs(client, location, maximum_bytes_billed, labels, pause)
         self._client = client
         self._location = location
-        self._naming = Naming(client.project, production_project or client.project, dataset_prefix)
+        self._naming = Naming(client.project, production_project or client.project)
         self._ensured: set[str] = set()
 
     @property
@@ -120,7 +119,9 @@ class BigQueryWarehouse:
         )
         self.jobs.run(
             job_name("locks", self._client.project, *sorted(names), ledger.now().isoformat()),
-            lambda job_id: self._client.query(sql, job_config=config, job_id=job_id, location=self._location),
+            lambda job_id: self._client.query(
+                sql, job_config=config, job_id=job_id, location=self._location, job_retry=None
+            ),
         )
 
     def _ensure_table(self, table: Table) -> list[str]:

@@ -13,5 +13,6 @@ PATCHES = (
     "ingestion_time",
     "partition_decorators",
     "set_struct",
+    "parallel_loads",
 )
 """In the order they are applied. A later one may wrap what an earlier one put in place, and works without it too."""

@@ -1,0 +1,26 @@
+"""A lake in a bucket and a warehouse on BigQuery, both on localhost."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from google.cloud import bigquery
+from google.cloud.storage import Client as StorageClient
+
+from dataops_platform.lake import Lake
+from dataops_platform.lake.gcs import GcsStore
+from dataops_platform.warehouse.bigquery import BigQueryWarehouse
+from dataops_platform.warehouse.bigquery import load as bigquery_load
+from dataops_platform_tests.support import Home
+
+
+class CloudHome(Home):
+    """As `Home`, on Google Cloud's services."""
+
+    loading = bigquery_load
+
+    def __init__(self, folder: Path, storage: StorageClient, bucket: str, client: bigquery.Client) -> None:
+        super().__init__(folder)
+        self.lake = Lake(GcsStore(storage, bucket, "lake"))
+        self.production = GcsStore(storage, bucket, "production")
+        self.warehouse = BigQueryWarehouse(client, pause=0.05)
