@@ -125,7 +125,7 @@ class Home:
     @contextmanager
     def kept_open(self) -> Iterator[None]:
         """Keep the warehouse's file open: many small steps are several times faster than with it opened for each."""
-        with self.warehouse.session():
+        with self.warehouse.connect():
             yield
 
     @property

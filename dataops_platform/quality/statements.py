@@ -1,0 +1,74 @@
+"""Queries that decide rules, and the SQL of a contract in an engine's dialect.
+
+Every statement returns the same four columns: `rule` (index into the statement's rules; -1: the row count),
+`part` (start of the partition, null for tables without), `failed` (rows that break the rule) and `observed`
+(the value of rules that observe one). A partition without a row in the result has 0 failed and no value.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import sqlglot
+from sqlglot import exp
+
+from dataops_platform.contracts.model import Rule, Scope, Table
+from dataops_platform.quality.predicates import CONTRACT_DIALECT, bad_row
+
+ROW_COUNT_INDEX = -1
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """One query that decides some rules of a table.
+
+    Attributes:
+        id: names it in verdicts and in `dataops contract show`, like `flights.scan`.
+        rules: the rules it decides; the result's `rule` column counts from 0 in this order.
+        sql: the query, in the engine's dialect.
+        scope: whether its rows are per partition or for the whole table.
+        proof: a cheaper query, if there is one. Where its single value is true, no row breaks the statement's rules
+            and `sql` needn't run; false says nothing.
+    """
+
+    id: str
+    rules: tuple[Rule, ...]
+    sql: str
+    scope: Scope
+    proof: str | None = None
+
+
+def render_bad(table: Table, rule: Rule, dialect: str) -> str:
+    """A row rule's condition in an engine's dialect."""
+    tree = bad_row(table, rule)
+    if dialect == "duckdb":
+        # DuckDB orders NaN above every number and prunes on comparisons, not on isnan().
+        tree = tree.transform(
+            lambda node: (
+                exp.EQ(this=node.this, expression=exp.cast(exp.Literal.string("NaN"), "DOUBLE"))
+                if isinstance(node, exp.IsNan)
+                else node
+            )
+        )
+    return f"({tree.sql(dialect=dialect)})"
+
+
+OBJECT_PLACEHOLDER = "__object__"
+"""Stands for the contract's `{object}` while a query is a tree."""
+
+
+def query_tree(rule: Rule) -> exp.Expr:
+    """A contract's own query, with a placeholder for its table."""
+    return sqlglot.parse_one(rule.args["query"].replace("{object}", OBJECT_PLACEHOLDER), dialect=CONTRACT_DIALECT)
+
+
+def with_object(tree: exp.Expr, subquery: str, dialect: str) -> str:
+    """A contract's own query over a subquery, both in an engine's dialect."""
+    replaced = tree.copy()
+    for node in list(replaced.find_all(exp.Table)):
+        if node.name == OBJECT_PLACEHOLDER:
+            alias = node.alias or "object"
+            parsed = sqlglot.parse_one(f"SELECT * FROM {subquery} AS {alias}", dialect=dialect).find(exp.Subquery)
+            assert parsed is not None
+            node.replace(parsed)
+    return replaced.sql(dialect=dialect)
