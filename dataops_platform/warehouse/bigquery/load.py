@@ -178,7 +178,8 @@ class Loader:
             f" SELECT {', '.join(f'@{name}' for name in values)}, CURRENT_TIMESTAMP() FROM (SELECT 1)"
             f" WHERE NOT EXISTS (SELECT 1 FROM {refusals} WHERE load_id = @load_id AND reason = @reason)"
         )
-        name = job_name("refuse", self._run_id, delivery.load_id, reason)
+        # The statement itself can be repeated, and must run to say whether the refusal was known.
+        name = job_name("refuse", self._run_id, delivery.load_id, reason, ledger.now())
         job = self._jobs.run(name, lambda job_id: self._start(sql, job_id, parameters))
         known = job.num_dml_affected_rows == 0
         return LoadOutcome(delivery, rows_read=delivery.rows, refused=reason, refused_before=known)
@@ -195,11 +196,7 @@ class Loader:
 
     def _stage(self, deliveries: Sequence[Delivery]) -> tuple[list[_Staged], dict[str, str]]:
         """Load each object into its own table, all at the same time; and why deliveries can't be read."""
-        staged = [
-            _Staged(d, item, Relation(LEDGER, f"_stage_{job_name('o', d.load_id, item.key).rsplit('-', 1)[1]}"))
-            for d in deliveries
-            for item in d.objects
-        ]
+        staged = [_Staged(d, item, self._stage_relation(d, item)) for d in deliveries for item in d.objects]
         unreadable: dict[str, str] = {}
         config = bigquery.LoadJobConfig(
             source_format=bigquery.SourceFormat.PARQUET,
@@ -215,12 +212,22 @@ class Loader:
                 unreadable[str(item.delivery.load_id)] = f"{item.item.key}: {failure}"
         return staged, unreadable
 
+    def _stage_relation(self, delivery: Delivery, item: DeliveredObject) -> Relation:
+        """Each run has its own: none takes the table from under another."""
+        digest = job_name("stage", self._run_id, delivery.load_id, item.key).rsplit("-", 1)[1]
+        return Relation(LEDGER, f"_stage_{digest}")
+
     def _create_stage(self, relation: Relation) -> None:
         made = bigquery.Table(self._naming.reference(relation), schema=tables.stage_schema(self._table))
         made.expires = ledger.now() + timedelta(hours=STAGE_HOURS)
         made.labels = {"dataops_stage": "true"}
         with self._jobs.words("create a table in"):
             self._jobs.client.create_table(made, exists_ok=True)
+
+    def _rows_in(self, relation: Relation) -> int | None:
+        with self._jobs.words("read a table in"):
+            rows: int | None = self._jobs.client.get_table(self._naming.reference(relation)).num_rows
+        return rows
 
     def _run_all(
         self, staged: Sequence[_Staged], config: bigquery.LoadJobConfig
@@ -236,10 +243,13 @@ class Loader:
                 )
 
             try:
-                # A stage that was dropped after an earlier load must be filled again: hence the run in the name.
-                self._jobs.run(job_name("stage", self._run_id, item.delivery.load_id, item.item.key), start)
+                name = job_name("stage", self._run_id, item.delivery.load_id, item.item.key)
+                # A job of an earlier attempt may be found whose table was dropped since, and is empty now.
+                job = self._jobs.run(name, start, done=lambda: self._rows_in(item.relation) == item.item.rows)
             except JobFailed as error:
                 return error.text
+            if job.output_rows != item.item.rows:
+                return f"BigQuery read {job.output_rows} of {item.item.rows} rows"
             return None
 
         with ThreadPoolExecutor(max_workers=8) as pool:
@@ -370,7 +380,7 @@ class Loader:
         limit = self._table.bad_rows.max_percent
         return [
             "SET _tripped = (SELECT IF(COUNT(*) = 0, NULL, TO_JSON_STRING("
-            "ARRAY_AGG(STRUCT(s.load_id, s.bad, s.n) ORDER BY s.load_id LIMIT 20)))"
+            "ARRAY_AGG(STRUCT(s.load_id AS load_id, s.bad AS bad, s.n AS n) ORDER BY s.load_id LIMIT 20)))"
             " FROM (SELECT i._load AS load_id, COUNTIF(ARRAY_LENGTH(i._reasons) > 0) AS bad, COUNT(*) AS n"
             f" FROM _incoming AS i{self._current('WHERE')} GROUP BY 1) AS s WHERE 100 * s.bad > {limit!r} * s.n)",
             f"IF _tripped IS NOT NULL THEN RAISE USING MESSAGE = CONCAT({literal(BREAKER)}, _tripped); END IF",

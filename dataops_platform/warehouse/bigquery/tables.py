@@ -46,8 +46,8 @@ def _field(name: str, type_: FieldType, description: str, required: bool) -> big
         kind, size = type_.bigquery.split("(")[0], {"precision": type_.precision or 38}
         if type_.scale:
             size["scale"] = type_.scale
-        return bigquery.SchemaField(name, kind, mode, description or None, **size)  # type: ignore[arg-type]
-    return bigquery.SchemaField(name, canonical(type_.bigquery), mode, description or None)
+        return bigquery.SchemaField(name, kind, mode, description=description, **size)  # type: ignore[arg-type]
+    return bigquery.SchemaField(name, canonical(type_.bigquery), mode, description=description)
 
 
 def _never_null(table: Table, column: Column) -> bool:
@@ -57,7 +57,7 @@ def _never_null(table: Table, column: Column) -> bool:
 
 
 def _lineage(mode: str = "REQUIRED") -> list[bigquery.SchemaField]:
-    return [bigquery.SchemaField(name, kind, mode, LINEAGE[name]) for name, kind in _LINEAGE_TYPES.items()]
+    return [bigquery.SchemaField(name, kind, mode, description=LINEAGE[name]) for name, kind in _LINEAGE_TYPES.items()]
 
 
 def staging_schema(table: Table) -> list[bigquery.SchemaField]:
@@ -71,7 +71,7 @@ def quarantine_schema(table: Table) -> list[bigquery.SchemaField]:
     columns = [_field(c.name, c.type, c.description, False) for c in table.columns]
     modes = {"_reasons": "REPEATED"}
     more = [
-        bigquery.SchemaField(name, canonical(kind), modes.get(name, "NULLABLE"), QUARANTINE_COLUMNS[name])
+        bigquery.SchemaField(name, canonical(kind), modes.get(name, "NULLABLE"), description=QUARANTINE_COLUMNS[name])
         for name, kind in _QUARANTINE_TYPES.items()
     ]
     return columns + _lineage() + more
