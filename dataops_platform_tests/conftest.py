@@ -16,6 +16,18 @@ pytest.register_assert_rewrite("dataops_platform_tests.load_model")  # its asser
 # Not `pytest_plugins`: this conftest isn't the top one to pytest when it is started with the checkout's folder.
 from dataops_platform_tests.emulators.fixtures import *  # noqa: E402, F403
 
+SPREAD = {"test_cli.py"}
+"""Files whose tests go to whichever worker is free: many, slow, and each with a state of its own."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """All other files stay with one worker each, which makes their shared fixtures once."""
+    for item in items:
+        if item.path.name not in SPREAD:
+            item.add_marker(pytest.mark.xdist_group(item.path.name))
+
+
 REPO = Path(__file__).parents[1]
 DAYS = ("2013-02-10", "2013-02-14")
 """Loaded in `loaded_home`. One wind speed of 2013-02-12 is in quarantine; some rules warn."""

@@ -18,12 +18,16 @@ from dataops_platform.lake.deliveries import Delivery
 from dataops_platform.warehouse import ledger
 from dataops_platform.warehouse.base import (
     LoadOutcome,
+    ModelSlice,
+    ModelVersion,
     NoSuchTable,
+    PublicationItem,
     RowCheck,
 )
 from dataops_platform.warehouse.bigquery import tables
 from dataops_platform.warehouse.bigquery.jobs import Jobs, job_name
 from dataops_platform.warehouse.bigquery.load import Loader
+from dataops_platform.warehouse.bigquery.models import ModelTables
 from dataops_platform.warehouse.bigquery.naming import Naming
 from dataops_platform.warehouse.names import LEDGER, PRODUCTION, QUARANTINE, STAGING, Relation, quarantine, staging
 
@@ -49,6 +53,7 @@ class BigQueryWarehouse:
         self._client = client
         self._location = location
         self._naming = Naming(client.project, production_project or client.project)
+        self._models = ModelTables(self.jobs, self._naming)
         self._ensured: set[str] = set()
 
     @property
@@ -239,3 +244,13 @@ class BigQueryWarehouse:
             )
 
         self.jobs.run(name, start)
+
+    # -- models -------------------------------------------------------------------------------------------------------
+
+    def model_versions(self, model: ModelSlice, partitions: Collection[str] | None) -> dict[str, ModelVersion]:
+        """See `Warehouse.model_versions`."""
+        return self._models.versions(model, partitions)
+
+    def publish(self, model: ModelSlice, items: Sequence[PublicationItem], publication_id: str, run_id: str) -> None:
+        """See `Warehouse.publish`."""
+        self._models.publish(model, items, publication_id, run_id)

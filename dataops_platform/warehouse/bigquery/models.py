@@ -1,0 +1,224 @@
+"""Models on BigQuery: their fingerprint and their publication."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Collection, Sequence
+
+from google.api_core import exceptions as api
+from google.cloud import bigquery
+
+from dataops_platform.contracts.partitions import UNPARTITIONED, Partitioning
+from dataops_platform.contracts.problems import DataRefused
+from dataops_platform.contracts.types import Kind
+from dataops_platform.warehouse import ledger
+from dataops_platform.warehouse.base import EMPTY, ModelSlice, ModelVersion, NoSuchTable, PublicationItem
+from dataops_platform.warehouse.bigquery.jobs import JobFailed, Jobs, job_name
+from dataops_platform.warehouse.bigquery.naming import Naming
+from dataops_platform.warehouse.names import LEDGER, Relation, production
+from dataops_platform.warehouse.names import literal as _literal
+from dataops_platform.warehouse.names import quote as _quote
+from dataops_platform.warehouse.partition_sql import boundary, runs
+
+DIALECT = "bigquery"
+CHANGED = "dataops.changed:"
+"""Begins the message by which a publication says which partitions are not those that were checked."""
+_MODULUS = 9223372036854775783
+"""The largest prime below 2^63: sums of hashes are kept modulo it."""
+
+
+def _q(name: str) -> str:
+    return _quote(name, DIALECT)
+
+
+def _lit(text: str) -> str:
+    return _literal(text, DIALECT)
+
+
+class ModelTables:
+    """The models' tables in a project, and their production tables."""
+
+    def __init__(self, jobs: Jobs, naming: Naming) -> None:
+        self._jobs = jobs
+        self._naming = naming
+
+    def versions(self, model: ModelSlice, partitions: Collection[str] | None) -> dict[str, ModelVersion]:
+        """Fingerprint per partition: row count, XOR and sum of the rows' hashes, and columns; see `Warehouse`.
+
+        Raises:
+            NoSuchTable: the model has not been built.
+            DataRefused: rows belong to no partition.
+        """
+        shape = self._shape(self._table(model))
+        if model.field is not None:
+            self._refuse_homeless(model)
+        rows = self._rows(self._fingerprints(model, partitions))
+        found = {row["key"]: ModelVersion(f"{row['version']}-{shape}", row["n"]) for row in rows if row["n"]}
+        asked = [UNPARTITIONED] if model.field is None else (partitions or [])
+        return {key: ModelVersion(EMPTY, 0) for key in asked} | found
+
+    def _table(self, model: ModelSlice) -> bigquery.Table:
+        with self._jobs.words("read a table in"):
+            try:
+                return self._jobs.client.get_table(self._naming.reference(model.relation))
+            except api.NotFound as error:
+                raise NoSuchTable(f"{model.relation} doesn't exist; build the model {model.model} first") from error
+
+    def _rows(self, sql: str) -> list[bigquery.Row]:
+        config = self._jobs.query_config(self._jobs.labels(dataops_step="models"))
+        with self._jobs.words("query"):
+            return list(self._jobs.client.query_and_wait(sql, job_config=config, location=self._jobs.location))
+
+    @staticmethod
+    def _shape(table: bigquery.Table) -> str:
+        columns = [(field.name, field.field_type, field.mode == "REPEATED") for field in table.schema]
+        return hashlib.sha256(json.dumps(columns).encode()).hexdigest()[:8]
+
+    def _refuse_homeless(self, model: ModelSlice) -> None:
+        assert model.field is not None
+        sql = f"SELECT COUNT(*) AS n FROM {self._naming.sql(model.relation)} WHERE {_q(model.field)} IS NULL"
+        (row,) = self._rows(sql)
+        if row["n"]:
+            raise DataRefused(
+                f"{row['n']} row(s) of {model.model} belong to no partition, because {model.field} is null:"
+                " leave such rows out of the model, and test it for not_null"
+            )
+
+    def _where(self, model: ModelSlice, partitions: Collection[str] | None) -> str:
+        if model.field is None or partitions is None:
+            return "TRUE"
+        from datetime import date
+
+        cut = Partitioning(model.field, model.granularity, date.min)
+        column = _q(model.field)
+        terms = [
+            f"({column} >= {boundary(cut, Kind.DATE, low)} AND {column} < {boundary(cut, Kind.DATE, high)})"
+            for low, high in runs(cut, partitions)
+        ]
+        return f"({' OR '.join(terms)})" if terms else "FALSE"
+
+    def _key(self, model: ModelSlice) -> str:
+        return f"CAST({_q(model.field)} AS STRING)" if model.field is not None else _lit(UNPARTITIONED)
+
+    def _fingerprints(self, model: ModelSlice, partitions: Collection[str] | None) -> str:
+        """A query of key, version (without the columns' part) and rows of each partition that has rows."""
+        row_hash = "FARM_FINGERPRINT(TO_JSON_STRING(_row))"
+        return (
+            "SELECT _key AS key, FORMAT('%d-%016x-%016x', _n, _xor, _sum) AS version, _n AS n FROM"
+            f" (SELECT {self._key(model)} AS _key, COUNT(*) AS _n, BIT_XOR({row_hash}) AS _xor,"
+            f" CAST(MOD(SUM(CAST({row_hash} AS NUMERIC)), {_MODULUS}) AS INT64) AS _sum"
+            f" FROM {self._naming.sql(model.relation)} AS _row WHERE {self._where(model, partitions)} GROUP BY _key)"
+        )
+
+    # -- publication --------------------------------------------------------------------------------------------------
+
+    def publish(self, model: ModelSlice, items: Sequence[PublicationItem], publication_id: str, run_id: str) -> None:
+        """See `Warehouse.publish`: one transaction, which fingerprints the rows once more before it moves them."""
+        source = self._table(model)
+        shape = self._shape(source)
+        other = [i.partition_key for i in items if i.data_version != EMPTY and not i.data_version.endswith(f"-{shape}")]
+        if other:
+            raise _changed(model, ", ".join(other[:3]))
+        target = production(model.model)
+        self._prepare(model, source, target)
+        sql = self._script(model, source, target, items, publication_id, run_id)
+        config = self._jobs.query_config(
+            self._jobs.labels(dataops_model=model.model, dataops_run=run_id, dataops_step="publish")
+        )
+
+        def start(job_id: str) -> bigquery.QueryJob:
+            return self._jobs.client.query(
+                sql, job_config=config, job_id=job_id, location=self._jobs.location, job_retry=None
+            )
+
+        try:
+            self._jobs.run(job_name("publish", publication_id), start)
+        except JobFailed as error:
+            if CHANGED in error.text:
+                raise _changed(model, error.text.split(CHANGED, 1)[1].split(";")[0].strip()) from error
+            raise
+
+    def _prepare(self, model: ModelSlice, source: bigquery.Table, target: Relation) -> None:
+        """Create the production table, or add columns to it that the model has got.
+
+        Raises:
+            DataRefused: the model has lost or changed columns: readers of production would break.
+        """
+        wanted = bigquery.Table(self._naming.reference(target), schema=[_nullable(field) for field in source.schema])
+        wanted.description = source.description
+        if model.field is not None:
+            wanted.time_partitioning = bigquery.TimePartitioning(field=model.field)
+        wanted.clustering_fields = source.clustering_fields
+        with self._jobs.words("prepare"):
+            actual = self._jobs.client.create_table(wanted, exists_ok=True)
+        there = {field.name: field for field in actual.schema}
+        kept = {field.name: field for field in wanted.schema}
+        broken = [n for n, f in there.items() if n not in kept or kept[n].field_type != f.field_type]
+        if broken:
+            raise DataRefused(
+                f"{target}: columns {', '.join(broken)} are gone from {model.model}, or of another type. Whoever reads"
+                f" production would break: give the model another name, or drop {target} and publish all its partitions"
+            )
+        new = [field for name, field in kept.items() if name not in there]
+        if new:
+            actual.schema = [*actual.schema, *new]
+            with self._jobs.words("add columns to a table in"):
+                self._jobs.client.update_table(actual, ["schema"])
+
+    def _script(
+        self,
+        model: ModelSlice,
+        source: bigquery.Table,
+        target: Relation,
+        items: Sequence[PublicationItem],
+        publication_id: str,
+        run_id: str,
+    ) -> str:
+        partitions = [item.partition_key for item in items]
+        where = self._where(model, partitions)
+        columns = ", ".join(_q(field.name) for field in source.schema)
+        expected = ", ".join(
+            f"STRUCT({_lit(i.partition_key)} AS key, {_lit(_rows_part(i.data_version))} AS version,"
+            f" {_lit(i.data_version)} AS data_version, {_lit(i.object_key)} AS object_key)"
+            for i in items
+        )
+        into = self._naming.sql(target)
+        records = self._naming.sql(Relation(LEDGER, "publications"))
+        names = ", ".join(ledger.TABLES["publications"])
+        return f"""DECLARE _changed STRING;
+CREATE TEMP TABLE _expected AS SELECT * FROM UNNEST([{expected}]);
+BEGIN
+BEGIN TRANSACTION;
+CREATE TEMP TABLE _found AS {self._fingerprints(model, partitions)};
+SET _changed = (SELECT STRING_AGG(e.key, ', ') FROM _expected AS e LEFT JOIN _found AS f ON f.key = e.key
+  WHERE IFNULL(f.version, {_lit(EMPTY)}) != e.version);
+IF _changed IS NOT NULL THEN RAISE USING MESSAGE = CONCAT({_lit(CHANGED)}, _changed); END IF;
+DELETE FROM {into} WHERE {where};
+INSERT INTO {into} ({columns}) SELECT {columns} FROM {self._naming.sql(model.relation)} WHERE {where};
+INSERT INTO {records} ({names})
+  SELECT {_lit(publication_id)}, {_lit(model.model)}, e.key, e.data_version, IFNULL(f.n, 0), e.object_key,
+  {_lit(run_id)}, CURRENT_TIMESTAMP() FROM _expected AS e LEFT JOIN _found AS f ON f.key = e.key;
+COMMIT TRANSACTION;
+EXCEPTION WHEN ERROR THEN
+ROLLBACK TRANSACTION;
+RAISE;
+END;"""
+
+
+def _rows_part(version: str) -> str:
+    """A version without the part that the columns make."""
+    return version if version == EMPTY else version.rsplit("-", 1)[0]
+
+
+def _nullable(field: bigquery.SchemaField) -> bigquery.SchemaField:
+    body = field.to_api_repr()
+    if body.get("mode") == "REQUIRED":
+        body["mode"] = "NULLABLE"
+    return bigquery.SchemaField.from_api_repr(body)
+
+
+def _changed(model: ModelSlice, partitions: str) -> DataRefused:
+    return DataRefused(
+        f"{model.model}: the rows of {partitions} changed after they were checked; build the model again"
+    )
