@@ -16,16 +16,15 @@ pytest.register_assert_rewrite("dataops_platform_tests.load_model")  # its asser
 # Not `pytest_plugins`: this conftest isn't the top one to pytest when it is started with the checkout's folder.
 from dataops_platform_tests.emulators.fixtures import *  # noqa: E402, F403
 
-SPREAD = {"test_cli.py"}
-"""Files whose tests go to whichever worker is free: many, slow, and each with a state of its own."""
+LONGEST = ("test_cli.py", "test_readme.py", "test_ui.py", "test_kills.py", "test_dbt.py")
+"""Files that begin the run: with one worker for each file, the last one to start decides when all is done."""
 
 
-@pytest.hookimpl(tryfirst=True)
+@pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """All other files stay with one worker each, which makes their shared fixtures once."""
-    for item in items:
-        if item.path.name not in SPREAD:
-            item.add_marker(pytest.mark.xdist_group(item.path.name))
+    """The longest files first; otherwise the order stays."""
+    places = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.path.name, len(LONGEST)))
 
 
 REPO = Path(__file__).parents[1]
