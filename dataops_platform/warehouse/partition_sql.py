@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from zoneinfo import ZoneInfo
 
 from dataops_platform.contracts.model import Table
 from dataops_platform.contracts.partitions import UNPARTITIONED, Granularity, Partitioning
 from dataops_platform.contracts.types import Kind
+from dataops_platform.warehouse.base import ModelSlice
 from dataops_platform.warehouse.names import quote
 
 
@@ -60,6 +61,20 @@ def in_partitions(table: Table, keys: Collection[str] | None, prefix: str = "", 
         f"({column} >= {boundary(partitioning, kind, start, dialect)}"
         f" AND {column} < {boundary(partitioning, kind, end, dialect)})"
         for start, end in runs(partitioning, keys)
+    ]
+    return f"({' OR '.join(terms)})" if terms else "FALSE"
+
+
+def in_slice(model: ModelSlice, keys: Collection[str] | None, dialect: str = "duckdb") -> str:
+    """An SQL predicate that holds for a model's rows of the given partitions (None: all rows)."""
+    if model.field is None or keys is None:
+        return "TRUE"
+    cut = Partitioning(model.field, model.granularity, date.min)
+    kind = Kind.DATE if dialect == "bigquery" else Kind.DATETIME  # BigQuery compares a date with dates only
+    column = quote(model.field, dialect)
+    terms = [
+        f"({column} >= {boundary(cut, kind, low, dialect)} AND {column} < {boundary(cut, kind, high, dialect)})"
+        for low, high in runs(cut, keys)
     ]
     return f"({' OR '.join(terms)})" if terms else "FALSE"
 

@@ -9,9 +9,8 @@ from collections.abc import Collection, Sequence
 from google.api_core import exceptions as api
 from google.cloud import bigquery
 
-from dataops_platform.contracts.partitions import UNPARTITIONED, Partitioning
+from dataops_platform.contracts.partitions import UNPARTITIONED
 from dataops_platform.contracts.problems import DataRefused
-from dataops_platform.contracts.types import Kind
 from dataops_platform.warehouse import ledger
 from dataops_platform.warehouse.base import EMPTY, ModelSlice, ModelVersion, NoSuchTable, PublicationItem
 from dataops_platform.warehouse.bigquery.jobs import JobFailed, Jobs, job_name
@@ -19,7 +18,7 @@ from dataops_platform.warehouse.bigquery.naming import Naming
 from dataops_platform.warehouse.names import LEDGER, Relation, production
 from dataops_platform.warehouse.names import literal as _literal
 from dataops_platform.warehouse.names import quote as _quote
-from dataops_platform.warehouse.partition_sql import boundary, runs
+from dataops_platform.warehouse.partition_sql import in_slice
 
 DIALECT = "bigquery"
 CHANGED = "dataops.changed:"
@@ -85,19 +84,6 @@ class ModelTables:
                 " leave such rows out of the model, and test it for not_null"
             )
 
-    def _where(self, model: ModelSlice, partitions: Collection[str] | None) -> str:
-        if model.field is None or partitions is None:
-            return "TRUE"
-        from datetime import date
-
-        cut = Partitioning(model.field, model.granularity, date.min)
-        column = _q(model.field)
-        terms = [
-            f"({column} >= {boundary(cut, Kind.DATE, low)} AND {column} < {boundary(cut, Kind.DATE, high)})"
-            for low, high in runs(cut, partitions)
-        ]
-        return f"({' OR '.join(terms)})" if terms else "FALSE"
-
     def _key(self, model: ModelSlice) -> str:
         return f"CAST({_q(model.field)} AS STRING)" if model.field is not None else _lit(UNPARTITIONED)
 
@@ -108,7 +94,8 @@ class ModelTables:
             "SELECT _key AS key, FORMAT('%d-%016x-%016x', _n, _xor, _sum) AS version, _n AS n FROM"
             f" (SELECT {self._key(model)} AS _key, COUNT(*) AS _n, BIT_XOR({row_hash}) AS _xor,"
             f" CAST(MOD(SUM(CAST({row_hash} AS NUMERIC)), {_MODULUS}) AS INT64) AS _sum"
-            f" FROM {self._naming.sql(model.relation)} AS _row WHERE {self._where(model, partitions)} GROUP BY _key)"
+            f" FROM {self._naming.sql(model.relation)} AS _row"
+            f" WHERE {in_slice(model, partitions, DIALECT)} GROUP BY _key)"
         )
 
     # -- publication --------------------------------------------------------------------------------------------------
@@ -176,7 +163,7 @@ class ModelTables:
         run_id: str,
     ) -> str:
         partitions = [item.partition_key for item in items]
-        where = self._where(model, partitions)
+        where = in_slice(model, partitions, DIALECT)
         columns = ", ".join(_q(field.name) for field in source.schema)
         expected = ", ".join(
             f"STRUCT({_lit(i.partition_key)} AS key, {_lit(_rows_part(i.data_version))} AS version,"

@@ -11,7 +11,7 @@ from pathlib import Path
 import duckdb
 import pyarrow as pa
 
-from dataops_platform.contracts.partitions import UNPARTITIONED, Granularity, Partitioning
+from dataops_platform.contracts.partitions import UNPARTITIONED, Granularity
 from dataops_platform.contracts.problems import DataRefused
 from dataops_platform.warehouse import ledger
 from dataops_platform.warehouse.base import EMPTY, ModelSlice, ModelVersion, NoSuchTable, PublicationItem
@@ -19,23 +19,9 @@ from dataops_platform.warehouse.duckdb.connection import transaction
 from dataops_platform.warehouse.duckdb.load import append_rows
 from dataops_platform.warehouse.duckdb.tables import columns_of
 from dataops_platform.warehouse.names import Relation, literal, production, quote
-from dataops_platform.warehouse.partition_sql import runs
+from dataops_platform.warehouse.partition_sql import in_slice
 
 _FORMATS = {Granularity.DAY: "%Y-%m-%d", Granularity.MONTH: "%Y-%m-01", Granularity.HOUR: "%Y-%m-%d-%H:00"}
-
-
-def _where(model: ModelSlice, partitions: Collection[str] | None) -> str:
-    if model.field is None or partitions is None:
-        return "TRUE"
-    from datetime import date
-
-    partitioning = Partitioning(model.field, model.granularity, date.min)
-    column = quote(model.field)
-    terms = [
-        f"({column} >= TIMESTAMP '{low}' AND {column} < TIMESTAMP '{high}')"
-        for low, high in runs(partitioning, partitions)
-    ]
-    return f"({' OR '.join(terms)})" if terms else "FALSE"
 
 
 def _key(model: ModelSlice) -> str:
@@ -59,7 +45,7 @@ def versions(
         # The alias is no column's name: it would stand for that column, not for the row.
         f"SELECT {_key(model)}, count(*), bit_xor(hash(__row)),"
         " sum(CAST(hash(__row) AS HUGEINT)) % 18446744073709551557"
-        f" FROM {model.relation.sql} AS __row WHERE {_where(model, partitions)} GROUP BY ALL"
+        f" FROM {model.relation.sql} AS __row WHERE {in_slice(model, partitions)} GROUP BY ALL"
     ).fetchall()
     if model.field is not None:
         ((homeless,),) = connection.execute(
@@ -86,7 +72,7 @@ def export(
     """One parquet file per partition. One thread and a fixed order, so that equal rows give equal bytes."""
     if not columns_of(connection, model.relation):
         raise NoSuchTable(f"{model.relation} doesn't exist; build the model {model.model} first")
-    select = f"SELECT * FROM {model.relation.sql} WHERE {_where(model, partitions)}"
+    select = f"SELECT * FROM {model.relation.sql} WHERE {in_slice(model, partitions)}"
     if model.field is None:
         path = folder / "all.parquet"
         connection.execute(f"COPY ({select}) TO {literal(str(path))} (FORMAT parquet, COMPRESSION zstd)")
@@ -131,7 +117,7 @@ def publish(
                 f"{model.model}: the rows of {_some(changed)} changed after they were checked; build the model again"
             )
         _shape(connection, model, target, partitions)
-        where = _where(model, partitions)
+        where = in_slice(model, partitions)
         connection.execute(f"DELETE FROM {target.sql} WHERE {where}")
         connection.execute(f"INSERT INTO {target.sql} BY NAME SELECT * FROM {model.relation.sql} WHERE {where}")
         published_at = ledger.now()
