@@ -1,4 +1,4 @@
-"""What Google's services answer, in words a user can act on."""
+"""What Google's services answer: what is worth another try, and the rest in words a user can act on."""
 
 from __future__ import annotations
 
@@ -7,20 +7,48 @@ from contextlib import contextmanager
 
 import requests
 from google.api_core import exceptions as api
+from google.api_core.retry import Retry
 from google.auth import exceptions as auth
 
 from dataops_platform.contracts.problems import ConfigError, Unavailable
 
-_TRANSIENT = (
-    api.ServerError,
-    api.TooManyRequests,
-    api.RetryError,
+_NO_ANSWER = (
     requests.ConnectionError,
     requests.Timeout,
     requests.exceptions.ChunkedEncodingError,
+    requests.exceptions.ContentDecodingError,
+    requests.exceptions.JSONDecodeError,  # an answer that was cut off, but not so that its length tells
     ConnectionError,
     TimeoutError,
 )
+_STATUSES = {408, 429, 500, 502, 503, 504}
+_TOO_DEAR = {"bytesBilledLimitExceeded"}
+_REASONS = {"rateLimitExceeded", "backendError", "internalError", "badGateway"}
+
+
+def may_pass(error: BaseException) -> bool:
+    """Whether a call that met this error may go better when it is repeated.
+
+    One answer for all of Google's clients: their own ones differ, and none of them thinks of an answer that was cut
+    off.
+    """
+    if isinstance(error, api.GoogleAPICallError):
+        if _reasons(error) & _TOO_DEAR:  # the clients make a server's error of it
+            return False
+        return error.code in _STATUSES or bool(_reasons(error) & _REASONS)
+    if isinstance(error, auth.TransportError | requests.exceptions.SSLError):
+        return isinstance(error, auth.TransportError)
+    if isinstance(error, _NO_ANSWER):
+        return True
+    # Uploads and downloads of the storage client wrap the response itself.
+    return getattr(getattr(error, "response", None), "status_code", None) in _STATUSES
+
+
+RETRY = Retry(predicate=may_pass, initial=0.5, maximum=20.0, multiplier=2.0, timeout=180.0)
+"""For calls that may be repeated: reads, writes that only create, and jobs, which have names of our own."""
+
+ONCE = RETRY.with_predicate(lambda error: False)
+"""For calls that somebody else repeats."""
 
 
 @contextmanager
@@ -62,16 +90,26 @@ def google_errors(what: str, where: str, permission: str) -> Iterator[None]:
             f"can't {what} {where}: the Google credentials can't be used: {_first(error)}. They may have expired:"
             " run `gcloud auth application-default login`, or check DATAOPS_CREDENTIALS."
         ) from error
-    except _TRANSIENT as error:
-        raise Unavailable(f"can't {what} {where}: no good answer after several tries: {_first(error)}") from error
+    except (api.ServerError, api.TooManyRequests, api.RetryError, *_NO_ANSWER) as error:
+        if isinstance(error, api.GoogleAPICallError) and _reasons(error) & _TOO_DEAR:
+            raise ConfigError(
+                f"can't {what} {where}: {_first(error)}. DATAOPS_MAXIMUM_BYTES_BILLED forbids it: ask for fewer"
+                " partitions, or raise the limit."
+            ) from error
+        # A retry that gave up says how long it tried; what went wrong is its cause.
+        last = getattr(error, "cause", None) or error
+        raise Unavailable(f"can't {what} {where}: no good answer after several tries: {_first(last)}") from error
 
 
 _QUOTAS = {"quotaExceeded", "rateLimitExceeded", "jobRateLimitExceeded", "responseTooLarge", "resourcesExceeded"}
 
 
 def _is_quota(error: api.GoogleAPICallError) -> bool:
-    reasons = {item.get("reason") for item in error.errors or () if isinstance(item, dict)}
-    return bool(reasons & _QUOTAS)
+    return bool(_reasons(error) & _QUOTAS)
+
+
+def _reasons(error: api.GoogleAPICallError) -> set[str]:
+    return {str(item.get("reason")) for item in error.errors or () if isinstance(item, dict)}
 
 
 def _first(error: Exception) -> str:

@@ -12,6 +12,7 @@ import functools
 import json
 import re
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -38,6 +39,7 @@ from dataops_platform.secrets import SCOPE, Secret, Variables, application_defau
 
 if TYPE_CHECKING:
     from google.cloud.bigquery import Client as BigQueryClient
+    from google.cloud.bigquery_storage import BigQueryReadClient
     from google.cloud.storage import Client as StorageClient
 
 CREDENTIALS = "DATAOPS_CREDENTIALS"
@@ -85,12 +87,14 @@ class Identity:
             a chain: each may make tokens for the next, and the last one acts.
         storage_emulator: STORAGE_EMULATOR_HOST: URL of a server that stands in for Cloud Storage.
         bigquery_emulator: BIGQUERY_EMULATOR_HOST: the same for BigQuery.
+        storage_read_emulator: BIGQUERY_STORAGE_EMULATOR_HOST: `host:port` of the same for its Storage Read API (gRPC).
     """
 
     key: Secret | None = None
     impersonate: tuple[str, ...] = ()
     storage_emulator: str | None = None
     bigquery_emulator: str | None = None
+    storage_read_emulator: str | None = None
     _made: dict[str, Credentials] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @classmethod
@@ -106,6 +110,7 @@ class Identity:
             impersonate=_chain(variables.get(IMPERSONATE) or ""),
             storage_emulator=_url("STORAGE_EMULATOR_HOST", variables),
             bigquery_emulator=_url("BIGQUERY_EMULATOR_HOST", variables),
+            storage_read_emulator=variables.get("BIGQUERY_STORAGE_EMULATOR_HOST") or None,
         )
 
     @property
@@ -165,6 +170,26 @@ class Identity:
             client_info=_client_info(),
             client_options=_options(self.bigquery_emulator),
         )
+
+    def read_client(self) -> BigQueryReadClient | None:
+        """A new client of BigQuery's Storage Read API; None where an emulator has none.
+
+        Raises:
+            ConfigError: as `credentials` does.
+            Unavailable: as `credentials` does.
+        """
+        # Imported here: it takes a second, and only large results need it.
+        from google.cloud.bigquery_storage import BigQueryReadClient
+
+        if self.bigquery_emulator is None:
+            return BigQueryReadClient(credentials=self.google_credentials())  # type: ignore[no-untyped-call]
+        if self.storage_read_emulator is None:
+            return None
+        import grpc
+        from google.cloud.bigquery_storage_v1.services.big_query_read.transports import BigQueryReadGrpcTransport
+
+        channel = grpc.insecure_channel(self.storage_read_emulator)
+        return BigQueryReadClient(transport=BigQueryReadGrpcTransport(channel=channel))  # type: ignore[no-untyped-call]
 
     def verify(self, request: Callable[..., Any] | None = None) -> None:
         """Have a token issued now. Everything before this only shows that credentials are well formed.
@@ -262,7 +287,13 @@ def _key(variables: Variables) -> Secret | None:
     if text.startswith(("/", "~", "./", "../")) or (text.endswith(".json") and "://" not in text):
         # A path is no secret: messages must show it.
         return Secret(CREDENTIALS, "file://" + quote(str(Path(text).expanduser().absolute())))
-    return variables.secret(CREDENTIALS)
+    key = variables.secret(CREDENTIALS)
+    if key is not None and not key.is_reference:
+        # It is in the environment, where anyone's code may read it: its parts are hidden now, not with the first use.
+        # What is wrong with it is said then.
+        with suppress(ConfigError):
+            _document(key)
+    return key
 
 
 def _chain(text: str) -> tuple[str, ...]:
@@ -301,10 +332,6 @@ def _from_key(key: Secret) -> Credentials:
             f"{key.where}: credentials of type {kind!r} can't be used here, only service_account and external_account."
             f" {advice.get(str(kind), 'Download the key of a service account.')}"
         )
-    # The whole is hidden by now; its parts turn up alone, in errors of the libraries that use them.
-    for name in ("private_key", "client_secret"):
-        if isinstance(info.get(name), str):
-            hide(info[name])
     try:
         if kind == "external_account":
             return _federated(info)
@@ -321,6 +348,7 @@ def _from_key(key: Secret) -> Credentials:
 
 
 def _document(key: Secret) -> dict[str, Any]:
+    """The JSON of the credentials. From now on it is hidden, in whole and in parts."""
     text = key.reveal().strip()
     try:
         if not text.startswith("{"):
@@ -335,6 +363,10 @@ def _document(key: Secret) -> dict[str, Any]:
             f"{key.where} holds no credentials: write the JSON of a service account key or of an external account,"
             " the same in base64, the absolute path of its file, or sm://project/name"
         )
+    # The parts turn up alone, in errors of the libraries that use them.
+    for name in ("private_key", "client_secret"):
+        if isinstance(info.get(name), str):
+            hide(info[name])
     return info
 
 

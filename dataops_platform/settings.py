@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import quote, unquote, urlparse
 
+from dataops_platform import addresses
 from dataops_platform.contracts.problems import ConfigError
 from dataops_platform.identity import Identity
 from dataops_platform.lake.local import LocalStore
@@ -22,14 +22,20 @@ class Settings:
     """Where everything is, and who the platform is. Any value may be `sm://project/name[#version]`: see `secrets`.
 
     Attributes:
-        environment: DATAOPS_ENV: local (default), staging or production; also the dbt target.
+        environment: DATAOPS_ENV: local (default: embedded), staging or production (Google Cloud); also the dbt target.
         project: DATAOPS_PROJECT: folder with `contracts/` and `dbt_project/`; default: the working directory.
         home: DATAOPS_HOME: state of the embedded mode; default: `.dataops` in the project.
         contracts: DATAOPS_CONTRACTS: folder of contract files; default: `contracts` in the project.
         dbt_project: DATAOPS_DBT_PROJECT: folder of the dbt project; default: `dbt_project` in the project.
-        lake_url: DATAOPS_LAKE: default `file://<home>/lake`.
-        production_lake_url: DATAOPS_PRODUCTION_LAKE: default `file://<home>/production_lake`.
-        warehouse_url: DATAOPS_WAREHOUSE: default `duckdb://<home>/warehouse.duckdb`.
+        lake_url: DATAOPS_LAKE: `gs://bucket/prefix`; embedded: `file://<home>/lake`.
+        production_lake_url: DATAOPS_PRODUCTION_LAKE: `gs://bucket/prefix`; embedded: `file://<home>/production_lake`.
+        warehouse_url: DATAOPS_WAREHOUSE: `bigquery://project[/location]`; embedded: `duckdb://<home>/warehouse.duckdb`.
+        production_project: DATAOPS_PRODUCTION_PROJECT: Google Cloud project of the production dataset; default: the
+            warehouse's.
+        maximum_bytes_billed: DATAOPS_MAXIMUM_BYTES_BILLED: BigQuery refuses a query that would be billed for more,
+            like `500GB` (1 GB is 2^30 bytes); default: no limit.
+        policy_tags: DATAOPS_POLICY_TAGS: `classification=policy tag` of the columns' classifications, separated by
+            commas; default: none.
         memory_limit: DATAOPS_MEMORY_LIMIT: of the embedded warehouse, like `2GB`; default: the engine's own.
         lock_wait: DATAOPS_LOCK_WAIT: seconds to wait for another process to release the embedded warehouse;
             default: 15.
@@ -48,6 +54,9 @@ class Settings:
     lake_url: str
     production_lake_url: str
     warehouse_url: str
+    production_project: str | None = None
+    maximum_bytes_billed: int | None = None
+    policy_tags: Mapping[str, str] = field(default_factory=dict)
     memory_limit: str | None = None
     lock_wait: float = 15.0
     assets: str | None = None
@@ -77,47 +86,109 @@ class Settings:
             home=home,
             contracts=Path(env.get("DATAOPS_CONTRACTS") or project / "contracts").expanduser().absolute(),
             dbt_project=Path(env.get("DATAOPS_DBT_PROJECT") or project / "dbt_project").expanduser().absolute(),
-            lake_url=env.get("DATAOPS_LAKE") or f"file://{quote(str(home / 'lake'))}",
-            production_lake_url=env.get("DATAOPS_PRODUCTION_LAKE") or f"file://{quote(str(home / 'production_lake'))}",
-            warehouse_url=env.get("DATAOPS_WAREHOUSE") or f"duckdb://{quote(str(home / 'warehouse.duckdb'))}",
+            lake_url=addresses.address("DATAOPS_LAKE", env, environment, home / "lake"),
+            production_lake_url=addresses.address(
+                "DATAOPS_PRODUCTION_LAKE", env, environment, home / "production_lake"
+            ),
+            warehouse_url=addresses.address("DATAOPS_WAREHOUSE", env, environment, home / "warehouse.duckdb"),
+            production_project=addresses.project_id(
+                "DATAOPS_PRODUCTION_PROJECT", env.get("DATAOPS_PRODUCTION_PROJECT")
+            ),
+            maximum_bytes_billed=addresses.number_of_bytes(
+                "DATAOPS_MAXIMUM_BYTES_BILLED", env.get("DATAOPS_MAXIMUM_BYTES_BILLED")
+            ),
+            policy_tags=addresses.policy_tags("DATAOPS_POLICY_TAGS", env.get("DATAOPS_POLICY_TAGS")),
             memory_limit=env.get("DATAOPS_MEMORY_LIMIT") or None,
-            lock_wait=_seconds("DATAOPS_LOCK_WAIT", env.get("DATAOPS_LOCK_WAIT") or "15"),
+            lock_wait=addresses.number_of_seconds("DATAOPS_LOCK_WAIT", env.get("DATAOPS_LOCK_WAIT") or "15"),
             assets=env.get("DATAOPS_ASSETS") or None,
             git_commit=env.get("DATAOPS_GIT_COMMIT") or None,
             identity=identity,
         )
         if env.get("DATAOPS_DBT_PROJECT") and not settings.dbt_project.is_dir():
             raise ConfigError(f"DATAOPS_DBT_PROJECT is {settings.dbt_project}, which is not a folder")
-        # A wrong URL is reported now, not in the middle of a run.
-        settings.lake_store()
-        settings.production_store()
-        settings.warehouse()
+        settings._check_places()
         return settings
 
+    def _check_places(self) -> None:
+        """Report a wrong address now, not in the middle of a run."""
+        places = {"DATAOPS_LAKE": self.lake_url, "DATAOPS_PRODUCTION_LAKE": self.production_lake_url}
+        for variable, url in places.items():
+            if self.on_google_cloud:
+                addresses.bucket_and_prefix(variable, url)
+            else:
+                addresses.local_path(variable, url)
+        if self.lake_url.rstrip("/") == self.production_lake_url.rstrip("/"):
+            raise ConfigError(
+                f"DATAOPS_LAKE and DATAOPS_PRODUCTION_LAKE are both {self.lake_url}; give production a place of its own"
+            )
+        if self.on_google_cloud:
+            _ = self.bigquery
+        else:
+            addresses.local_path("DATAOPS_WAREHOUSE", self.warehouse_url)
+
+    @property
+    def on_google_cloud(self) -> bool:
+        """Whether lake and warehouse are on Google Cloud; else both are embedded."""
+        return self.environment != "local"
+
+    @property
+    def bigquery(self) -> addresses.BigQueryPlace:
+        """Where the warehouse on BigQuery is.
+
+        Raises:
+            ConfigError: DATAOPS_WAREHOUSE doesn't say.
+        """
+        return addresses.bigquery_place("DATAOPS_WAREHOUSE", self.warehouse_url)
+
     def lake_store(self) -> ObjectStore:
-        """The object store of the lake."""
-        return _store("DATAOPS_LAKE", self.lake_url)
+        """The object store of the lake; nothing is opened yet.
+
+        Raises:
+            ConfigError: there are no credentials for it.
+        """
+        return self._store("DATAOPS_LAKE", self.lake_url)
 
     def production_store(self) -> ObjectStore:
-        """The object store of the production lake."""
-        return _store("DATAOPS_PRODUCTION_LAKE", self.production_lake_url)
+        """The object store of the production lake; nothing is opened yet.
+
+        Raises:
+            ConfigError: there are no credentials for it.
+        """
+        return self._store("DATAOPS_PRODUCTION_LAKE", self.production_lake_url)
+
+    def _store(self, variable: str, url: str) -> ObjectStore:
+        if not self.on_google_cloud:
+            return LocalStore(addresses.local_path(variable, url))
+        # Imported here: slow, and needless where the lake is a folder.
+        from dataops_platform.lake.gcs import GcsStore
+
+        bucket, prefix = addresses.bucket_and_prefix(variable, url)
+        return GcsStore(self.identity.storage_client(self.bigquery.project), bucket, prefix)
 
     def warehouse(self) -> Warehouse:
         """A new handle on the warehouse; nothing is opened yet.
 
         Raises:
-            ConfigError: no adapter for the URL.
+            ConfigError: there are no credentials for it.
         """
-        # Imported here: the library of an engine that isn't used needn't be installed.
-        url = urlparse(self.warehouse_url)
-        if url.scheme == "duckdb":
-            from dataops_platform.warehouse.duckdb import DuckDBWarehouse
+        # Imported here: the library of an engine that isn't used needn't be loaded.
+        if self.on_google_cloud:
+            from dataops_platform.warehouse.bigquery import BigQueryWarehouse
 
-            return DuckDBWarehouse(
-                _local_path("DATAOPS_WAREHOUSE", self.warehouse_url), self.memory_limit, self.lock_wait
+            place = self.bigquery
+            return BigQueryWarehouse(
+                self.identity.bigquery_client(place.project, place.location),
+                place.location,
+                self.production_project,
+                self.maximum_bytes_billed,
+                labels={"dataops_environment": self.environment},
+                policy_tags=self.policy_tags,
+                read_client=self.identity.read_client,
             )
-        raise ConfigError(
-            f"DATAOPS_WAREHOUSE is {self.warehouse_url!r}: no adapter for {url.scheme!r}; use duckdb:///path"
+        from dataops_platform.warehouse.duckdb import DuckDBWarehouse
+
+        return DuckDBWarehouse(
+            addresses.local_path("DATAOPS_WAREHOUSE", self.warehouse_url), self.memory_limit, self.lock_wait
         )
 
     @property
@@ -138,28 +209,3 @@ def _default_project() -> Path:
         return here
     checkout = Path(__file__).resolve().parent.parent
     return checkout if (checkout / "contracts").is_dir() else here
-
-
-def _local_path(variable: str, text: str) -> Path:
-    url = urlparse(text)
-    path = unquote(url.netloc + url.path)
-    if not path.startswith("/"):
-        raise ConfigError(f"{variable} is {text!r}: write an absolute path, like {url.scheme}:///data/{url.scheme}")
-    return Path(path)
-
-
-def _seconds(variable: str, text: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = -1.0
-    if not 0 <= seconds < float("inf"):
-        raise ConfigError(f"{variable} is {text!r}: write a number of seconds, like 15")
-    return seconds
-
-
-def _store(variable: str, text: str) -> ObjectStore:
-    scheme = urlparse(text).scheme
-    if scheme == "file":
-        return LocalStore(_local_path(variable, text))
-    raise ConfigError(f"{variable} is {text!r}: no adapter for {scheme!r}; use file:///path")

@@ -11,12 +11,14 @@ import sqlite3
 import sys
 import traceback
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.text import Text
 
 from dataops_platform.contracts.problems import ConfigError, ContractErrors, DataOpsError, DataRefused
+from dataops_platform.secrets import install_redaction, redact
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -30,10 +32,23 @@ app.add_typer(contract_app, name="contract")
 WIDTH_WITHOUT_TERMINAL = 170
 """Columns of output to a file or a pipe: a table that is cut off is worse than a wide one."""
 
-out = Console(highlight=False)
+
+class RedactedConsole(Console):
+    """A console that replaces secrets before it breaks lines: afterwards no piece of a long one could be recognised."""
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        """The text with its markup as styles; without styles if it held a secret."""
+        rendered = super().render_str(text, **options)
+        clean = redact(rendered.plain)
+        if clean == rendered.plain:
+            return rendered
+        return Text(clean, style=rendered.style, justify=rendered.justify, overflow=rendered.overflow)
+
+
+out = RedactedConsole(highlight=False)
 if not out.is_terminal:
-    out = Console(highlight=False, width=WIDTH_WITHOUT_TERMINAL)
-err = Console(stderr=True, highlight=False, soft_wrap=True)
+    out = RedactedConsole(highlight=False, width=WIDTH_WITHOUT_TERMINAL)
+err = RedactedConsole(stderr=True, highlight=False, soft_wrap=True)
 
 Partitions = Annotated[
     str | None,
@@ -70,6 +85,14 @@ def status() -> None:
     from dataops_platform.cli import run
 
     run.status(out)
+
+
+@app.command()
+def doctor() -> None:
+    """Check everything that this deployment needs, in order, and say what to do about what is missing."""
+    from dataops_platform.cli import doctor as checks
+
+    raise typer.Exit(checks.doctor(out))
 
 
 @app.command()
@@ -155,6 +178,7 @@ def _home() -> str:
 
 def main() -> None:
     """Entry point of the `dataops` command: users' errors are one message and an exit code."""
+    install_redaction()
     try:
         app(standalone_mode=True)
     except ContractErrors as error:

@@ -57,12 +57,31 @@ def print_scorecard(console: Console, card: Scorecard) -> None:
         for entry in card.quarantined:
             held.add_row(entry.table, escape(entry.rule_id), f"{entry.rows:,}")
         console.print(held)
+    if card.costs:
+        spent = Table(title="\nCost", title_justify="left", header_style="bold")
+        for name in ("day", "table or model", "jobs", "billed", "slot time"):
+            spent.add_column(name, justify="left" if name in ("day", "table or model") else "right")
+        for expense in card.costs:
+            cost = expense.cost
+            seconds = f"{cost.slot_milliseconds / 1000:,.1f} s"
+            spent.add_row(str(expense.day), expense.name, f"{cost.jobs:,}", size(cost.bytes_billed), seconds)
+        console.print(spent)
     for refusal in card.refusals:
         console.print(
             f"[red]refused delivery[/] {escape(refusal['table_name'])} {escape(refusal['partition_key'])}:"
             f" {escape(refusal['reason'])}"
         )
     console.print()
+
+
+def size(count: int) -> str:
+    """Bytes as people write them; 1 GB is 2^30 bytes."""
+    value, unit = float(count), "B"
+    for unit in ("B", "KB", "MB", "GB", "TB"):
+        if value < 1024 or unit == "TB":
+            break
+        value /= 1024
+    return f"{value:,.0f} {unit}" if unit == "B" else f"{value:,.1f} {unit}"
 
 
 def _verdict(score: DimensionScore | None) -> str:

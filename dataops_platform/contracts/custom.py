@@ -20,7 +20,15 @@ VENDOR = "dataops"
 # Where each of our properties may stand.
 LEVELS: Mapping[str, Sequence[str]] = {
     "contract": (),
-    "schema object": ("loadMode", "onBadRow", "partitioning", "clustering", "source"),
+    "schema object": (
+        "loadMode",
+        "onBadRow",
+        "partitioning",
+        "clustering",
+        "requirePartitionFilter",
+        "partitionExpirationDays",
+        "source",
+    ),
     "property": (),
     "quality entry": ("scope",),
     "relationship": ("severity",),
@@ -136,6 +144,31 @@ def read_clustering(place: Place | None, columns: Mapping[str, Column]) -> tuple
         elif names.index(entry.value) != entry.path[-1]:
             entry.problem(f"clustering names `{entry.value}` twice", "name each column once")
     return tuple(dict.fromkeys(names))
+
+
+def read_partition_filter(place: Place | None, partitioning: Partitioning | None) -> bool:
+    """Whether BigQuery refuses queries of the table that don't say which partitions they are about."""
+    if place is None:
+        return False
+    if not isinstance(place.value, bool):
+        place.problem(f"requirePartitionFilter `{place.value}` isn't true or false", "write `true` or `false`")
+        return False
+    if place.value and partitioning is None:
+        place.absent("requirePartitionFilter is set on a table without partitions", "add `partitioning`, or remove it")
+    return place.value
+
+
+def read_expiration(place: Place | None, partitioning: Partitioning | None) -> int | None:
+    """Days after which BigQuery drops a partition; None: never."""
+    if place is None:
+        return None
+    days: Any = place.value
+    if isinstance(days, bool) or not isinstance(days, int) or days < 1:
+        place.problem(f"partitionExpirationDays `{days}` isn't a number of days", "write a whole number, like 1095")
+        return None
+    if partitioning is None:
+        place.absent("partitionExpirationDays is set on a table without partitions", "add `partitioning`, or remove it")
+    return int(days)
 
 
 @dataclass(frozen=True, slots=True)

@@ -219,7 +219,12 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """One table of a contract: everything the platform does for it follows from this."""
+    """One table of a contract: everything the platform does for it follows from this.
+
+    Attributes:
+        partition_filter: whether BigQuery refuses queries that don't name partitions.
+        expiration_days: after how many days BigQuery drops a partition; None: never.
+    """
 
     name: str
     columns: tuple[Column, ...]
@@ -228,6 +233,8 @@ class Table:
     bad_rows: BadRows = BadRows()
     partitioning: Partitioning | None = None
     clustering: tuple[str, ...] = ()
+    partition_filter: bool = False
+    expiration_days: int | None = None
     rules: tuple[Rule, ...] = ()
     source: Source | None = None
     description: str = ""

@@ -11,7 +11,9 @@ from dataops_platform.contracts.custom import (
     custom_properties,
     read_bad_rows,
     read_clustering,
+    read_expiration,
     read_load_mode,
+    read_partition_filter,
     read_partitioning,
     read_source,
 )
@@ -176,6 +178,8 @@ class _Draft:
             bad_rows=read_bad_rows(custom.get("onBadRow")),
             partitioning=self.partitioning,
             clustering=read_clustering(custom.get("clustering"), head.columns),
+            partition_filter=read_partition_filter(custom.get("requirePartitionFilter"), self.partitioning),
+            expiration_days=read_expiration(custom.get("partitionExpirationDays"), self.partitioning),
             rules=self._distinct_rules(),
             source=read_source(custom.get("source")),
             description=place.get("description", ""),

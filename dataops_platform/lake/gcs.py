@@ -10,11 +10,11 @@ from typing import Any
 
 from google.api_core import exceptions as api
 from google.api_core.retry import Retry
-from google.cloud import storage
-from google.cloud.storage.retry import DEFAULT_RETRY
+from google.cloud.storage import Blob, Client
+from google.cloud.storage.exceptions import DataCorruption
 
 from dataops_platform.contracts.problems import ConfigError
-from dataops_platform.google_errors import google_errors
+from dataops_platform.google_errors import RETRY, google_errors, may_pass
 from dataops_platform.lake.store import ObjectConflict, ObjectInfo, ObjectMissing, ObjectStore, check_key, checksum
 
 CHUNK = 8 << 20
@@ -24,14 +24,11 @@ LISTING_FIELDS = "items(name,generation,size),nextPageToken"
 PAGE = 1000
 """Objects per page of a listing: the most that the service returns."""
 
-RETRY: Retry = DEFAULT_RETRY.with_delay(initial=0.5, maximum=20.0, multiplier=2.0).with_timeout(180.0)
-"""On 408, 429, 5xx, resets and timeouts. Every call here may be repeated: reads, and writes that only create."""
-
 
 class GcsStore:
     """Objects of one bucket whose names begin with a prefix. Reading and creating only: nothing is ever deleted."""
 
-    def __init__(self, client: storage.Client, bucket: str, prefix: str = "", retry: Retry = RETRY) -> None:
+    def __init__(self, client: Client, bucket: str, prefix: str = "", retry: Retry = RETRY) -> None:
         self._client = client
         self._bucket = client.bucket(bucket)
         self._prefix = f"{prefix.strip('/')}/" if prefix.strip("/") else ""
@@ -67,7 +64,8 @@ class GcsStore:
         """See `ObjectStore.create`. Precondition: generation 0, so that of several writers one wins.
 
         An answer that was lost looks like another writer: the repeated call meets its own object (412). Its checksum
-        tells the two apart.
+        tells the two apart. The client repeats single requests; the whole is repeated when the last answer can't be
+        read, when the service has forgotten an upload in parts, or got other bytes.
         """
         blob = self._bucket.blob(self._name(key), chunk_size=CHUNK)
         blob.metadata = dict(metadata or {})
@@ -77,10 +75,11 @@ class GcsStore:
         }  # fmt: skip
         try:
             with self._words("write", "storage.objects.create"):
+                again = self._retry.with_predicate(_anew)
                 if isinstance(content, bytes):
-                    blob.upload_from_string(content, **options)
+                    again(blob.upload_from_string)(content, **options)
                 else:
-                    blob.upload_from_filename(str(content), **options)
+                    again(blob.upload_from_filename)(str(content), **options)
         except api.PreconditionFailed:
             self._same_or_conflict(key, checksum(content))
             blob = self._get(key)
@@ -94,7 +93,7 @@ class GcsStore:
         if self._get(key).crc32c != wanted:
             raise ObjectConflict(f"object {key!r} exists in {self.url} with other content") from None
 
-    def _get(self, key: str) -> storage.Blob:
+    def _get(self, key: str) -> Blob:
         with self._words("read", "storage.objects.get"):
             blob = self._bucket.get_blob(self._name(key), retry=self._retry)
         if blob is None:
@@ -102,13 +101,21 @@ class GcsStore:
         return blob
 
     def read(self, key: str) -> bytes:
-        """See `ObjectStore.read`. The checksum of what came is compared with the object's."""
+        """See `ObjectStore.read`. The checksum of what came is compared with the object's.
+
+        By us: the client compares none when it goes on with a download that broke off.
+        """
+
+        def download() -> bytes:
+            blob = self._bucket.blob(self._name(key))
+            content: bytes = blob.download_as_bytes(checksum=None, retry=None)
+            if checksum(content) != blob.crc32c:
+                raise ConnectionError(f"{len(content)} bytes of {key!r} came, and not those that were stored")
+            return content
+
         try:
             with self._words("read", "storage.objects.get"):
-                content: bytes = self._bucket.blob(self._name(key)).download_as_bytes(
-                    checksum="crc32c", retry=self._retry
-                )
-                return content
+                return self._retry(download)()
         except api.NotFound:
             raise ObjectMissing(f"there is no object {key!r} in {self.url}") from None
 
@@ -177,5 +184,13 @@ class GcsStore:
 _SCRATCH_PREFIX = "dataops-"
 
 
-def _info(key: str, blob: storage.Blob) -> ObjectInfo:
+def _anew(error: BaseException) -> bool:
+    """Whether an upload may go better when it begins anew."""
+    if isinstance(error, api.GoogleAPICallError) and error.code in (404, 410):
+        # At an address of its own: it is the upload in parts that is unknown, and not the bucket.
+        return "upload_id=" in str(getattr(error.response, "url", ""))
+    return may_pass(error) or isinstance(error, DataCorruption)  # then the client has deleted what was written
+
+
+def _info(key: str, blob: Blob) -> ObjectInfo:
     return ObjectInfo(key, int(blob.generation), int(blob.size))

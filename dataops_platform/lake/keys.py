@@ -60,9 +60,14 @@ def parse_manifest_key(key: str) -> tuple[str, str, datetime]:
     return raw_table.removeprefix("raw_"), partition, parse_timestamp(name.removesuffix(".json"))
 
 
-def model_key(model: str, partition: str, data_version: str) -> str:
-    """Key of one partition of a model, in the backup and in the production lake alike."""
-    return f"{model}/{partition}/{data_version}.parquet"
+def model_prefix(model: str, partition: str, data_version: str) -> str:
+    """Prefix of the objects of one partition of a model, in the backup and in the production lake alike."""
+    return f"{model}/{partition}/{data_version}/"
+
+
+def backup_key(model: str, partition: str, data_version: str) -> str:
+    """Key of the record that lists the objects of a backup, and makes it visible."""
+    return f"_backups/{model}/{partition}/{data_version}.json"
 
 
 def publication_key(model: str, partition: str) -> str:

@@ -22,6 +22,7 @@ from dataops_platform.orchestration.io_managers import LakeIOManager, WarehouseI
 from dataops_platform.orchestration.jobs import jobs
 from dataops_platform.orchestration.resources import Platform, dbt_project
 from dataops_platform.orchestration.table_assets import table_assets, table_checks
+from dataops_platform.secrets import install_redaction
 from dataops_platform.settings import Settings
 from dataops_platform.transformation.models import Models, read_models
 
@@ -38,6 +39,7 @@ def build_definitions(settings: Settings, own_assets: ModuleType | None = None) 
     Raises:
         ConfigError: a contract or the dbt project can't be used; every problem is in the text.
     """
+    install_redaction()
     enable_batching()
     with _quick_imports():
         contracts = load_contracts(settings.contracts)
@@ -54,7 +56,8 @@ def read_project(settings: Settings, contracts: Contracts) -> tuple[Mapping[str,
     except ImportError:
         installed = False
     if not installed:  # said before anything runs, not by the step that would need it
-        raise ConfigError("dbt is not installed; run `pip install dbt-core dbt-duckdb`")
+        adapter = "dbt-bigquery" if settings.on_google_cloud else "dbt-duckdb"
+        raise ConfigError(f"dbt is not installed; run `pip install dbt-core {adapter}`")
     try:
         manifest = dbt_project(settings, contracts).manifest()
     except OSError as error:
@@ -97,8 +100,23 @@ def assemble(
             "platform": platform,
             "warehouse_io_manager": WarehouseIOManager(platform),
             "lake_io_manager": LakeIOManager(platform),
+            **_google_resources(settings),
         },
     )
+
+
+def _google_resources(settings: Settings) -> Mapping[str, Any]:
+    """`gcs` and `bigquery`, where the platform is on Google Cloud."""
+    if not settings.on_google_cloud:
+        return {}
+    # Imported here: it takes a second, needlessly in embedded mode.
+    from dataops_platform.orchestration.google_resources import PlatformBigQuery, PlatformGCS
+
+    place = settings.bigquery
+    return {
+        "gcs": PlatformGCS(settings.identity, place.project),
+        "bigquery": PlatformBigQuery(settings.identity, place.project, place.location),
+    }
 
 
 def _own(settings: Settings, default: ModuleType | None, known: Set[dg.AssetKey]) -> Sequence[dg.AssetsDefinition]:

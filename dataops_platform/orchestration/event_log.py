@@ -1,8 +1,12 @@
-"""An event log that writes a range's events in one transaction.
+"""An event log that holds no secrets, and writes a range's events in one transaction.
 
 A run over a year of days records one materialization per asset and day. Dagster's SQLite event log stores each in
 three transactions of its own, 15 ms together: a minute for four thousand events. Its Postgres event log writes such a
 batch at once; this class does the same for SQLite.
+
+All that Dagster shows of a run comes from its event log: events, metadata, errors and what steps log. So what enters it
+is redacted here, whoever wrote it: the platform or users' own assets. On a server `RedactingEventLog` does the same,
+with the event log of that server's database.
 """
 
 from __future__ import annotations
@@ -10,10 +14,14 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from itertools import groupby
+from typing import Any
 
 from dagster import DagsterEventType, EventLogEntry
-from dagster._core.storage.event_log import ConsolidatedSqliteEventLogStorage
+from dagster._core.storage.event_log import ConsolidatedSqliteEventLogStorage, EventLogStorage
 from dagster._core.storage.event_log.schema import SqlEventLogStorageTable
+from dagster._serdes import pack_value, unpack_value
+
+from dataops_platform.secrets import knows_secrets, redact
 
 BATCH_SIZE_VARIABLE = "DAGSTER_EVENT_BATCH_SIZE"
 BATCH_SIZE = "1000"
@@ -31,15 +39,59 @@ _BATCHED = {
 }
 
 
-class BatchingSqliteEventLogStorage(ConsolidatedSqliteEventLogStorage):
-    """The consolidated SQLite event log, with batches of asset events written together."""
+_TEXTS = {"message", "user_message", "description", "error", "error_info", "metadata", "metadata_entries"}
+"""What is text for people in an event, in Dagster's names. By the rest (keys, names, tags, partitions) Dagster finds
+things: it must stay as it is."""
+
+
+def redacted_event(event: EventLogEntry) -> EventLogEntry:
+    """The event, with `***` for secrets in its texts, errors and metadata."""
+    if not knows_secrets():
+        return event
+    packed = pack_value(event)
+    clean = _redacted(packed, False)
+    return event if clean == packed else unpack_value(clean, EventLogEntry)
+
+
+def _redacted(node: Any, text: bool) -> Any:
+    """A part of a serialised event; `text`: it belongs to what is text for people."""
+    if isinstance(node, str):
+        return redact(node) if text else node
+    if isinstance(node, list):
+        return [_redacted(item, text) for item in node]
+    if not isinstance(node, dict):
+        return node
+    if "__enum__" in node:
+        return node
+    if "__class__" in node:
+        return {
+            name: value if name == "__class__" else _redacted(value, text or name in _TEXTS)
+            for name, value in node.items()
+        }
+    return {redact(name) if text else name: _redacted(value, text) for name, value in node.items()}
+
+
+class RedactingEventLog(EventLogStorage):
+    """Redacts events before they are stored: to be put before an event log among a class's bases."""
+
+    def store_event(self, event: EventLogEntry) -> None:
+        """Store an event without secrets."""
+        super().store_event(redacted_event(event))  # type: ignore[safe-super]
+
+    def store_event_batch(self, events: Sequence[EventLogEntry]) -> None:
+        """Store events without secrets."""
+        super().store_event_batch([redacted_event(event) for event in events])
+
+
+class BatchingSqliteEventLogStorage(RedactingEventLog, ConsolidatedSqliteEventLogStorage):
+    """The consolidated SQLite event log without secrets, with batches of asset events written together."""
 
     def store_event_batch(self, events: Sequence[EventLogEntry]) -> None:
         """Store events; like in Dagster's Postgres event log, an asset's entry is updated once, by its last event."""
         # A run's plan comes as one batch: its assets', then its checks'.
         for together, group in groupby(events, lambda event: event.get_dagster_event().event_type in _BATCHED):
             if together:
-                self._store_together(list(group))
+                self._store_together([redacted_event(event) for event in group])
             else:
                 super().store_event_batch(list(group))
 

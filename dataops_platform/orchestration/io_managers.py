@@ -24,8 +24,9 @@ from dataops_platform.lake import keys
 from dataops_platform.lake.store import ObjectMissing, checksum, checksum_name
 from dataops_platform.orchestration.errors import user_errors
 from dataops_platform.orchestration.resources import Platform
-from dataops_platform.warehouse.base import Warehouse
-from dataops_platform.warehouse.names import LEDGER, PRODUCTION, QUARANTINE, STAGING, Relation, quote
+from dataops_platform.warehouse.base import Warehouse, Window
+from dataops_platform.warehouse.names import LEDGER, PRODUCTION, QUARANTINE, STAGING, Relation
+from dataops_platform.warehouse.partition_sql import in_window
 
 PARTITION_FIELD = "partition_field"
 """Asset metadata that names the date or time column a partitioned asset is cut by."""
@@ -45,7 +46,7 @@ class TableReference:
     @property
     def sql(self) -> str:
         """A subquery with the upstream rows of this run's partitions."""
-        return f"(SELECT * FROM {self.relation.sql} WHERE {self.where})"
+        return f"(SELECT * FROM {self.warehouse.sql(self.relation)} WHERE {self.where})"
 
     def query(self, sql: str) -> pa.Table:
         """Run a SELECT in the warehouse; `{table}` in it stands for this reference."""
@@ -102,7 +103,7 @@ def _target(path: Sequence[str], platform: Platform) -> Relation:
     return relation
 
 
-def _window(context: dg.InputContext | dg.OutputContext) -> tuple[datetime, datetime]:
+def _window(context: dg.InputContext | dg.OutputContext, field: str) -> Window:
     """The time that a run's partitions cover.
 
     Raises:
@@ -113,43 +114,8 @@ def _window(context: dg.InputContext | dg.OutputContext) -> tuple[datetime, date
             f"asset {context.asset_key.to_user_string()}: a table in the warehouse is cut by time alone:"
             " use daily, hourly or other time partitions"
         )
-    window = context.asset_partitions_time_window
-    return window.start, window.end
-
-
-def _partition_where(relation: Relation, schema: pa.Schema, field: str, window: tuple[datetime, datetime]) -> str:
-    """The rows of a time window, by the partition column's type.
-
-    Dates and times without a zone are in the zone of the partition definition, as the window is.
-
-    Raises:
-        ConfigError: there is no such column, or its type can't tell the window's rows from others.
-    """
-    kind = next((column.type for column in schema if column.name.lower() == field.lower()), None)
-    if kind is None:
-        raise ConfigError(f"{relation} has no column {field!r}, which the metadata {PARTITION_FIELD!r} names")
-    start, end = window
-    local = start.replace(tzinfo=None), end.replace(tzinfo=None)
-    if pa.types.is_date(kind):
-        if local[0].time() != local[1].time():
-            raise ConfigError(
-                f"{relation}: the date column {field} can't tell parts of a day from each other;"
-                " partition by whole days, or by a column with a time"
-            )
-        low, high = (f"DATE '{moment:%Y-%m-%d}'" for moment in local)
-    elif pa.types.is_timestamp(kind) and kind.tz is not None:
-        low, high = (f"TIMESTAMPTZ '{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S}+00'" for moment in window)
-    elif pa.types.is_timestamp(kind):
-        if local[0] >= local[1]:
-            raise ConfigError(
-                f"{relation}: {start:%Y-%m-%d %H:%M} comes twice where clocks are put back, and column {field} has no"
-                " zone to tell which; use a column with a time zone"
-            )
-        low, high = (f"TIMESTAMP '{moment:%Y-%m-%d %H:%M:%S}'" for moment in local)
-    else:
-        raise ConfigError(f"{relation}: column {field} is {kind}; partitions need a date or a timestamp")
-    column = quote(field)
-    return f"{column} >= {low} AND {column} < {high}"
+    found = context.asset_partitions_time_window
+    return Window(field, found.start, found.end)
 
 
 class WarehouseIOManager(dg.IOManager):
@@ -169,15 +135,15 @@ class WarehouseIOManager(dg.IOManager):
         with user_errors():
             relation = _target(context.asset_key.path, self._platform)
             rows = _arrow(obj, self._platform.tables.get(relation.name))
-            where = None
+            window = None
             if context.has_asset_partitions:
                 field = (context.definition_metadata or {}).get(PARTITION_FIELD)
                 if not field:
                     raise ConfigError(
                         f"partitioned asset {relation}: name its date column in metadata {PARTITION_FIELD!r}"
                     )
-                where = _partition_where(relation, rows.schema, field, _window(context))
-            self._platform.warehouse.replace_rows(relation, rows, where)
+                window = _window(context, str(field))
+            self._platform.warehouse.replace_rows(relation, rows, window)
         context.add_output_metadata({"dagster/row_count": rows.num_rows, "table": str(relation)})
 
     def load_input(self, context: dg.InputContext) -> Any:
@@ -185,12 +151,12 @@ class WarehouseIOManager(dg.IOManager):
         with user_errors():
             relation = _relation(context.asset_key.path, self._platform)
             field = self._partition_field(context, relation)
-            where = "TRUE"
+            where, warehouse = "TRUE", self._platform.warehouse
             if context.has_asset_partitions and field is not None:
                 # The table's own type decides: whoever wrote it, this is what there is to compare with.
-                schema = self._platform.warehouse.query(f"SELECT * FROM {relation.sql} LIMIT 0").schema
-                where = _partition_where(relation, schema, field, _window(context))
-            reference = TableReference(relation, where, self._platform.warehouse)
+                schema = warehouse.query(f"SELECT * FROM {warehouse.sql(relation)} WHERE FALSE").schema
+                where = in_window(relation, schema, _window(context, field), warehouse.dialect)
+            reference = TableReference(relation, where, warehouse)
             wanted = context.dagster_type.typing_type
             if wanted is TableReference:
                 return reference

@@ -12,7 +12,7 @@ from dataops_platform.contracts.model import Severity, Table
 from dataops_platform.contracts.partitions import Granularity, Partitioning
 from dataops_platform.orchestration import partitions
 from dataops_platform.orchestration.errors import failure, user_errors
-from dataops_platform.orchestration.resources import Platform
+from dataops_platform.orchestration.resources import Platform, cost_metadata
 from dataops_platform.quality.gate import describe
 from dataops_platform.transformation.build import BuildOutcome, build
 from dataops_platform.transformation.models import Model, Models
@@ -128,7 +128,7 @@ def dbt_model_assets(manifest: Mapping[str, Any], models: Models, tables: Mappin
             if event.info.name in ("LogModelResult", "LogTestResult", "LogSeedResult", "LogSnapshotResult"):
                 events.append(MessageToDict(event, preserving_proto_field_name=True))
 
-        with user_errors():
+        with user_errors(), platform.work("build", "dbt", context.run_id):
             outcome = build(
                 platform.dbt, models, platform.warehouse, platform.tables, context.run_id, select, keys, listen
             )
@@ -162,6 +162,8 @@ def _summaries(outcome: BuildOutcome) -> dict[str, dict[str, Any]]:
         entry = result.setdefault(record.model, {"dagster/row_count": 0, "partitions": 0})
         entry["dagster/row_count"] += record.row_count
         entry["partitions"] += 1
+    for name, cost in outcome.costs.items():
+        result.setdefault(name, {}).update(cost_metadata(cost))
     return result
 
 
@@ -198,13 +200,15 @@ def _transformed(model: Model, partitioning: Partitioning | None, upstream: dg.A
     def transformed(
         context: dg.AssetExecutionContext, platform: dg.ResourceParam[Platform]
     ) -> dg.MaterializeResult[Any]:
-        with user_errors(), platform.warehouse.session():
+        work = platform.work("export", model.name, context.run_id)
+        with user_errors(), platform.warehouse.session(), work as cost:
             done = backup(model, platform.warehouse, platform.lake.store, _keys(context, partitioning))
         return dg.MaterializeResult(
             metadata={
                 "objects written": len(done.written),
                 "objects there already": len(done.existing),
                 "dagster/row_count": done.rows,
+                **cost(),
             }
         )
 
@@ -227,7 +231,8 @@ def _production(
     def production(
         context: dg.AssetExecutionContext, platform: dg.ResourceParam[Platform]
     ) -> Iterator[dg.MaterializeResult[Any]]:
-        with user_errors(), platform.warehouse.session():
+        work = platform.work("publish", model.name, context.run_id)
+        with user_errors(), platform.warehouse.session(), work as cost:
             done = publish(
                 model,
                 models,
@@ -243,6 +248,7 @@ def _production(
             "partitions unchanged": len(done.unchanged),
             "partitions refused": len(done.refusals),
             "dagster/row_count": done.rows,
+            **cost(),
         }
         if done.refusals:
             # What passed is in production, and Dagster is told so before the step fails for the rest.

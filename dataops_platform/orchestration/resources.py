@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import cached_property
 
+from dataops_platform import addresses
 from dataops_platform.contracts.model import Contracts, Table
 from dataops_platform.lake.deliveries import Lake
 from dataops_platform.lake.store import ObjectStore
 from dataops_platform.settings import Settings
 from dataops_platform.transformation.dbt import DbtProject
 from dataops_platform.transformation.models import Models
-from dataops_platform.warehouse.base import Warehouse
+from dataops_platform.transformation.target import DbtTarget
+from dataops_platform.warehouse.base import Cost, Warehouse
 from dataops_platform.warehouse.ledger import Ledger
 
 
@@ -64,12 +67,37 @@ class Platform:
         """The ledger."""
         return Ledger(self.warehouse)
 
+    @contextmanager
+    def work(self, step: str, of: str, run_id: str) -> Iterator[Callable[[], dict[str, int]]]:
+        """Work in the warehouse: labelled there, its cost written to the ledger when it is done.
+
+        Gives a function that tells the cost so far, as metadata.
+        """
+        with self.warehouse.work(step, of, run_id) as cost:
+            yield lambda: cost_metadata(cost())
+            self.ledger.record_costs({of: cost()}, step, run_id)
+
     @cached_property
     def dbt(self) -> DbtProject:
         """The dbt project."""
         return dbt_project(self._settings, self._contracts)
 
 
+def cost_metadata(cost: Cost) -> dict[str, int]:
+    """A cost as asset metadata; empty where nothing was charged for."""
+    if not cost.jobs:
+        return {}
+    return {"bytes billed": cost.bytes_billed, "slot milliseconds": cost.slot_milliseconds}
+
+
 def dbt_project(settings: Settings, contracts: Contracts) -> DbtProject:
     """The dbt project of these settings."""
-    return DbtProject(settings.dbt_project, settings.dbt_home, settings.warehouse_url, settings.environment, contracts)
+    if settings.on_google_cloud:
+        place = settings.bigquery
+        target = DbtTarget.bigquery(
+            settings.environment, settings.identity, place.project, place.location, settings.maximum_bytes_billed
+        )
+    else:
+        path = addresses.local_path("DATAOPS_WAREHOUSE", settings.warehouse_url)
+        target = DbtTarget.duckdb(settings.environment, path)
+    return DbtProject(settings.dbt_project, settings.dbt_home, target, contracts)

@@ -111,7 +111,7 @@ def _staging(table: Table) -> dg.AssetsDefinition:
     def staging(
         context: dg.AssetExecutionContext, platform: dg.ResourceParam[Platform]
     ) -> Iterator[dg.MaterializeResult[Any]]:
-        with user_errors():
+        with user_errors(), platform.work("load", f"staging.{table.name}", context.run_id) as cost:
             keys = partitions.keys_of_run(table, context.run.tags)
             outcomes, damaged = load_new(platform, table, keys, context.run_id)
         loaded = [outcome for outcome in outcomes if not outcome.refused]
@@ -133,6 +133,7 @@ def _staging(table: Table) -> dg.AssetsDefinition:
                 "dagster/row_count": sum(o.rows_loaded for o in outcomes),
                 "rows quarantined": sum(o.rows_quarantined for o in outcomes),
                 "rows superseded": sum(o.rows_superseded for o in outcomes),
+                **cost(),
             }
         )
 
@@ -184,14 +185,15 @@ def table_checks(table: Table) -> dg.AssetChecksDefinition | None:
     ) -> Iterator[dg.AssetCheckResult]:
         asked = {key.name for key in context.selected_asset_check_keys}
         rules = [rule for rule in table.rules if rule.id in asked]
-        with user_errors():
+        run_id = context.run.run_id
+        with user_errors(), platform.work("rules", f"staging.{table.name}", run_id) as cost:
             keys = partitions.keys_of_run(table, context.run.tags)
-            verdicts = evaluate(platform.warehouse, table, context.run.run_id, keys, rules)
+            verdicts = evaluate(platform.warehouse, table, run_id, keys, rules)
         by_rule: dict[str, list[Verdict]] = {rule.id: [] for rule in rules}
         for verdict in verdicts:
             by_rule[verdict.rule_id].append(verdict)
         for rule in rules:
-            yield _check_result(table, rule, by_rule[rule.id])
+            yield _check_result(table, rule, by_rule[rule.id], cost())
 
     return checks
 
@@ -217,7 +219,10 @@ def _check_spec(table: Table, rule: Rule) -> dg.AssetCheckSpec:
     )
 
 
-def _check_result(table: Table, rule: Rule, verdicts: Sequence[Verdict]) -> dg.AssetCheckResult:
+def _check_result(
+    table: Table, rule: Rule, verdicts: Sequence[Verdict], cost: Mapping[str, int]
+) -> dg.AssetCheckResult:
+    """A rule's outcome for Dagster. The cost is that of all the table's rules: they share their statements."""
     severity = dg.AssetCheckSeverity.ERROR if rule.severity is Severity.ERROR else dg.AssetCheckSeverity.WARN
     common: dict[str, Any] = {"asset_key": staging_key(table.name), "check_name": rule.id, "severity": severity}
     if not verdicts:
@@ -235,6 +240,7 @@ def _check_result(table: Table, rule: Rule, verdicts: Sequence[Verdict]) -> dg.A
         "partitions": len(verdicts),
         "rows scanned": sum(verdict.scanned_rows or 0 for verdict in verdicts),
         "statement": verdicts[0].statement_id,
+        **{f"{name}, all rules": value for name, value in cost.items()},
     }
     counted = [verdict.failed_rows for verdict in verdicts if verdict.failed_rows is not None]
     if counted:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import date
 from typing import Any
 
 from dataops_platform.contracts.model import Dimension, Severity
-from dataops_platform.warehouse.base import Warehouse
+from dataops_platform.warehouse.base import Cost, Warehouse
 from dataops_platform.warehouse.ledger import Ledger, Verdict
-from dataops_platform.warehouse.names import LEDGER, literal, staging
+from dataops_platform.warehouse.names import LEDGER, literal, quarantine, staging
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +49,15 @@ class Quarantined:
 
 
 @dataclass(frozen=True, slots=True)
+class Expense:
+    """What a table or model cost on one day (UTC)."""
+
+    name: str
+    day: date
+    cost: Cost
+
+
+@dataclass(frozen=True, slots=True)
 class Line:
     """One table or model of the scorecard. Counts are rows; None where the count has no meaning."""
 
@@ -68,6 +78,7 @@ class Scorecard:
     failed_rules: Sequence[FailedRule]
     quarantined: Sequence[Quarantined]
     refusals: Sequence[Mapping[str, Any]]
+    costs: Sequence[Expense]
 
 
 def scorecard(warehouse: Warehouse, tables: Sequence[str], models: Sequence[str]) -> Scorecard:
@@ -115,7 +126,7 @@ def scorecard(warehouse: Warehouse, tables: Sequence[str], models: Sequence[str]
         lines.append(
             Line(model, len(builds[model]), None, rows, None, int(row.get("published") or 0), _scores(verdicts[model]))
         )
-    return Scorecard(lines, _failed(verdicts), _quarantined(warehouse, tables), _refusals(warehouse))
+    return Scorecard(lines, _failed(verdicts), _quarantined(warehouse, tables), _refusals(warehouse), _costs(warehouse))
 
 
 def _by(rows: Iterable[dict[str, Any]]) -> dict[str, dict[str, Any]]:
@@ -170,8 +181,8 @@ def _quarantined(warehouse: Warehouse, tables: Sequence[str]) -> list[Quarantine
         ).to_pylist()
     }
     selects = [
-        f"SELECT {literal(table)} AS t, reason, COUNT(*) AS n"
-        f' FROM (SELECT UNNEST(_reasons) AS reason FROM quarantine."{table}") AS r GROUP BY reason'
+        f"SELECT {literal(table)} AS t, reason, COUNT(*) AS n FROM {warehouse.sql(quarantine(table))} AS q,"
+        f" UNNEST(q._reasons) AS {'reason' if warehouse.dialect == 'bigquery' else 'u(reason)'} GROUP BY reason"
         for table in tables
         if table in held
     ]
@@ -179,6 +190,24 @@ def _quarantined(warehouse: Warehouse, tables: Sequence[str]) -> list[Quarantine
         return []
     rows = warehouse.query(" UNION ALL ".join(selects) + " ORDER BY t, reason").to_pylist()
     return [Quarantined(row["t"], row["reason"], row["n"]) for row in rows]
+
+
+COST_DAYS = 7
+"""How many days of costs the scorecard shows: the last ones with any."""
+
+
+def _costs(warehouse: Warehouse) -> list[Expense]:
+    """By object and day, the dearest of a day first."""
+    rows = warehouse.query(
+        "SELECT object_name, CAST(recorded_at AS DATE) AS spent_on, SUM(jobs) AS jobs, SUM(bytes_billed) AS billed,"
+        f" SUM(slot_milliseconds) AS slots FROM {LEDGER}.costs GROUP BY 1, 2 ORDER BY 2 DESC, 4 DESC, 1"
+    ).to_pylist()
+    days = sorted({row["spent_on"] for row in rows}, reverse=True)[:COST_DAYS]
+    return [
+        Expense(row["object_name"], row["spent_on"], Cost(int(row["jobs"]), int(row["billed"]), int(row["slots"])))
+        for row in rows
+        if row["spent_on"] in days
+    ]
 
 
 def _refusals(warehouse: Warehouse) -> list[dict[str, Any]]:

@@ -12,9 +12,9 @@ from dataops_platform.contracts.model import Table
 from dataops_platform.contracts.partitions import UNPARTITIONED
 from dataops_platform.contracts.problems import ConfigError
 from dataops_platform.quality.gate import WHOLE_TABLE, input_name
-from dataops_platform.transformation.dbt import DbtProject, NodeResult
+from dataops_platform.transformation.dbt import DbtProject, NodeResult, environment
 from dataops_platform.transformation.models import Model, Models, Test
-from dataops_platform.warehouse.base import EMPTY, ModelVersion, NoSuchTable, Warehouse
+from dataops_platform.warehouse.base import EMPTY, Cost, ModelVersion, NoSuchTable, Warehouse
 from dataops_platform.warehouse.ledger import Build, Ledger, Verdict, now, version_of
 from dataops_platform.warehouse.names import STAGING, quote
 
@@ -31,11 +31,13 @@ class BuildOutcome:
         results: dbt's results by unique id.
         builds: what was recorded, by model and partition.
         verdicts: what was recorded for tests.
+        costs: model → what it and its tests were charged for.
     """
 
     results: Mapping[str, NodeResult]
     builds: Sequence[Build]
     verdicts: Sequence[Verdict]
+    costs: Mapping[str, Cost]
 
 
 def build(
@@ -60,7 +62,8 @@ def build(
     ledger = Ledger(warehouse)
     span = (min(partitions), max(partitions)) if partitions else None
     before = ledger.all_data_versions(list(tables))
-    results = {result.unique_id: result for result in dbt.build(select, span, on_event)}
+    with environment({"DATAOPS_DBT_RUN": run_id}):  # dbt's jobs are labelled with it
+        results = {result.unique_id: result for result in dbt.build(select, span, on_event)}
     after = ledger.all_data_versions(list(tables))
     if before != after:
         raise ConfigError("a table was loaded while dbt was building; nothing was recorded, run the models again")
@@ -82,7 +85,20 @@ def build(
         if uid in results and results[uid].status in _JUDGED:
             verdicts += _verdicts(warehouse, by_id[test.model], test, results[uid], versions, run_id, moment)
     ledger.record_verdicts(verdicts)
-    return BuildOutcome(results, builds, verdicts)
+    costs = _costs(models, results)
+    ledger.record_costs(costs, "build", run_id)
+    return BuildOutcome(results, builds, verdicts, costs)
+
+
+def _costs(models: Models, results: Mapping[str, NodeResult]) -> dict[str, Cost]:
+    """Model → what it and its tests cost."""
+    owners = {uid: test.model for uid, test in models.tests().items()} | {uid: uid for uid in models.by_id()}
+    costs: dict[str, Cost] = {}
+    for uid, result in results.items():
+        if uid in owners:
+            name = models.by_id()[owners[uid]].name
+            costs[name] = costs.get(name, Cost()) + result.cost
+    return costs
 
 
 def _refuse_hidden_sources(models: Sequence[Model], results: Mapping[str, NodeResult], tables: Collection[str]) -> None:
@@ -103,7 +119,9 @@ def _refuse_hidden_sources(models: Sequence[Model], results: Mapping[str, NodeRe
         raise ConfigError("; ".join(problems))
 
 
-_STAGING_TABLE = re.compile(rf"""(?<![\w."`])(?:["`]?\w+["`]?\.)?["`]?{STAGING}["`]?\s*\.\s*["`]?(\w+)""")
+_STAGING_TABLE = re.compile(rf"""(?<![\w."`:-])(?:["`]?[\w.:-]+["`]?\s*\.\s*)?["`]?{STAGING}["`]?\s*\.\s*["`]?(\w+)""")
+"""A table of staging in SQL, alone or behind its database or project, which on BigQuery may hold dashes, dots and a
+colon; quoted by parts or as a whole."""
 
 
 def source_inputs(
@@ -276,11 +294,11 @@ def _failing_partitions(warehouse: Warehouse, model: Model, result: NodeResult) 
     """Partition → failing rows, from the test's own query; None when its rows don't say."""
     if model.partition_field is None or not result.compiled_code:
         return None
-    field = quote(model.partition_field)
-    query = f"({result.compiled_code.rstrip().rstrip(';')})"
+    field = quote(model.partition_field, warehouse.dialect)
+    query = f"({result.compiled_code.rstrip().rstrip(';')}\n)"  # the last line may be a comment
     try:
         rows = warehouse.query(
-            f"SELECT CAST(CAST({field} AS DATE) AS VARCHAR) AS k, COUNT(*) AS n FROM {query} AS t GROUP BY 1"
+            f"SELECT CAST(CAST({field} AS DATE) AS STRING) AS k, COUNT(*) AS n FROM {query} AS t GROUP BY 1"
         ).to_pylist()
     except (ConfigError, NoSuchTable):  # no such column: the rows are about something else
         return None

@@ -7,18 +7,22 @@ little more than its SQL. The variables change with every run, so they must only
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import json
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlparse
 
-from dataops_platform.contracts.dbt_sources import sources_yaml
+from dataops_platform.contracts.dbt_sources import clustering, sources_yaml
 from dataops_platform.contracts.model import Contracts
 from dataops_platform.contracts.problems import ConfigError
+from dataops_platform.secrets import withheld
+from dataops_platform.transformation.target import DbtTarget
+from dataops_platform.warehouse.base import Cost
 
 _IGNORED = {"target", "logs", "generated", "dbt_packages", ".git"}
 _FINGERPRINT = "platform_fingerprint.txt"
@@ -34,6 +38,7 @@ class NodeResult:
         message: dbt's message, where there is one.
         compiled_code: the SQL that was run.
         seconds: how long it took.
+        cost: what it was charged for, where the engine charges.
     """
 
     unique_id: str
@@ -42,16 +47,16 @@ class NodeResult:
     message: str
     compiled_code: str | None
     seconds: float
+    cost: Cost = field(default_factory=Cost)
 
 
 class DbtProject:
-    """The dbt project, bound to a warehouse and a folder for everything that dbt writes."""
+    """The dbt project, bound to a target and a folder for everything that dbt writes."""
 
-    def __init__(self, folder: Path, home: Path, warehouse_url: str, environment: str, contracts: Contracts) -> None:
+    def __init__(self, folder: Path, home: Path, target: DbtTarget, contracts: Contracts) -> None:
         self.folder = folder
         self.home = home
-        self._warehouse_url = warehouse_url
-        self._environment = environment
+        self.target = target
         self._contracts = contracts
         self._parsed: Any = None
 
@@ -82,7 +87,7 @@ class DbtProject:
     def _write_sources(self) -> None:
         folder = self.home / "sources"
         folder.mkdir(parents=True, exist_ok=True)
-        path, text = folder / "staging_sources.yml", sources_yaml(self._contracts)
+        path, text = folder / "staging_sources.yml", sources_yaml(self._contracts, dialect=self.target.dialect)
         if not path.is_file() or path.read_text() != text:
             # Another process may be reading: replace the file in one step.
             temporary = path.with_suffix(f".{os.getpid()}.tmp")
@@ -90,8 +95,9 @@ class DbtProject:
             temporary.replace(path)
 
     def _fingerprint(self) -> str:
-        """Hash of every file that the parse depends on."""
-        digest = hashlib.sha256(f"{self._environment} {self._warehouse_url} {self.folder}".encode())
+        """Hash of everything that the parse depends on."""
+        read = [self.target.name, sorted(self.target.variables.items()), self._variables(), str(self.folder)]
+        digest = hashlib.sha256(json.dumps(read, sort_keys=True).encode())
         for root in (self.folder, self.home / "sources"):
             for path in sorted(root.rglob("*")):
                 relative = path.relative_to(root)
@@ -99,25 +105,18 @@ class DbtProject:
                     digest.update(f"{relative}\0".encode() + path.read_bytes())
         return digest.hexdigest()
 
-    @contextmanager
-    def _environment_variables(self) -> Iterator[None]:
+    def _variables(self) -> dict[str, Any]:
+        """The dbt variables that are the same in every run: only these may be used when dbt parses."""
+        return {"contract_clustering": clustering(self._contracts)}
+
+    def _environment_variables(self) -> dict[str, str]:
         """What the dbt project reads from the environment."""
-        values = {
+        return {
             "DATAOPS_DBT_SOURCES": os.path.relpath(self.home / "sources", self.folder),
-            "DATAOPS_DBT_ENVIRONMENT": self._environment,
-            "DATAOPS_WAREHOUSE_PATH": unquote(urlparse(self._warehouse_url).path),
+            "DATAOPS_DBT_ENVIRONMENT": self.target.name,
             "DBT_SEND_ANONYMOUS_USAGE_STATS": "false",
+            **self.target.variables,
         }
-        before = {name: os.environ.get(name) for name in values}
-        os.environ.update(values)
-        try:
-            yield
-        finally:
-            for name, value in before.items():
-                if value is None:
-                    os.environ.pop(name, None)
-                else:
-                    os.environ[name] = value
 
     def _invoke(
         self, arguments: Sequence[str], manifest: Any = None, on_event: Callable[[Any], None] | None = None
@@ -125,23 +124,47 @@ class DbtProject:
         try:
             from dbt.cli.main import dbtRunner
         except ImportError as error:
-            raise ConfigError(f"dbt is not installed ({error}); run `pip install dbt-core dbt-duckdb`") from error
+            raise ConfigError(
+                f"dbt is not installed ({error}); run `pip install dbt-core dbt-{self.target.dialect}`"
+            ) from error
+        if importlib.util.find_spec(f"dbt.adapters.{self.target.dialect}") is None:
+            raise ConfigError(
+                f"dbt's target {self.target.name} needs its adapter for {self.target.dialect}:"
+                f" run `pip install dbt-{self.target.dialect}`"
+            )
         common = [
             "--project-dir", str(self.folder), "--profiles-dir", str(self.folder),
             "--target-path", str(self.home / "target"), "--log-path", str(self.home / "logs"),
         ]  # fmt: skip
-        with self._environment_variables():
+        with withheld(), environment(self._environment_variables()), self.target.own_client():
             runner = dbtRunner(manifest=manifest, callbacks=[on_event] if on_event else [])
-            return runner.invoke(["--quiet", "--no-use-colors", "--no-version-check", *arguments, *common])
+            # Errors reach the user once, by us; dbt's own log is kept beside.
+            quiet = ["--log-level", "none", "--log-level-file", "debug", "--no-use-colors", "--no-version-check"]
+            return runner.invoke([*quiet, *arguments, *common])
 
     def _parse(self) -> Any:
         messages: list[str] = []
-        result = self._invoke(["parse"], on_event=lambda event: _collect_errors(event, messages))
+        arguments = ["parse", "--vars", json.dumps(self._variables())]
+        result = self._invoke(arguments, on_event=lambda event: _collect_errors(event, messages))
         if not result.success:
             reason = str(result.exception or "") or "; ".join(messages) or "no reason given"
             raise ConfigError(f"the dbt project in {self.folder} doesn't parse: {' '.join(reason.split())}")
         self._parsed = result.result
         return self._parsed
+
+    def debug(self) -> None:
+        """Ask the target something, as a build would.
+
+        Raises:
+            ConfigError: it doesn't answer; dbt says why.
+        """
+        arguments = ["show", "--inline", "select 1 as one", "--vars", json.dumps(self._variables())]
+        messages: list[str] = []
+        parsed = self._parsed or self._parse()
+        result = self._invoke(arguments, parsed, lambda event: _collect_errors(event, messages))
+        if not result.success:
+            reason = str(result.exception or "") or "; ".join(messages) or "no reason given"
+            raise ConfigError(f"dbt's target {self.target.name} can't be reached: {_in_words(reason)}")
 
     # -- building -----------------------------------------------------------------------------------------------------
 
@@ -165,7 +188,9 @@ class DbtProject:
             ConfigError: dbt could not run at all (a database that can't be opened, a project that doesn't compile).
         """
         parsed = self._parsed or self._parse()
-        variables = {"partition_from": partitions[0], "partition_to": partitions[1]} if partitions else {}
+        variables = self._variables()
+        if partitions:
+            variables |= {"partition_from": partitions[0], "partition_to": partitions[1]}
         messages: list[str] = []
 
         def listen(event: Any) -> None:
@@ -173,24 +198,65 @@ class DbtProject:
             if on_event is not None:
                 on_event(event)
 
-        arguments = ["build", "--select", *select, "--vars", json.dumps(variables)]
+        # Its results are read from the answer; the file of them would hold what a failing statement said.
+        arguments = ["build", "--no-write-json", "--select", *select, "--vars", json.dumps(variables)]
         result = self._invoke(arguments, parsed, listen)
         if result.result is None:
             reason = str(result.exception or "") or "; ".join(messages)
-            raise ConfigError(f"dbt could not run: {' '.join(reason.split())}")
+            raise ConfigError(f"dbt could not run: {_in_words(reason)}")
         return [
             NodeResult(
                 unique_id=item.node.unique_id,
                 status=str(item.status),
                 failures=item.failures,
-                message=" ".join((item.message or "").split()),
+                message=_in_words(item.message or ""),
                 compiled_code=getattr(item.node, "compiled_code", None),
                 seconds=item.execution_time,
+                cost=_cost(item.adapter_response or {}),
             )
             for item in result.result.results
         ]
 
 
+def _cost(answer: Mapping[str, Any]) -> Cost:
+    """What dbt's adapter says of a node's statement; only BigQuery's names a job."""
+    if "job_id" not in answer:
+        return Cost()
+    return Cost(1, answer.get("bytes_billed") or 0, answer.get("slot_ms") or 0)
+
+
 def _collect_errors(event: Any, messages: list[str]) -> None:
     if event.info.level == "error" and event.info.msg:
         messages.append(event.info.msg)
+
+
+@contextmanager
+def environment(values: Mapping[str, str]) -> Iterator[None]:
+    """Set environment variables of this process, inside."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+def _in_words(message: str) -> str:
+    """What dbt says of an error, in one line, and what to do where that is known."""
+    line = " ".join(message.split())
+    for pattern, advice in _ADVICE.items():
+        if re.search(pattern, line):
+            line = f"{line.rstrip('.')}. {advice}"
+    return line
+
+
+_ADVICE = {
+    r"exceeded limit for bytes billed": "Build fewer days at a time, or raise DATAOPS_MAXIMUM_BYTES_BILLED.",
+    r"Not found: Dataset \S+[:.]staging\b": "Load the staging tables first: `dataops run --select 'staging/*'`.",
+    r"Access Denied": "Grant a role that has the permission; docs/google-cloud.md lists the roles of each identity.",
+}
+"""Errors of BigQuery that a user can mend."""

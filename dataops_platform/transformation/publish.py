@@ -6,11 +6,11 @@ import json
 import uuid
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from dataops_platform.contracts.model import Table
 from dataops_platform.lake import keys
-from dataops_platform.lake.deliveries import remove_scratch
-from dataops_platform.lake.store import ObjectStore
+from dataops_platform.lake.store import ObjectConflict, ObjectStore
 from dataops_platform.quality.gate import Gate, Refusal
 from dataops_platform.transformation.models import Model, Models
 from dataops_platform.warehouse.base import EMPTY, ModelVersion, PublicationItem, Warehouse
@@ -39,11 +39,6 @@ class PublishOutcome:
     rows: int
 
 
-def backup_key(model: str, partition: str, version: str) -> str:
-    """Key of a model's checkpoint in the lake."""
-    return BACKUP + keys.model_key(model, partition, version)
-
-
 def backup(
     model: Model,
     warehouse: Warehouse,
@@ -51,24 +46,38 @@ def backup(
     partitions: Collection[str] | None,
     versions: Mapping[str, ModelVersion] | None = None,
 ) -> BackupOutcome:
-    """Checkpoint a model's partitions in the lake as parquet, one object per partition and data version.
+    """Checkpoint a model's partitions in the lake as parquet, once per partition and data version.
+
+    The objects come first, then a record that lists them: a backup without its record is none.
 
     Raises:
         NoSuchTable: the model has not been built.
+        DataRefused: the rows changed meanwhile; there is no backup of them.
     """
     found = warehouse.model_versions(model.slice, partitions) if versions is None else versions
-    wanted = {key: backup_key(model.name, key, version.data_version) for key, version in found.items()}
-    there = {info.key for info in store.list(f"{BACKUP}{model.name}/")}
-    missing = [key for key, name in wanted.items() if name not in there]
+    there = _recorded(store, f"_backups/{model.name}/", found)
+    missing = {k: v for k, v in found.items() if keys.backup_key(model.name, k, v.data_version) not in there}
     if missing:
-        folder = store.scratch()
-        try:
-            for key, path in warehouse.export(model.slice, missing, folder).items():
-                store.create(wanted[key], path)
-        finally:
-            remove_scratch(folder)
+        for key, objects in warehouse.export(model.slice, missing, store, BACKUP).items():
+            body = {"model": model.name, "partition": key, "data_version": found[key].data_version, "objects": objects}
+            try:
+                store.create(keys.backup_key(model.name, key, found[key].data_version), _json(body))
+            except ObjectConflict:  # somebody else made the same backup meanwhile: theirs counts
+                continue
     rows = sum(version.row_count for version in found.values())
-    return BackupOutcome(tuple(sorted(missing)), tuple(sorted(set(wanted) - set(missing))), rows)
+    return BackupOutcome(tuple(sorted(missing)), tuple(sorted(set(found) - set(missing))), rows)
+
+
+def _json(body: Mapping[str, Any]) -> bytes:
+    return json.dumps(body, sort_keys=True).encode()
+
+
+def _recorded(store: ObjectStore, prefix: str, partitions: Collection[str]) -> set[str]:
+    """Keys of the records of some partitions, and of those between them: what lies before and after is not listed."""
+    if not partitions:
+        return set()
+    # "0" follows "/", which ends a partition's folder.
+    return {info.key for info in store.list(prefix, prefix + min(partitions), prefix + max(partitions) + "0")}
 
 
 def publish(
@@ -105,33 +114,44 @@ def publish(
     passed = {key: version for key, version in versions.items() if key not in refused}
     new = {key: version for key, version in passed.items() if current.get(key) != version.data_version}
 
-    recorded = {info.key for info in production.list(f"_publications/{model.name}/")}
+    recorded = _recorded(production, f"_publications/{model.name}/", passed)
     numbers = ledger.publication_numbers(model.name)
     incomplete = {
         k: v for k, v in passed.items() if k in new or _record_key(model.name, k, numbers[k], v) not in recorded
     }
-    objects = {key: keys.model_key(model.name, key, version.data_version) for key, version in incomplete.items()}
+    objects: dict[str, list[str]] = {}
     if incomplete:
         backup(model, warehouse, lake, list(incomplete), incomplete)
-        there = {info.key for info in production.list(f"{model.name}/")}
-        for key, version in incomplete.items():
-            if objects[key] not in there:
-                lake.copy_to(backup_key(model.name, key, version.data_version), production, objects[key])
+        objects = {
+            key: _copy(model.name, key, version.data_version, lake, production) for key, version in incomplete.items()
+        }
     if new:
-        items = [PublicationItem(key, version.data_version, objects[key]) for key, version in sorted(new.items())]
+        items = [
+            PublicationItem(key, version.data_version, keys.model_prefix(model.name, key, version.data_version))
+            for key, version in sorted(new.items())
+        ]
         warehouse.publish(model.slice, items, str(uuid.uuid4()), run_id)
         numbers = ledger.publication_numbers(model.name)
     for key, version in incomplete.items():
-        body = {"model": model.name, "partition": key, "data_version": version.data_version, "object": objects[key]}
-        production.create(
-            _record_key(model.name, key, numbers[key], version), json.dumps(body, sort_keys=True).encode()
-        )
+        body = {"model": model.name, "partition": key, "data_version": version.data_version, "objects": objects[key]}
+        production.create(_record_key(model.name, key, numbers[key], version), _json(body))
     return PublishOutcome(
         published=tuple(sorted(new)),
         unchanged=tuple(sorted(set(passed) - set(new))),
         refusals=tuple(refusals),
         rows=sum(version.row_count for version in new.values()),
     )
+
+
+def _copy(model: str, partition: str, version: str, lake: ObjectStore, production: ObjectStore) -> list[str]:
+    """Copy a backup's objects to the production lake; their keys there. Those that are there already stay."""
+    record = json.loads(lake.read(keys.backup_key(model, partition, version)))
+    copied = []
+    for name in record["objects"]:
+        key = name.removeprefix(BACKUP)
+        lake.copy_to(name, production, key)
+        copied.append(key)
+    return copied
 
 
 def _record_key(model: str, partition: str, number: int, version: ModelVersion) -> str:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from pathlib import Path
+from datetime import datetime
 from typing import Protocol
 from uuid import UUID
 
@@ -15,6 +15,7 @@ from dataops_platform.contracts.model import Table
 from dataops_platform.contracts.partitions import Granularity
 from dataops_platform.contracts.problems import DataRefused
 from dataops_platform.lake.deliveries import Delivery
+from dataops_platform.lake.store import ObjectStore
 from dataops_platform.warehouse.names import Relation
 
 
@@ -79,11 +80,45 @@ class ModelVersion:
 
 @dataclass(frozen=True, slots=True)
 class PublicationItem:
-    """One partition to publish: the version that passed the gate, and its object in the production lake."""
+    """One partition to publish: the version that passed the gate, and the prefix of its objects there."""
 
     partition_key: str
     data_version: str
-    object_key: str
+    object_prefix: str
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What work in the warehouse cost; nothing where an engine doesn't charge.
+
+    Attributes:
+        jobs: how many statements, loads and extracts.
+        bytes_billed: bytes that the engine charges for (BigQuery: on demand).
+        slot_milliseconds: compute time.
+    """
+
+    jobs: int = 0
+    bytes_billed: int = 0
+    slot_milliseconds: int = 0
+
+    def __add__(self, other: Cost) -> Cost:
+        return Cost(
+            self.jobs + other.jobs,
+            self.bytes_billed + other.bytes_billed,
+            self.slot_milliseconds + other.slot_milliseconds,
+        )
+
+    def __sub__(self, other: Cost) -> Cost:
+        return self + Cost(-other.jobs, -other.bytes_billed, -other.slot_milliseconds)
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """The rows whose `field` lies in [start, end); both with a time zone, which dates and local times are in."""
+
+    field: str
+    start: datetime
+    end: datetime
 
 
 class Warehouse(Protocol):
@@ -101,6 +136,15 @@ class Warehouse(Protocol):
 
     def session(self) -> AbstractContextManager[None]:
         """Makes the calls inside share one connection, where the engine has one. Not around `load`, nor around dbt."""
+        ...
+
+    def work(self, step: str, of: str, run_id: str) -> AbstractContextManager[Callable[[], Cost]]:
+        """Labels for all that is asked inside, where the engine has such; gives a function that tells its cost so far.
+
+        Args:
+            step: what is done: load, rules, export, publish.
+            of: table or model.
+        """
         ...
 
     def ensure(self, tables: Collection[Table]) -> None:
@@ -130,6 +174,10 @@ class Warehouse(Protocol):
         """
         ...
 
+    def sql(self, relation: Relation) -> str:
+        """A relation as the engine's SQL names it."""
+        ...
+
     def query(self, sql: str) -> pa.Table:
         """The result of a SELECT.
 
@@ -147,12 +195,12 @@ class Warehouse(Protocol):
         """Whether the table or view exists."""
         ...
 
-    def replace_rows(self, relation: Relation, rows: pa.Table, where: str | None) -> None:
-        """Write a small result: create the table if need be, delete the rows that `where` selects and insert `rows`,
-        in one transaction. Without `where` the table is made anew, with the columns of `rows`.
+    def replace_rows(self, relation: Relation, rows: pa.Table, window: Window | None) -> None:
+        """Write a small result: create the table if need be, delete the rows of the window and insert `rows`, in one
+        transaction. Without a window the table is made anew, with the columns of `rows`.
 
         Raises:
-            DataRefused: `where` doesn't select all of `rows`: writing them again would double the others.
+            DataRefused: some of `rows` lie outside the window: writing them again would double them.
             ConfigError: the table has other columns or types, or can't hold such rows; nothing was changed.
         """
         ...
@@ -165,8 +213,22 @@ class Warehouse(Protocol):
         """
         ...
 
-    def export(self, model: ModelSlice, partitions: Collection[str] | None, folder: Path) -> dict[str, Path]:
-        """Write each partition as one parquet file below `folder`; partition key → file."""
+    def export(
+        self, model: ModelSlice, versions: Mapping[str, ModelVersion], store: ObjectStore, prefix: str
+    ) -> dict[str, tuple[str, ...]]:
+        """Write partitions as parquet objects of names that nobody used before, without passing through the worker
+        where the engine can.
+
+        Args:
+            versions: the partitions, as `model_versions` found them; those without rows have no objects.
+            prefix: before `keys.model_prefix` of each.
+
+        Returns:
+            Partition key → keys of its objects, in order.
+
+        Raises:
+            DataRefused: the rows are no longer those versions; what was written is to be ignored.
+        """
         ...
 
     def publish(self, model: ModelSlice, items: Sequence[PublicationItem], publication_id: str, run_id: str) -> None:

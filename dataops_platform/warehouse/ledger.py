@@ -13,10 +13,11 @@ from uuid import UUID
 import pyarrow as pa
 
 from dataops_platform.contracts.model import Dimension, Severity
+from dataops_platform.secrets import redact
 from dataops_platform.warehouse.names import LEDGER, literal
 
 if TYPE_CHECKING:
-    from dataops_platform.warehouse.base import Warehouse
+    from dataops_platform.warehouse.base import Cost, Warehouse
 
 _TEXT, _INT, _FLOAT, _BOOL = pa.string(), pa.int64(), pa.float64(), pa.bool_()
 _TIME = pa.timestamp("us", tz="UTC")
@@ -77,18 +78,38 @@ TABLES: dict[str, dict[str, pa.DataType]] = {
         "run_id": _TEXT,
         "built_at": _TIME,
     },
+    "costs": {
+        "object_name": _TEXT,
+        "step": _TEXT,
+        "jobs": _INT,
+        "bytes_billed": _INT,
+        "slot_milliseconds": _INT,
+        "run_id": _TEXT,
+        "recorded_at": _TIME,
+    },
     "publications": {
         "publication_id": _TEXT,
         "model": _TEXT,
         "partition_key": _TEXT,
         "data_version": _TEXT,
         "row_count": _INT,
-        "object_key": _TEXT,
+        "object_prefix": _TEXT,
         "run_id": _TEXT,
         "published_at": _TIME,
     },
 }
 """The ledger's tables: column → type, the same on every engine."""
+
+
+CLUSTERED_BY = {
+    "loads": "table_name",
+    "refusals": "table_name",
+    "verdicts": "object_name",
+    "builds": "model",
+    "costs": "object_name",
+    "publications": "model",
+}
+"""Which column of a ledger table says whose row it is."""
 
 
 def schema(table: str) -> pa.Schema:
@@ -178,6 +199,7 @@ class Ledger:
 
         Loads record their refusals themselves.
         """
+        reason = redact(reason)
         rows = self._rows(
             f"SELECT reason FROM {LEDGER}.refusals"
             f" WHERE table_name = {literal(table)} AND manifest = {literal(manifest)}"
@@ -233,6 +255,25 @@ class Ledger:
         """Append builds, in one transaction."""
         if builds:
             self._warehouse.append("builds", rows_of("builds", builds))
+
+    def record_costs(self, costs: Mapping[str, Cost], step: str, run_id: str) -> None:
+        """Append what a step cost, by table or model, as far as it was charged for."""
+        moment = now()
+        rows = [
+            {
+                "object_name": name,
+                "step": step,
+                "jobs": cost.jobs,
+                "bytes_billed": cost.bytes_billed,
+                "slot_milliseconds": cost.slot_milliseconds,
+                "run_id": run_id,
+                "recorded_at": moment,
+            }
+            for name, cost in costs.items()
+            if cost.jobs
+        ]
+        if rows:
+            self._warehouse.append("costs", pa.Table.from_pylist(rows, schema=schema("costs")))
 
     def latest_verdicts(self, objects: Collection[str]) -> dict[str, dict[str, list[Verdict]]]:
         """Object → partition key → the newest verdict of each rule."""

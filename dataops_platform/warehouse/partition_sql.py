@@ -6,11 +6,14 @@ from collections.abc import Collection
 from datetime import UTC, date, datetime
 from zoneinfo import ZoneInfo
 
+import pyarrow as pa
+
 from dataops_platform.contracts.model import Table
 from dataops_platform.contracts.partitions import UNPARTITIONED, Granularity, Partitioning
+from dataops_platform.contracts.problems import ConfigError
 from dataops_platform.contracts.types import Kind
-from dataops_platform.warehouse.base import ModelSlice
-from dataops_platform.warehouse.names import quote
+from dataops_platform.warehouse.base import ModelSlice, Window
+from dataops_platform.warehouse.names import Relation, quote
 
 
 def boundary(partitioning: Partitioning, kind: Kind, moment: datetime, dialect: str = "duckdb") -> str:
@@ -53,9 +56,12 @@ def runs(partitioning: Partitioning, keys: Collection[str]) -> list[tuple[dateti
 def in_partitions(table: Table, keys: Collection[str] | None, prefix: str = "", dialect: str = "duckdb") -> str:
     """An SQL predicate that holds for the rows of the given partitions (None: all rows)."""
     partitioning = table.partitioning
-    if partitioning is None or keys is None:
+    if partitioning is None:
         return "TRUE"
     column = prefix + quote(partitioning.field, dialect)
+    if keys is None:
+        # A table may require that a query says what it wants of the partition column: here, everything.
+        return f"({column} IS NULL OR {column} IS NOT NULL)" if table.partition_filter else "TRUE"
     kind = table.column(partitioning.field).type.kind
     terms = [
         f"({column} >= {boundary(partitioning, kind, start, dialect)}"
@@ -77,6 +83,46 @@ def in_slice(model: ModelSlice, keys: Collection[str] | None, dialect: str = "du
         for low, high in runs(cut, keys)
     ]
     return f"({' OR '.join(terms)})" if terms else "FALSE"
+
+
+def in_window(relation: Relation, schema: pa.Schema, window: Window, dialect: str = "duckdb") -> str:
+    """An SQL predicate that holds for the rows of a time window, by the partition column's type.
+
+    Args:
+        schema: of the relation's rows.
+
+    Dates and times without a zone are in the zone of the partition definition, as the window is.
+
+    Raises:
+        ConfigError: there is no such column, or its type can't tell the window's rows from others.
+    """
+    field, start, end = window.field, window.start, window.end
+    kind = next((column.type for column in schema if column.name.lower() == field.lower()), None)
+    if kind is None:
+        raise ConfigError(f"{relation} has no column {field!r}, which the metadata 'partition_field' names")
+    local = start.replace(tzinfo=None), end.replace(tzinfo=None)
+    if pa.types.is_date(kind):
+        if local[0].time() != local[1].time():
+            raise ConfigError(
+                f"{relation}: the date column {field} can't tell parts of a day from each other;"
+                " partition by whole days, or by a column with a time"
+            )
+        low, high = (f"DATE '{moment:%Y-%m-%d}'" for moment in local)
+    elif pa.types.is_timestamp(kind) and kind.tz is not None:
+        word = _TYPES[dialect][Kind.TIMESTAMP]
+        low, high = (f"{word} '{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S}+00'" for moment in (start, end))
+    elif pa.types.is_timestamp(kind):
+        if local[0] >= local[1]:
+            raise ConfigError(
+                f"{relation}: {start:%Y-%m-%d %H:%M} comes twice where clocks are put back, and column {field} has no"
+                " zone to tell which; use a column with a time zone"
+            )
+        word = _TYPES[dialect][Kind.DATETIME]
+        low, high = (f"{word} '{moment:%Y-%m-%d %H:%M:%S}'" for moment in local)
+    else:
+        raise ConfigError(f"{relation}: column {field} is {kind}; partitions need a date or a timestamp")
+    column = quote(field, dialect)
+    return f"{column} >= {low} AND {column} < {high}"
 
 
 def partition_start(table: Table, prefix: str = "", dialect: str = "duckdb") -> str:

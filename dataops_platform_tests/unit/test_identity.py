@@ -21,10 +21,10 @@ from google.auth.credentials import AnonymousCredentials
 from google.oauth2 import credentials as user_login
 from google.oauth2 import service_account
 
-from dataops_platform import secrets
 from dataops_platform.contracts.problems import ConfigError, Unavailable
 from dataops_platform.identity import Description, Identity
 from dataops_platform.secrets import SCOPE, SecretManager, redact
+from dataops_platform_tests.planted import nothing_known
 
 EMAIL = "loader@project.iam.gserviceaccount.com"
 TARGET = "platform@project.iam.gserviceaccount.com"
@@ -78,7 +78,8 @@ def _alone(tmp_path, monkeypatch):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("CLOUDSDK_CONFIG", str(tmp_path / "gcloud"))
     monkeypatch.setattr("google.auth.compute_engine._metadata._NO_GCE_CHECK", True)  # the variable is read at import
-    monkeypatch.setattr(secrets, "_hidden", ())
+    with nothing_known():
+        yield
 
 
 @pytest.fixture
@@ -325,6 +326,15 @@ def test_a_malformed_external_account(changes):
 def test_secrets_of_an_external_account_are_hidden():
     Identity.load({"DATAOPS_CREDENTIALS": json.dumps(federated(client_id="c", client_secret="cl1ent"))}).credentials()
     assert redact("client_secret=cl1ent") == "client_secret=***"
+
+
+@pytest.mark.parametrize("pack", [json.dumps, lambda key: in_base64(json.dumps(key))], ids=["json", "base64"])
+def test_a_key_in_the_environment_is_hidden_before_it_is_used(key, pack):
+    """Anyone's code may read it there."""
+    Identity.load({"DATAOPS_CREDENTIALS": pack(key)})
+    for shown in (pack(key), json.dumps(key), key["private_key"], key["private_key"].splitlines()[1]):
+        assert redact(f"<{shown}>") == "<***>"
+    assert redact(EMAIL) == EMAIL
 
 
 # -- Application Default Credentials -----------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ import pytest
 
 from dataops_platform.contracts.problems import ConfigError
 from dataops_platform.settings import Settings
+from dataops_platform.warehouse.names import Relation
 
 
 def test_defaults(tmp_path):
@@ -28,7 +29,6 @@ def test_every_variable(tmp_path):
         (tmp_path / folder).mkdir()
     found = Settings.load(
         {
-            "DATAOPS_ENV": "staging",
             "DATAOPS_PROJECT": str(tmp_path),
             "DATAOPS_HOME": str(tmp_path / "h"),
             "DATAOPS_CONTRACTS": str(tmp_path / "c"),
@@ -41,7 +41,7 @@ def test_every_variable(tmp_path):
         }
     )
     assert (found.environment, found.home, found.contracts, found.dbt_project) == (
-        "staging", tmp_path / "h", tmp_path / "c", tmp_path / "d",
+        "local", tmp_path / "h", tmp_path / "c", tmp_path / "d",
     )  # fmt: skip
     assert found.lake_store().uri("a") == "/lake here/a"
     assert found.production_store().uri("a") == "/production/a"
@@ -74,11 +74,16 @@ def test_the_working_directory_is_the_project(tmp_path, monkeypatch):
     ("variable", "value", "says"),
     [
         ("DATAOPS_ENV", "prod", "use one of local, staging, production"),
-        ("DATAOPS_LAKE", "s3://bucket", "no adapter for 's3'; use file:///path"),
-        ("DATAOPS_LAKE", "/data/lake", "no adapter for ''"),
+        ("DATAOPS_LAKE", "s3://bucket", "use file:///path, or set DATAOPS_ENV to staging or production"),
+        ("DATAOPS_LAKE", "gs://bucket", "without DATAOPS_ENV everything is embedded"),
+        ("DATAOPS_LAKE", "/data/lake", "use file:///path"),
         ("DATAOPS_LAKE", "file://data/lake", "write an absolute path"),
-        ("DATAOPS_PRODUCTION_LAKE", "ftp:///x", "no adapter for 'ftp'"),
-        ("DATAOPS_WAREHOUSE", "postgres://x/y", "no adapter for 'postgres'; use duckdb:///path"),
+        ("DATAOPS_PRODUCTION_LAKE", "ftp:///x", "use file:///path"),
+        ("DATAOPS_WAREHOUSE", "postgres://x/y", "use duckdb:///path"),
+        ("DATAOPS_WAREHOUSE", "bigquery://my-project", "set DATAOPS_ENV to staging or production"),
+        ("DATAOPS_MAXIMUM_BYTES_BILLED", "lots", "write a number of bytes, like 500GB"),
+        ("DATAOPS_MAXIMUM_BYTES_BILLED", "0", "write a number of bytes"),
+        ("DATAOPS_PRODUCTION_PROJECT", "My Project", "is no Google Cloud project id (not its name nor number)"),
         ("DATAOPS_WAREHOUSE", "duckdb://w.duckdb", "write an absolute path, like duckdb:///"),
     ],
 )
@@ -93,3 +98,67 @@ def test_a_home_that_is_a_file(tmp_path):
     (tmp_path / "home").write_text("")
     with pytest.raises(ConfigError, match="which is not a folder"):
         Settings.load({"DATAOPS_HOME": str(tmp_path / "home")})
+
+
+CLOUD = {
+    "DATAOPS_ENV": "staging",
+    "DATAOPS_LAKE": "gs://acme-lake/raw/",
+    "DATAOPS_PRODUCTION_LAKE": "gs://acme-production",
+    "DATAOPS_WAREHOUSE": "bigquery://acme-data/EU",
+    "STORAGE_EMULATOR_HOST": "http://127.0.0.1:1",
+    "BIGQUERY_EMULATOR_HOST": "http://127.0.0.1:1",
+}
+"""With addresses of servers that aren't there: nothing may be asked of them."""
+
+
+def test_google_cloud():
+    found = Settings.load(
+        CLOUD | {"DATAOPS_PRODUCTION_PROJECT": "acme-production", "DATAOPS_MAXIMUM_BYTES_BILLED": "1.5 GB"}
+    )
+    assert found.on_google_cloud
+    assert (found.bigquery.project, found.bigquery.location) == ("acme-data", "EU")
+    assert (found.production_project, found.maximum_bytes_billed) == ("acme-production", 3 << 29)
+    assert found.lake_store().uri("a/b") == "gs://acme-lake/raw/a/b"
+    assert found.production_store().url == "gs://acme-production"
+    warehouse = found.warehouse()
+    assert (warehouse.url, warehouse.dialect) == ("bigquery://acme-data/EU", "bigquery")
+    assert warehouse.sql(Relation("staging", "t")) == "`acme-data`.`staging`.`t`"
+    assert warehouse.sql(Relation("production", "t")) == "`acme-production`.`production`.`t`"
+
+
+def test_a_location_may_be_left_out():
+    found = Settings.load(CLOUD | {"DATAOPS_WAREHOUSE": "bigquery://acme-data"})
+    assert (found.bigquery.project, found.bigquery.location) == ("acme-data", None)
+
+
+@pytest.mark.parametrize("missing", ["DATAOPS_LAKE", "DATAOPS_PRODUCTION_LAKE", "DATAOPS_WAREHOUSE"])
+def test_google_cloud_has_no_default_places(missing):
+    with pytest.raises(ConfigError, match=f"DATAOPS_ENV is staging: set {missing} too, like (gs|bigquery)://"):
+        Settings.load(CLOUD | {missing: ""})
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "says"),
+    [
+        ("DATAOPS_LAKE", "file:///lake", "with DATAOPS_ENV=staging write it like gs://bucket/prefix"),
+        ("DATAOPS_LAKE", "gs://", "is no bucket's name"),
+        ("DATAOPS_LAKE", "gs://Acme_Lake/x", "'Acme_Lake' is no bucket's name"),
+        ("DATAOPS_LAKE", "gs://acme-lake/a//b", "the prefix must be names separated by /"),
+        ("DATAOPS_LAKE", "gs://acme-lake/../b", "the prefix must be names separated by /"),
+        ("DATAOPS_WAREHOUSE", "bigquery://", "'' is no Google Cloud project id"),
+        ("DATAOPS_WAREHOUSE", "bigquery://123456789", "is no Google Cloud project id"),
+        ("DATAOPS_WAREHOUSE", "bigquery://acme-data/EU/dataset", "'EU/dataset' is no location of BigQuery"),
+    ],
+)
+def test_what_can_not_be_used_on_google_cloud(variable, value, says):
+    with pytest.raises(ConfigError) as error:
+        Settings.load(CLOUD | {variable: value})
+    assert str(error.value).startswith(f"{variable} is {value!r}")
+    assert says in str(error.value)
+
+
+@pytest.mark.parametrize("more", [CLOUD, {"DATAOPS_LAKE": "file:///x"}])
+def test_production_has_a_lake_of_its_own(more):
+    same = more["DATAOPS_LAKE"]
+    with pytest.raises(ConfigError, match="give production a place of its own"):
+        Settings.load(more | {"DATAOPS_PRODUCTION_LAKE": same})

@@ -5,17 +5,18 @@ from __future__ import annotations
 import hashlib
 import random
 import time
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from threading import Lock
 from typing import Any, TypeVar, cast
 
 from google.api_core import exceptions as api
+from google.api_core.retry import Retry
 from google.cloud import bigquery
 
 from dataops_platform.contracts.problems import DataOpsError, Unavailable
-from dataops_platform.google_errors import google_errors
-from dataops_platform.warehouse.base import NoSuchTable
+from dataops_platform.google_errors import RETRY, google_errors, may_pass
+from dataops_platform.warehouse.base import Cost, NoSuchTable
 
 _Job = TypeVar("_Job", bigquery.QueryJob, bigquery.LoadJob, bigquery.ExtractJob, bigquery.CopyJob)
 
@@ -39,22 +40,6 @@ class JobFailed(DataOpsError):
     def __init__(self, reason: str, text: str) -> None:
         self.reason, self.text = reason, text
         super().__init__(f"BigQuery: {text}")
-
-
-@dataclass(frozen=True, slots=True)
-class Cost:
-    """What queries cost.
-
-    Attributes:
-        bytes_billed: bytes that BigQuery charges for (on demand).
-        slot_milliseconds: compute time.
-    """
-
-    bytes_billed: int = 0
-    slot_milliseconds: int = 0
-
-    def __add__(self, other: Cost) -> Cost:
-        return Cost(self.bytes_billed + other.bytes_billed, self.slot_milliseconds + other.slot_milliseconds)
 
 
 def job_name(kind: str, *identity: object) -> str:
@@ -89,7 +74,20 @@ class Jobs:
         self._maximum = maximum_bytes_billed
         self._labels = dict(labels or {})
         self._pause = pause
-        self.cost = Cost()
+        self.retry: Retry = RETRY
+        """For every call of the client: by themselves, some of them go on for the better part of an hour."""
+        self._cost = Cost()
+        self._counting = Lock()
+
+    @contextmanager
+    def work(self, **labels: str) -> Iterator[Callable[[], Cost]]:
+        """Labels for every job inside; gives a function that tells what they have cost so far."""
+        before, start = self._labels, self._cost
+        self._labels = self.labels(**labels)
+        try:
+            yield lambda: self._cost - start
+        finally:
+            self._labels = before
 
     def labels(self, **more: str | None) -> dict[str, str]:
         """The labels of every job and more."""
@@ -114,7 +112,7 @@ class Jobs:
         ours: the job is started under the next name.
 
         Args:
-            start: starts the job under the id given.
+            start: starts the job under the id given, by a call that isn't retried by itself: `retry` does it here.
             done: whether the work of a job that was found is there; by default a job that succeeded has done it.
 
         Raises:
@@ -125,35 +123,82 @@ class Jobs:
         for attempt in range(ATTEMPTS):
             if attempt:
                 time.sleep(self._pause * 2 ** min(attempt - 1, 5) * (0.5 + random.random()))
-            job_id, found = f"{name}-{attempt}", False
             try:
                 with self.words("run a job in"):
-                    try:
-                        job = start(job_id)
-                    except api.Conflict:
-                        found = True
-                        job = cast(_Job, self.client.get_job(job_id, location=self.location))
-                    job.result()
-            except api.NotFound as error:
-                raise NoSuchTable(_text(error)) from error
-            except api.GoogleAPICallError as error:
-                reason, last = _reason(error), _text(error)
-                if found or _may_go_better(reason, last):
-                    continue
-                raise JobFailed(reason, last) from error
-            if found and done is not None and not done():
-                continue
-            self._count(job)
-            return job
+                    job, found = self._begun(f"{name}-{attempt}", start)
+                    failure = self._end(job)
+            except api.GoogleAPICallError as refusal:  # there is no job
+                found, failure = False, refusal
+            if failure is not None:
+                last = _text(failure)
+                if not found and not _may_go_better(failure):
+                    raise self._explained(failure) from failure
+            elif not found or done is None or done():
+                self._count(job)
+                return job
         raise Unavailable(f"BigQuery could not finish a job in {ATTEMPTS} attempts: {last}")
+
+    def _begun(self, job_id: str, start: Callable[[str], _Job]) -> tuple[_Job, bool]:
+        """The job of that id, and whether it was there before."""
+        try:
+            return self.retry(start)(job_id), False
+        except api.Conflict:
+            # That it is there may be known in one place before it is in another.
+            sure = self.retry.with_predicate(lambda error: may_pass(error) or isinstance(error, api.NotFound))
+            return cast(_Job, self.client.get_job(job_id, location=self.location, retry=sure)), True
+
+    def _end(self, job: Any) -> api.GoogleAPICallError | None:
+        """Wait for the end of a job; what it failed of. An error is raised if it was the question that failed."""
+        try:
+            job.result(retry=self.retry)
+        except (api.GoogleAPICallError, api.RetryError):
+            if job.state != "DONE":
+                job.reload(retry=self.retry)
+            if job.error_result is None:
+                raise
+            return cast(api.GoogleAPICallError, job.exception())
+        return None
+
+    def _explained(self, failure: api.GoogleAPICallError) -> DataOpsError:
+        try:
+            with self.words("run a job in"):
+                raise failure
+        except api.NotFound:
+            return NoSuchTable(_text(failure))
+        except api.GoogleAPICallError:
+            return JobFailed(_reason(failure), _text(failure))
+        except DataOpsError as error:
+            return error
+
+    def ask(self, sql: str, config: bigquery.QueryJobConfig) -> tuple[bigquery.QueryJob, bigquery.table.RowIterator]:
+        """Run a query that changes nothing, and so may run more than once; its job and its rows.
+
+        Raises:
+            ConfigError: it would be billed for more than the limit.
+            Unavailable: no answer after all retries.
+        """
+        retry = self.retry
+        with self.words("query"):
+            job = self.client.query(sql, job_config=config, location=self.location, retry=retry, job_retry=retry)
+            rows = job.result(retry=retry)
+        self._count(job)
+        return job, rows
+
+    def select(self, sql: str, config: bigquery.QueryJobConfig) -> list[bigquery.Row]:
+        """The rows of a query; see `ask`."""
+        _, rows = self.ask(sql, config)
+        with self.words("read rows in"):
+            return list(rows)
 
     def _count(self, job: Any) -> None:
         billed, slots = getattr(job, "total_bytes_billed", None), getattr(job, "slot_millis", None)
-        self.cost += Cost(billed or 0, slots or 0)
+        with self._counting:
+            self._cost += Cost(1, billed or 0, slots or 0)
 
 
-def _may_go_better(reason: str, text: str) -> bool:
-    return reason in _AGAIN or any(words in text.lower() for words in _CONFLICT)
+def _may_go_better(failure: api.GoogleAPICallError) -> bool:
+    text = str(failure.message).lower()
+    return _reason(failure) in _AGAIN or any(words in text for words in _CONFLICT)
 
 
 def _reason(error: api.GoogleAPICallError) -> str:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Collection, Sequence
+from datetime import timedelta
 
 from google.api_core import exceptions as api
 from google.cloud import bigquery
 
 from dataops_platform.contracts.partitions import UNPARTITIONED
-from dataops_platform.contracts.problems import DataRefused
+from dataops_platform.contracts.problems import ConfigError, DataRefused
 from dataops_platform.warehouse import ledger
 from dataops_platform.warehouse.base import EMPTY, ModelSlice, ModelVersion, NoSuchTable, PublicationItem
 from dataops_platform.warehouse.bigquery.jobs import JobFailed, Jobs, job_name
@@ -23,6 +24,8 @@ from dataops_platform.warehouse.partition_sql import in_slice
 DIALECT = "bigquery"
 CHANGED = "dataops.changed:"
 """Begins the message by which a publication says which partitions are not those that were checked."""
+SNAPSHOT_DAYS = 7
+"""How long production can be put back to what it was before a publication."""
 _MODULUS = 9223372036854775783
 """The largest prime below 2^63: sums of hashes are kept modulo it."""
 
@@ -49,15 +52,24 @@ class ModelTables:
             NoSuchTable: the model has not been built.
             DataRefused: rows belong to no partition.
         """
-        shape = self._shape(self._table(model))
-        if model.field is not None:
-            self._refuse_homeless(model)
-        rows = self._rows(self._fingerprints(model, partitions))
+        shape = self._shape(self.table(model))
+        rows = self._rows(self._fingerprints(model, partitions, homeless=True))
+        homeless = next((row["n"] for row in rows if row["key"] is None), 0)
+        if homeless:
+            raise DataRefused(
+                f"{homeless} row(s) of {model.model} belong to no partition, because {model.field} is null:"
+                " leave such rows out of the model, and test it for not_null"
+            )
         found = {row["key"]: ModelVersion(f"{row['version']}-{shape}", row["n"]) for row in rows if row["n"]}
         asked = [UNPARTITIONED] if model.field is None else (partitions or [])
         return {key: ModelVersion(EMPTY, 0) for key in asked} | found
 
-    def _table(self, model: ModelSlice) -> bigquery.Table:
+    def table(self, model: ModelSlice) -> bigquery.Table:
+        """A model's table.
+
+        Raises:
+            NoSuchTable: the model has not been built.
+        """
         with self._jobs.words("read a table in"):
             try:
                 return self._jobs.client.get_table(self._naming.reference(model.relation))
@@ -66,49 +78,49 @@ class ModelTables:
 
     def _rows(self, sql: str) -> list[bigquery.Row]:
         config = self._jobs.query_config(self._jobs.labels(dataops_step="models"))
-        with self._jobs.words("query"):
-            return list(self._jobs.client.query_and_wait(sql, job_config=config, location=self._jobs.location))
+        try:
+            return self._jobs.select(sql, config)
+        except api.BadRequest as error:  # a partition field that is no date, for example
+            raise ConfigError(f"the model's rows can't be read by partition: {error.message}") from error
 
     @staticmethod
     def _shape(table: bigquery.Table) -> str:
         columns = [(field.name, field.field_type, field.mode == "REPEATED") for field in table.schema]
         return hashlib.sha256(json.dumps(columns).encode()).hexdigest()[:8]
 
-    def _refuse_homeless(self, model: ModelSlice) -> None:
-        assert model.field is not None
-        sql = f"SELECT COUNT(*) AS n FROM {self._naming.sql(model.relation)} WHERE {_q(model.field)} IS NULL"
-        (row,) = self._rows(sql)
-        if row["n"]:
-            raise DataRefused(
-                f"{row['n']} row(s) of {model.model} belong to no partition, because {model.field} is null:"
-                " leave such rows out of the model, and test it for not_null"
-            )
-
     def _key(self, model: ModelSlice) -> str:
         return f"CAST({_q(model.field)} AS STRING)" if model.field is not None else _lit(UNPARTITIONED)
 
-    def _fingerprints(self, model: ModelSlice, partitions: Collection[str] | None) -> str:
-        """A query of key, version (without the columns' part) and rows of each partition that has rows."""
+    def _fingerprints(self, model: ModelSlice, partitions: Collection[str] | None, homeless: bool = False) -> str:
+        """A query of key, version (without the columns' part) and rows of each partition that has rows.
+
+        Args:
+            homeless: also of rows that belong to no partition, under the key NULL.
+        """
         row_hash = "FARM_FINGERPRINT(TO_JSON_STRING(_row))"
+        where = in_slice(model, partitions, DIALECT)
+        if homeless and model.field is not None:
+            where = f"({where} OR {_q(model.field)} IS NULL)"
         return (
             "SELECT _key AS key, FORMAT('%d-%016x-%016x', _n, _xor, _sum) AS version, _n AS n FROM"
             f" (SELECT {self._key(model)} AS _key, COUNT(*) AS _n, BIT_XOR({row_hash}) AS _xor,"
             f" CAST(MOD(SUM(CAST({row_hash} AS NUMERIC)), {_MODULUS}) AS INT64) AS _sum"
             f" FROM {self._naming.sql(model.relation)} AS _row"
-            f" WHERE {in_slice(model, partitions, DIALECT)} GROUP BY _key)"
+            f" WHERE {where} GROUP BY _key)"
         )
 
     # -- publication --------------------------------------------------------------------------------------------------
 
     def publish(self, model: ModelSlice, items: Sequence[PublicationItem], publication_id: str, run_id: str) -> None:
         """See `Warehouse.publish`: one transaction, which fingerprints the rows once more before it moves them."""
-        source = self._table(model)
+        source = self.table(model)
         shape = self._shape(source)
         other = [i.partition_key for i in items if i.data_version != EMPTY and not i.data_version.endswith(f"-{shape}")]
         if other:
-            raise _changed(model, ", ".join(other[:3]))
+            raise changed(model, ", ".join(other[:3]))
         target = production(model.model)
-        self._prepare(model, source, target)
+        if self._prepare(model, source, target).num_rows:
+            self._snapshot(model, target, publication_id)
         sql = self._script(model, source, target, items, publication_id, run_id)
         config = self._jobs.query_config(
             self._jobs.labels(dataops_model=model.model, dataops_run=run_id, dataops_step="publish")
@@ -123,10 +135,28 @@ class ModelTables:
             self._jobs.run(job_name("publish", publication_id), start)
         except JobFailed as error:
             if CHANGED in error.text:
-                raise _changed(model, error.text.split(CHANGED, 1)[1].split(";")[0].strip()) from error
+                raise changed(model, error.text.split(CHANGED, 1)[1].split(";")[0].strip()) from error
             raise
 
-    def _prepare(self, model: ModelSlice, source: bigquery.Table, target: Relation) -> None:
+    def _snapshot(self, model: ModelSlice, target: Relation, publication_id: str) -> None:
+        """Keep production as it is now; BigQuery stores only what changes from then on."""
+        config = bigquery.CopyJobConfig(
+            operation_type=bigquery.OperationType.SNAPSHOT,
+            labels=self._jobs.labels(dataops_model=model.model, dataops_step="snapshot"),
+        )
+        expires = ledger.now() + timedelta(days=SNAPSHOT_DAYS)
+        # The client has no property for it.
+        config._properties["copy"]["destinationExpirationTime"] = expires.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+        def start(job_id: str) -> bigquery.CopyJob:
+            return self._jobs.client.copy_table(
+                self._naming.reference(target), self._naming.reference(before(publication_id)),
+                job_id=job_id, location=self._jobs.location, job_config=config,
+            )  # fmt: skip
+
+        self._jobs.run(job_name("snapshot", publication_id), start)
+
+    def _prepare(self, model: ModelSlice, source: bigquery.Table, target: Relation) -> bigquery.Table:
         """Create the production table, or add columns to it that the model has got.
 
         Raises:
@@ -151,7 +181,8 @@ class ModelTables:
         if new:
             actual.schema = [*actual.schema, *new]
             with self._jobs.words("add columns to a table in"):
-                self._jobs.client.update_table(actual, ["schema"])
+                return self._jobs.client.update_table(actual, ["schema"])
+        return actual
 
     def _script(
         self,
@@ -167,7 +198,7 @@ class ModelTables:
         columns = ", ".join(_q(field.name) for field in source.schema)
         expected = ", ".join(
             f"STRUCT({_lit(i.partition_key)} AS key, {_lit(_rows_part(i.data_version))} AS version,"
-            f" {_lit(i.data_version)} AS data_version, {_lit(i.object_key)} AS object_key)"
+            f" {_lit(i.data_version)} AS data_version, {_lit(i.object_prefix)} AS object_prefix)"
             for i in items
         )
         into = self._naming.sql(target)
@@ -184,13 +215,18 @@ IF _changed IS NOT NULL THEN RAISE USING MESSAGE = CONCAT({_lit(CHANGED)}, _chan
 DELETE FROM {into} WHERE {where};
 INSERT INTO {into} ({columns}) SELECT {columns} FROM {self._naming.sql(model.relation)} WHERE {where};
 INSERT INTO {records} ({names})
-  SELECT {_lit(publication_id)}, {_lit(model.model)}, e.key, e.data_version, IFNULL(f.n, 0), e.object_key,
+  SELECT {_lit(publication_id)}, {_lit(model.model)}, e.key, e.data_version, IFNULL(f.n, 0), e.object_prefix,
   {_lit(run_id)}, CURRENT_TIMESTAMP() FROM _expected AS e LEFT JOIN _found AS f ON f.key = e.key;
 COMMIT TRANSACTION;
 EXCEPTION WHEN ERROR THEN
 ROLLBACK TRANSACTION;
 RAISE;
 END;"""
+
+
+def before(publication_id: str) -> Relation:
+    """The snapshot of a production table as it was before a publication."""
+    return Relation(LEDGER, f"_before_{publication_id.replace('-', '_')}")
 
 
 def _rows_part(version: str) -> str:
@@ -205,7 +241,8 @@ def _nullable(field: bigquery.SchemaField) -> bigquery.SchemaField:
     return bigquery.SchemaField.from_api_repr(body)
 
 
-def _changed(model: ModelSlice, partitions: str) -> DataRefused:
+def changed(model: ModelSlice, partitions: str) -> DataRefused:
+    """The error for partitions whose rows are not those that were asked for."""
     return DataRefused(
         f"{model.model}: the rows of {partitions} changed after they were checked; build the model again"
     )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
 
 import pyarrow as pa
 from google.cloud import bigquery
@@ -35,19 +37,27 @@ _LEDGER_TYPES = {pa.string(): "STRING", pa.int64(): "INT64", pa.float64(): "FLOA
 _CANONICAL = {"INT64": "INTEGER", "FLOAT64": "FLOAT", "BOOL": "BOOLEAN"}
 
 
+_NO_TAGS: Mapping[str, str] = MappingProxyType({})
+_DAY_MS = 24 * 60 * 60 * 1000
+
+
 def canonical(kind: str) -> str:
     """A type's name as the API reports it."""
     return _CANONICAL.get(kind, kind)
 
 
-def _field(name: str, type_: FieldType, description: str, required: bool) -> bigquery.SchemaField:
+def _field(
+    name: str, type_: FieldType, description: str, required: bool, tag: str | None = None
+) -> bigquery.SchemaField:
     mode = "REQUIRED" if required else "NULLABLE"
+    more: dict[str, Any] = {"policy_tags": bigquery.PolicyTagList([tag])} if tag else {}
+    kind = canonical(type_.bigquery)
     if type_.kind is Kind.DECIMAL:
-        kind, size = type_.bigquery.split("(")[0], {"precision": type_.precision or 38}
+        kind = type_.bigquery.split("(")[0]
+        more["precision"] = type_.precision or 38
         if type_.scale:
-            size["scale"] = type_.scale
-        return bigquery.SchemaField(name, kind, mode, description=description, **size)  # type: ignore[arg-type]
-    return bigquery.SchemaField(name, canonical(type_.bigquery), mode, description=description)
+            more["scale"] = type_.scale
+    return bigquery.SchemaField(name, kind, mode, description=description, **more)
 
 
 def _never_null(table: Table, column: Column) -> bool:
@@ -60,15 +70,26 @@ def _lineage(mode: str = "REQUIRED") -> list[bigquery.SchemaField]:
     return [bigquery.SchemaField(name, kind, mode, description=LINEAGE[name]) for name, kind in _LINEAGE_TYPES.items()]
 
 
-def staging_schema(table: Table) -> list[bigquery.SchemaField]:
-    """Columns of a staging table: the contract's, then lineage."""
-    columns = [_field(c.name, c.type, c.description, _never_null(table, c)) for c in table.columns]
+def staging_schema(table: Table, tags: Mapping[str, str]) -> list[bigquery.SchemaField]:
+    """Columns of a staging table: the contract's, then lineage.
+
+    Args:
+        tags: classification → policy tag.
+    """
+    columns = [
+        _field(c.name, c.type, c.description, _never_null(table, c), tags.get(c.classification or ""))
+        for c in table.columns
+    ]
     return columns + _lineage()
 
 
-def quarantine_schema(table: Table) -> list[bigquery.SchemaField]:
-    """Columns of a quarantine table. All of the contract's may be null: that may be why a row is there."""
-    columns = [_field(c.name, c.type, c.description, False) for c in table.columns]
+def quarantine_schema(table: Table, tags: Mapping[str, str]) -> list[bigquery.SchemaField]:
+    """Columns of a quarantine table. All of the contract's may be null: that may be why a row is there.
+
+    Args:
+        tags: classification → policy tag.
+    """
+    columns = [_field(c.name, c.type, c.description, False, tags.get(c.classification or "")) for c in table.columns]
     modes = {"_reasons": "REPEATED"}
     more = [
         bigquery.SchemaField(name, canonical(kind), modes.get(name, "NULLABLE"), description=QUARANTINE_COLUMNS[name])
@@ -91,25 +112,40 @@ def ledger_schema(name: str) -> list[bigquery.SchemaField]:
     ]
 
 
-def staging_table(reference: bigquery.TableReference, table: Table) -> bigquery.Table:
-    """The staging table as the contract wants it."""
-    made = bigquery.Table(reference, schema=staging_schema(table))
+def staging_table(
+    reference: bigquery.TableReference, table: Table, tags: Mapping[str, str] = _NO_TAGS
+) -> bigquery.Table:
+    """The staging table as the contract wants it.
+
+    Args:
+        tags: classification → policy tag.
+    """
+    made = bigquery.Table(reference, schema=staging_schema(table, tags))
     key = f" Key: {', '.join(table.primary_key)}." if table.primary_key else ""
     made.description = f"{table.description}{key} Contract {table.contract_id} {table.contract_version}.".strip()
     made.labels = {"dataops_table": label(table.name), **{f"tag_{label(tag)}": "true" for tag in table.tags}}
     partitioning = table.partitioning
     if partitioning is not None:
         made.time_partitioning = bigquery.TimePartitioning(
-            type_=_UNITS[partitioning.granularity], field=partitioning.field
+            type_=_UNITS[partitioning.granularity],
+            field=partitioning.field,
+            expiration_ms=table.expiration_days * _DAY_MS if table.expiration_days else None,
         )
+        made.require_partition_filter = table.partition_filter
     if table.clustering:
         made.clustering_fields = list(table.clustering)
     return made
 
 
-def quarantine_table(reference: bigquery.TableReference, table: Table) -> bigquery.Table:
-    """The quarantine table, cut by the day of the refusal."""
-    made = bigquery.Table(reference, schema=quarantine_schema(table))
+def quarantine_table(
+    reference: bigquery.TableReference, table: Table, tags: Mapping[str, str] = _NO_TAGS
+) -> bigquery.Table:
+    """The quarantine table, cut by the day of the refusal.
+
+    Args:
+        tags: classification → policy tag.
+    """
+    made = bigquery.Table(reference, schema=quarantine_schema(table, tags))
     made.description = f"Rows of {staging(table.name)} that broke a blocking rule."
     made.labels = {"dataops_table": label(table.name)}
     made.time_partitioning = bigquery.TimePartitioning(field="_quarantined_at")
@@ -153,10 +189,23 @@ def refreshed(wanted: bigquery.Table, actual: bigquery.Table) -> list[str]:
     if list(actual.clustering_fields or []) != list(wanted.clustering_fields or []):
         actual.clustering_fields = wanted.clustering_fields
         changed.append("clustering_fields")
-    if [f.description for f in actual.schema] != [f.description for f in wanted.schema]:
+    if [_notes(f) for f in actual.schema] != [_notes(f) for f in wanted.schema]:
         actual.schema = wanted.schema
         changed.append("schema")
+    if bool(actual.require_partition_filter) != bool(wanted.require_partition_filter):
+        actual.require_partition_filter = wanted.require_partition_filter
+        changed.append("require_partition_filter")
+    cut, is_cut = wanted.time_partitioning, actual.time_partitioning
+    if cut is not None and is_cut is not None and cut.expiration_ms != is_cut.expiration_ms:
+        # What is left out of an update stays as it is: no expiration must be said.
+        actual.time_partitioning = bigquery.TimePartitioning.from_api_repr({"expirationMs": None} | cut.to_api_repr())
+        changed.append("time_partitioning")
     return changed
+
+
+def _notes(field: bigquery.SchemaField) -> tuple[str | None, tuple[str, ...]]:
+    """What of a column may change without touching data: its description and its policy tags."""
+    return field.description, field.policy_tags.names if field.policy_tags else ()
 
 
 def _spelled(field: bigquery.SchemaField) -> str:

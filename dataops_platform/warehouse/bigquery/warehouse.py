@@ -2,36 +2,47 @@
 
 from __future__ import annotations
 
-import io
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 from google.api_core import exceptions as api
 from google.cloud import bigquery
 
 from dataops_platform.contracts.model import Table
 from dataops_platform.contracts.problems import ConfigError
+from dataops_platform.google_errors import ONCE, google_errors
 from dataops_platform.lake.deliveries import Delivery
+from dataops_platform.lake.store import ObjectStore
 from dataops_platform.warehouse import ledger
 from dataops_platform.warehouse.base import (
+    Cost,
     LoadOutcome,
     ModelSlice,
     ModelVersion,
     NoSuchTable,
     PublicationItem,
     RowCheck,
+    Window,
 )
 from dataops_platform.warehouse.bigquery import tables
+from dataops_platform.warehouse.bigquery.export import export
 from dataops_platform.warehouse.bigquery.jobs import Jobs, job_name
 from dataops_platform.warehouse.bigquery.load import Loader
-from dataops_platform.warehouse.bigquery.models import ModelTables
+from dataops_platform.warehouse.bigquery.models import ModelTables, changed
 from dataops_platform.warehouse.bigquery.naming import Naming
+from dataops_platform.warehouse.bigquery.rows import Rows
 from dataops_platform.warehouse.names import LEDGER, PRODUCTION, QUARANTINE, STAGING, Relation, quarantine, staging
 
+if TYPE_CHECKING:
+    from google.cloud.bigquery_storage import BigQueryReadClient
+
 DATASETS = (LEDGER, STAGING, QUARANTINE, PRODUCTION)
+SMALL_RESULT = 10_000
+"""Rows that are read over REST; more come over the Storage Read API, as Arrow and in parallel."""
+_READ_SESSIONS = "bigquery.readsessions.create (roles/bigquery.readSessionUser)"
 _READING = {"SELECT", "EXPLAIN"}
 
 
@@ -48,12 +59,23 @@ class BigQueryWarehouse:
         maximum_bytes_billed: int | None = None,
         labels: Mapping[str, str] | None = None,
         pause: float = 0.5,
+        policy_tags: Mapping[str, str] | None = None,
+        read_client: Callable[[], BigQueryReadClient | None] | None = None,
     ) -> None:
+        """Args:
+        production_project: of the production dataset; default: the client's.
+        labels: on every job.
+        policy_tags: classification of a column → resource name of the policy tag that it gets.
+        read_client: makes a client of the Storage Read API for large results; None: all come over REST.
+        """
         self.jobs = Jobs(client, location, maximum_bytes_billed, labels, pause)
         self._client = client
         self._location = location
         self._naming = Naming(client.project, production_project or client.project)
         self._models = ModelTables(self.jobs, self._naming)
+        self._rows = Rows(self.jobs, self._naming)
+        self._tags = dict(policy_tags or {})
+        self._read_client = read_client
         self._ensured: set[str] = set()
 
     @property
@@ -65,6 +87,12 @@ class BigQueryWarehouse:
     def session(self) -> Iterator[None]:
         """See `Warehouse.session`: there is nothing to keep open."""
         yield
+
+    @contextmanager
+    def work(self, step: str, of: str, run_id: str) -> Iterator[Callable[[], Cost]]:
+        """See `Warehouse.work`."""
+        with self.jobs.work(dataops_step=step, dataops_of=of, dataops_run=run_id) as cost:
+            yield cost
 
     # -- tables -------------------------------------------------------------------------------------------------------
 
@@ -84,19 +112,19 @@ class BigQueryWarehouse:
         self._ensured |= {self._mark(table) for table in missing}
 
     def _mark(self, table: Table) -> str:
-        made = tables.staging_table(self._naming.reference(staging(table.name)), table)
+        made = tables.staging_table(self._naming.reference(staging(table.name)), table, self._tags)
         return str(made.to_api_repr())
 
     def _ensure_dataset(self, schema: str) -> None:
         reference = self._naming.dataset(schema)
         try:
-            found = self._client.get_dataset(reference)
+            found = self._client.get_dataset(reference, retry=self.jobs.retry)
         except api.NotFound:
             made = bigquery.Dataset(reference)
             if self._location:
                 made.location = self._location
             made.labels = {"managed_by": "dataops"}
-            found = self._client.create_dataset(made, exists_ok=True)
+            found = self._client.create_dataset(made, exists_ok=True, retry=self.jobs.retry)
         if self._location and found.location and found.location.lower() != self._location.lower():
             raise ConfigError(
                 f"dataset {reference.project}.{reference.dataset_id} is in {found.location}, not in {self._location}:"
@@ -105,12 +133,25 @@ class BigQueryWarehouse:
 
     def _ensure_ledger(self, name: str) -> None:
         made = bigquery.Table(self._naming.reference(Relation(LEDGER, name)), schema=tables.ledger_schema(name))
-        self._client.create_table(made, exists_ok=True)
+        # What is read is one table's or model's: BigQuery leaves the others' blocks alone.
+        made.clustering_fields = [ledger.CLUSTERED_BY[name]]
+        while True:
+            found = self._client.create_table(made, exists_ok=True, retry=self.jobs.retry)
+            there = {field.name for field in found.schema}
+            new = [field for field in made.schema if field.name not in there]
+            if not new:
+                return
+            found.schema = [*found.schema, *new]  # a ledger of an older version
+            try:
+                self._client.update_table(found, ["schema"], retry=self.jobs.retry)
+            except api.PreconditionFailed:  # see `_ensure_as`
+                continue
+            return
 
     def _ensure_locks(self) -> None:
         schema = [bigquery.SchemaField("table_name", "STRING"), bigquery.SchemaField("taken", "INTEGER")]
         made = bigquery.Table(self._naming.reference(Relation(LEDGER, tables.LOCKS)), schema=schema)
-        self._client.create_table(made, exists_ok=True)
+        self._client.create_table(made, exists_ok=True, retry=self.jobs.retry)
 
     def _add_locks(self, names: Sequence[str]) -> None:
         """A row for each table that has none. Two would do no harm: a load updates all of its table's."""
@@ -125,7 +166,7 @@ class BigQueryWarehouse:
         self.jobs.run(
             job_name("locks", self._client.project, *sorted(names), ledger.now().isoformat()),
             lambda job_id: self._client.query(
-                sql, job_config=config, job_id=job_id, location=self._location, job_retry=None
+                sql, job_config=config, job_id=job_id, location=self._location, retry=ONCE, job_retry=None
             ),
         )
 
@@ -136,17 +177,7 @@ class BigQueryWarehouse:
             (staging(table.name), tables.staging_table),
             (quarantine(table.name), tables.quarantine_table),
         ):
-            wanted = make(self._naming.reference(relation), table)
-            try:
-                actual = self._client.get_table(wanted.reference)
-            except api.NotFound:
-                self._client.create_table(wanted, exists_ok=True)
-                continue
-            found = tables.differences(wanted, actual, str(relation))
-            lines += found
-            changed = [] if found else tables.refreshed(wanted, actual)
-            if changed:
-                self._client.update_table(actual, changed)
+            lines += self._ensure_as(make(self._naming.reference(relation), table, self._tags), str(relation))
         if not lines:
             return []
         return [
@@ -155,11 +186,30 @@ class BigQueryWarehouse:
             " the table is then built anew from the lake."
         ]
 
+    def _ensure_as(self, wanted: bigquery.Table, name: str) -> list[str]:
+        """Create a table, or refresh it where that touches no data; how it differs where it does."""
+        retry = self.jobs.retry
+        while True:
+            try:
+                actual = self._client.get_table(wanted.reference, retry=retry)
+            except api.NotFound:
+                self._client.create_table(wanted, exists_ok=True, retry=retry)
+                return []
+            found = tables.differences(wanted, actual, name)
+            changed = [] if found else tables.refreshed(wanted, actual)
+            if not changed:
+                return found
+            try:
+                self._client.update_table(actual, changed, retry=retry)
+            except api.PreconditionFailed:  # the table is another since: by other hands, or by a call of ours whose
+                continue  # answer was lost
+            return []
+
     def exists(self, relation: Relation) -> bool:
         """See `Warehouse.exists`."""
         with self.jobs.words("read"):
             try:
-                self._client.get_table(self._naming.reference(relation))
+                self._client.get_table(self._naming.reference(relation), retry=self.jobs.retry)
             except api.NotFound:
                 return False
         return True
@@ -168,7 +218,7 @@ class BigQueryWarehouse:
         """See `Warehouse.reset`. The ledger forgets the loads last: a reset that was cut off is repeated."""
         with self.jobs.words("reset a table in"):
             for relation in (staging(table.name), quarantine(table.name)):
-                self._client.delete_table(self._naming.reference(relation), not_found_ok=True)
+                self._client.delete_table(self._naming.reference(relation), not_found_ok=True, retry=self.jobs.retry)
         loads = self._naming.sql(Relation(LEDGER, "loads"))
         self.statement(
             "reset", f"DELETE FROM {loads} WHERE table_name = @name", {"name": table.name}, ledger.now().isoformat()
@@ -196,20 +246,24 @@ class BigQueryWarehouse:
         return self.jobs.run(
             job_name(kind, sql, *parameters.values(), *identity),
             lambda job_id: self._client.query(
-                sql, job_config=config, job_id=job_id, location=self._location, job_retry=None
+                sql, job_config=config, job_id=job_id, location=self._location, retry=ONCE, job_retry=None
             ),
         )
 
+    def sql(self, relation: Relation) -> str:
+        """See `Warehouse.sql`: with the project."""
+        return self._naming.sql(relation)
+
     def query(self, sql: str) -> pa.Table:
         """See `Warehouse.query`."""
-        config = self.jobs.query_config(default_dataset=None)
         try:
-            with self.jobs.words("query"):
-                job = self._client.query(sql, job_config=config, location=self._location)
-                job.result()
-                if (job.statement_type or "SELECT") not in _READING:
-                    raise ConfigError("a query is one SELECT; what it did is in BigQuery's history")
-                return job.to_arrow(create_bqstorage_client=False)
+            job, rows = self.jobs.ask(sql, self.jobs.query_config())
+            if (job.statement_type or "SELECT") not in _READING:
+                raise ConfigError("a query is one SELECT; what it did is in BigQuery's history")
+            with google_errors("read rows in", f"BigQuery project {self._client.project}", _READ_SESSIONS):
+                large = self._read_client is not None and (rows.total_rows or 0) > SMALL_RESULT
+                reader = self._read_client() if large and self._read_client is not None else None
+                return rows.to_arrow(bqstorage_client=reader, create_bqstorage_client=False)
         except api.NotFound as error:
             raise NoSuchTable(" ".join(str(error.message).split())) from error
         except api.BadRequest as error:
@@ -217,39 +271,30 @@ class BigQueryWarehouse:
 
     def append(self, ledger_table: str, rows: pa.Table) -> None:
         """See `Warehouse.append`: one load job, which is all or nothing."""
-        self._load_rows(
-            Relation(LEDGER, ledger_table),
-            rows,
-            bigquery.WriteDisposition.WRITE_APPEND,
-            tables.ledger_schema(ledger_table),
-        )
+        reference = self._naming.reference(Relation(LEDGER, ledger_table))
+        schema = tables.ledger_schema(ledger_table)
+        self._rows.load(reference, rows, bigquery.WriteDisposition.WRITE_APPEND, schema)
 
-    def _load_rows(
-        self, relation: Relation, rows: pa.Table, disposition: str, schema: Sequence[bigquery.SchemaField] | None
-    ) -> None:
-        """Load small results as parquet."""
-        content = io.BytesIO()
-        pq.write_table(rows, content)
-        config = bigquery.LoadJobConfig(
-            source_format=bigquery.SourceFormat.PARQUET, write_disposition=disposition, labels=self.jobs.labels()
-        )
-        if schema is not None:
-            config.schema = schema
-        name = job_name("rows", relation, content.getvalue(), ledger.now().isoformat())
-
-        def start(job_id: str) -> bigquery.LoadJob:
-            content.seek(0)
-            return self._client.load_table_from_file(
-                content, self._naming.reference(relation), job_id=job_id, location=self._location, job_config=config
-            )
-
-        self.jobs.run(name, start)
+    def replace_rows(self, relation: Relation, rows: pa.Table, window: Window | None) -> None:
+        """See `Warehouse.replace_rows`."""
+        self._rows.replace(relation, rows, window)
 
     # -- models -------------------------------------------------------------------------------------------------------
 
     def model_versions(self, model: ModelSlice, partitions: Collection[str] | None) -> dict[str, ModelVersion]:
         """See `Warehouse.model_versions`."""
         return self._models.versions(model, partitions)
+
+    def export(
+        self, model: ModelSlice, versions: Mapping[str, ModelVersion], store: ObjectStore, prefix: str
+    ) -> dict[str, tuple[str, ...]]:
+        """See `Warehouse.export`. The rows are fingerprinted once more when they have been written."""
+        written = export(self.jobs, self._naming, model, self._models.table(model), versions, store, prefix)
+        found = self._models.versions(model, list(versions))
+        other = [key for key, version in versions.items() if found[key] != version]
+        if other:
+            raise changed(model, ", ".join(other[:3]))
+        return written
 
     def publish(self, model: ModelSlice, items: Sequence[PublicationItem], publication_id: str, run_id: str) -> None:
         """See `Warehouse.publish`."""

@@ -24,6 +24,7 @@ from dataops_platform.contracts.partitions import UNPARTITIONED
 from dataops_platform.contracts.problems import ConfigError
 from dataops_platform.contracts.types import Kind
 from dataops_platform.lake.deliveries import Delivery
+from dataops_platform.secrets import redact
 from dataops_platform.warehouse import ledger
 from dataops_platform.warehouse.base import LoadOutcome, RowCheck
 from dataops_platform.warehouse.duckdb import files
@@ -134,6 +135,7 @@ class Loader:
         return error
 
     def _refuse(self, delivery: Delivery, reason: str) -> LoadOutcome:
+        reason = redact(reason)
         row = {
             "load_id": str(delivery.load_id),
             "table_name": self._table.name,

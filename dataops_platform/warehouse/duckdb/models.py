@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
@@ -67,9 +66,9 @@ def versions(
 
 
 def export(
-    connection: duckdb.DuckDBPyConnection, model: ModelSlice, partitions: Collection[str] | None, folder: Path
+    connection: duckdb.DuckDBPyConnection, model: ModelSlice, partitions: Collection[str], folder: Path
 ) -> dict[str, Path]:
-    """One parquet file per partition. One thread and a fixed order, so that equal rows give equal bytes."""
+    """One parquet file per partition that has rows. One thread and a fixed order: equal rows give equal bytes."""
     if not columns_of(connection, model.relation):
         raise NoSuchTable(f"{model.relation} doesn't exist; build the model {model.model} first")
     select = f"SELECT * FROM {model.relation.sql} WHERE {in_slice(model, partitions)}"
@@ -90,12 +89,6 @@ def export(
         if key in result:
             raise AssertionError(f"two files for partition {key} of {model.model}")
         result[key] = path
-    for key in set(partitions or ()) - set(result):
-        path = folder / f"{key}.empty.parquet"
-        connection.execute(
-            f"COPY (SELECT * FROM {model.relation.sql} LIMIT 0) TO {literal(str(path))} (FORMAT parquet)"
-        )
-        result[key] = path
     return result
 
 
@@ -111,11 +104,9 @@ def publish(
     target = production(model.model)
     with transaction(connection):
         found = versions(connection, model, partitions)
-        changed = [i.partition_key for i in items if found[i.partition_key].data_version != i.data_version]
-        if changed:
-            raise DataRefused(
-                f"{model.model}: the rows of {_some(changed)} changed after they were checked; build the model again"
-            )
+        other = [i.partition_key for i in items if found[i.partition_key].data_version != i.data_version]
+        if other:
+            raise changed(model, other)
         _shape(connection, model, target, partitions)
         where = in_slice(model, partitions)
         connection.execute(f"DELETE FROM {target.sql} WHERE {where}")
@@ -128,13 +119,20 @@ def publish(
                 "partition_key": item.partition_key,
                 "data_version": item.data_version,
                 "row_count": found[item.partition_key].row_count,
-                "object_key": item.object_key,
+                "object_prefix": item.object_prefix,
                 "run_id": run_id,
                 "published_at": published_at,
             }
             for item in items
         ]
         append_rows(connection, "publications", pa.Table.from_pylist(rows, schema=ledger.schema("publications")))
+
+
+def changed(model: ModelSlice, partitions: Sequence[str]) -> DataRefused:
+    """The error for partitions whose rows are not those that were asked for."""
+    return DataRefused(
+        f"{model.model}: the rows of {_some(partitions)} changed after they were checked; build the model again"
+    )
 
 
 def _shape(
@@ -165,8 +163,3 @@ def _shape(
 def _some(partitions: Sequence[str]) -> str:
     shown = ", ".join(partitions[:3])
     return f"{shown} and {len(partitions) - 3} more" if len(partitions) > 3 else shown
-
-
-def remove(folder: Path) -> None:
-    """Remove an export's folder."""
-    shutil.rmtree(folder, ignore_errors=True)

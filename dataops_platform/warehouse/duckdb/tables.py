@@ -91,6 +91,21 @@ def ledger_ddl() -> list[str]:
     return statements
 
 
+def ensure_ledger(connection: duckdb.DuckDBPyConnection) -> None:
+    """Create the schemas and the ledger; add the columns that a ledger of an older version doesn't have."""
+    for statement in ledger_ddl():
+        connection.execute(statement)
+    rows = connection.execute(
+        "SELECT table_name, column_name FROM duckdb_columns() WHERE database_name = current_database()"
+        f" AND schema_name = {literal(LEDGER)}"
+    ).fetchall()
+    for name, columns in ledger.TABLES.items():
+        for column, kind in columns.items():
+            if (name, column) not in rows:
+                added = f"{quote(column)} {_ARROW.get(kind, 'TIMESTAMPTZ')}"
+                connection.execute(f"ALTER TABLE {LEDGER}.{quote(name)} ADD COLUMN {added}")
+
+
 def columns_of(connection: duckdb.DuckDBPyConnection, relation: Relation) -> dict[str, str]:
     """Column → type of an existing table or view; empty when there is none."""
     rows = connection.execute(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -12,18 +12,24 @@ import pyarrow as pa
 
 from dataops_platform.contracts.model import Table
 from dataops_platform.contracts.problems import ConfigError, DataRefused
-from dataops_platform.lake.deliveries import Delivery
+from dataops_platform.lake import keys
+from dataops_platform.lake.deliveries import Delivery, remove_scratch
+from dataops_platform.lake.store import ObjectStore, checksum, checksum_name
 from dataops_platform.warehouse.base import (
+    EMPTY,
+    Cost,
     LoadOutcome,
     ModelSlice,
     ModelVersion,
     PublicationItem,
     RowCheck,
+    Window,
 )
 from dataops_platform.warehouse.duckdb import connection as connections
 from dataops_platform.warehouse.duckdb import models, tables
 from dataops_platform.warehouse.duckdb.load import Loader, append_rows
 from dataops_platform.warehouse.names import LEDGER, Relation, literal, quarantine, quote, staging
+from dataops_platform.warehouse.partition_sql import in_window
 
 _READING = {duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN}
 _NOT_THE_USERS = (duckdb.InternalError, duckdb.FatalException, duckdb.InterruptException)
@@ -73,6 +79,11 @@ class DuckDBWarehouse:
             finally:
                 self._session = before
 
+    @contextmanager
+    def work(self, step: str, of: str, run_id: str) -> Iterator[Callable[[], Cost]]:
+        """See `Warehouse.work`: nothing is charged."""
+        yield Cost
+
     def ensure(self, wanted: Collection[Table]) -> None:
         """See `Warehouse.ensure`. What this object has ensured already is not looked at again."""
         marks = {hashlib.sha256(tables.definition(table).encode()).hexdigest(): table for table in wanted}
@@ -80,8 +91,7 @@ class DuckDBWarehouse:
         if not missing and self._ensured:
             return
         with self.connect() as con, connections.transaction(con):
-            for statement in tables.ledger_ddl():
-                con.execute(statement)
+            tables.ensure_ledger(con)
             for table in missing:
                 tables.ensure_table(con, table)
         self._ensured |= set(marks) | {"ledger"}
@@ -97,6 +107,10 @@ class DuckDBWarehouse:
         """See `Warehouse.load`."""
         with connections.connect(self.path, self._memory_limit or LOAD_MEMORY, self._lock_wait) as con:
             return Loader(con, table, uris, checks, run_id).load(deliveries)
+
+    def sql(self, relation: Relation) -> str:
+        """See `Warehouse.sql`."""
+        return relation.sql
 
     def query(self, sql: str) -> pa.Table:
         """See `Warehouse.query`."""
@@ -121,8 +135,9 @@ class DuckDBWarehouse:
         with self.connect() as con:
             return bool(tables.columns_of(con, relation))
 
-    def replace_rows(self, relation: Relation, rows: pa.Table, where: str | None) -> None:
+    def replace_rows(self, relation: Relation, rows: pa.Table, window: Window | None) -> None:
         """See `Warehouse.replace_rows`."""
+        where = in_window(relation, rows.schema, window) if window is not None else None
         with self.connect() as con:
             con.register(_ROWS, rows)
             try:
@@ -140,10 +155,30 @@ class DuckDBWarehouse:
         with self.connect() as con:
             return models.versions(con, model, partitions)
 
-    def export(self, model: ModelSlice, partitions: Collection[str] | None, folder: Path) -> dict[str, Path]:
-        """See `Warehouse.export`."""
-        with self.connect() as con:
-            return models.export(con, model, partitions, folder)
+    def export(
+        self, model: ModelSlice, versions: Mapping[str, ModelVersion], store: ObjectStore, prefix: str
+    ) -> dict[str, tuple[str, ...]]:
+        """See `Warehouse.export`. An object is named after its content: equal rows give the same object again."""
+        objects: dict[str, tuple[str, ...]] = dict.fromkeys(versions, ())
+        filled = [key for key, version in versions.items() if version.data_version != EMPTY]
+        if not filled:
+            return objects
+        folder = store.scratch()
+        try:
+            with self.connect() as con:
+                # Nobody else writes while the file is open: what is compared is what is written.
+                found = models.versions(con, model, list(versions))
+                changed = [key for key, version in versions.items() if found[key] != version]
+                if changed:
+                    raise models.changed(model, changed)
+                files = models.export(con, model, filled, folder)
+            for key, path in files.items():
+                name = checksum_name(checksum(path))
+                place = prefix + keys.model_prefix(model.model, key, versions[key].data_version)
+                objects[key] = (store.create(f"{place}{name}.parquet", path).key,)
+        finally:
+            remove_scratch(folder)
+        return objects
 
     def publish(self, model: ModelSlice, items: Sequence[PublicationItem], publication_id: str, run_id: str) -> None:
         """See `Warehouse.publish`."""

@@ -6,13 +6,16 @@ version is pinned, and `integration/emulators/test_gaps.py` tells which patches 
 """
 
 PATCHES = (
+    "quick_catalog",
     "row_counts",
     "bytes_processed",
+    "maximum_bytes_billed",
     "ctas_destination",
     "copied_layout",
     "ingestion_time",
     "partition_decorators",
     "set_struct",
+    "integer_division",
     "parallel_loads",
 )
 """In the order they are applied. A later one may wrap what an earlier one put in place, and works without it too."""

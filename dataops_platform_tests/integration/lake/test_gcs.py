@@ -17,9 +17,9 @@ from google.auth.credentials import AnonymousCredentials
 from google.cloud.storage import Client
 
 from dataops_platform.contracts.problems import ConfigError, Unavailable
-from dataops_platform.google_errors import google_errors
+from dataops_platform.google_errors import RETRY, google_errors, may_pass
 from dataops_platform.lake import Lake, LocalStore, ObjectConflict, ObjectMissing
-from dataops_platform.lake.gcs import CHUNK, RETRY, GcsStore
+from dataops_platform.lake.gcs import CHUNK, GcsStore
 from dataops_platform.lake.store import checksum
 from dataops_platform_tests.support import moment
 
@@ -165,12 +165,18 @@ class Stub:
                     status, body = remaining.pop(0) if len(remaining) > 1 else remaining[0]
                 content = json.dumps(body).encode()
                 self.send_response(status)
+                if "uploadType=resumable" in self.path and self.command == "POST":
+                    here = f"http://127.0.0.1:{stub.server.server_port}"
+                    self.send_header("Location", f"{here}/upload?upload_id=1")
+                if status == 308:
+                    self.send_header("Range", f"bytes=0-{CHUNK - 1}")
+                self.send_header("X-Goog-Hash", f"crc32c={checksum(b'')}")
                 self.send_header("Content-Type", "application/json")
                 self.send_header("Content-Length", str(len(content)))
                 self.end_headers()
                 self.wfile.write(content)
 
-            do_GET = do_POST = do_PUT = answer
+            do_GET = do_POST = do_PUT = do_DELETE = answer
 
             def log_message(self, *_: object) -> None:
                 pass
@@ -230,6 +236,38 @@ def test_an_answer_that_was_lost(stub):
         other.store().create("a", b"one")
 
 
+@pytest.mark.parametrize("status", [404, 410])
+def test_an_upload_that_the_service_has_forgotten(stub, tmp_path, status):
+    """It begins anew. The bucket's own absence is a 404 as well, but at another address."""
+    path = tmp_path / "large"
+    path.write_bytes(bytes(CHUNK + 10))
+    started, part = (200, {}), (308, {})
+    made = stub(started, part, refusal(status, "no such upload"), started, part, (200, resource(path.read_bytes())))
+    assert made.store().create("a", path).generation == 7
+    assert [request.split()[0] for request in made.requests] == ["POST", "PUT", "PUT", "POST", "PUT", "PUT"]
+    nowhere = stub(refusal(404, "no such bucket"))
+    with pytest.raises(ConfigError, match="there is no bucket"):
+        nowhere.store().create("a", path)
+    assert len(nowhere.requests) == 1
+
+
+def test_an_upload_that_came_damaged(stub, tmp_path):
+    """The service has other bytes than we: the client deletes them, and the upload begins anew."""
+    path = tmp_path / "large"
+    path.write_bytes(bytes(CHUNK + 10))
+    upload = [(200, {}), (308, {})]
+    made = stub(*upload, (200, resource(b"other")), (200, {}), *upload, (200, resource(path.read_bytes())))
+    assert made.store().create("a", path).generation == 7
+    assert [request.split()[0] for request in made.requests] == ["POST", "PUT", "PUT", "DELETE", "POST", "PUT", "PUT"]
+
+
+def test_bytes_that_came_damaged(stub):
+    made = stub((200, {"read": "x"}))
+    with pytest.raises(Unavailable, match="not those that were stored"):
+        made.store().read("a")
+    assert len(made.requests) > 1
+
+
 def test_a_copy_that_meets_another_object(stub):
     made = stub(PRECONDITION, (200, resource(b"one")), (200, resource(b"two")))
     with pytest.raises(ObjectConflict):
@@ -269,6 +307,7 @@ def test_a_service_that_stays_away(stub):
 @pytest.mark.parametrize(
     ("error", "kind", "says"),
     [
+        (requests.exceptions.JSONDecodeError("Unterminated string", "{", 1), Unavailable, "no good answer"),
         (auth.DefaultCredentialsError("none"), ConfigError, "there are no Google credentials"),
         (auth.RefreshError("expired"), ConfigError, "can't be used: expired"),
         (auth.TransportError("reset"), Unavailable, "token service doesn't answer"),
@@ -279,3 +318,24 @@ def test_a_service_that_stays_away(stub):
 def test_errors_in_words(error, kind, says):
     with pytest.raises(kind, match=says), google_errors("read", "gs://b", "p"):
         raise error
+
+
+@pytest.mark.parametrize(
+    ("error", "may"),
+    [
+        (api.TooManyRequests("slow down"), True),
+        (api.ServiceUnavailable("not now"), True),
+        (api.Forbidden("slow down", errors=[{"reason": "rateLimitExceeded"}]), True),
+        (api.Forbidden("no", errors=[{"reason": "accessDenied"}]), False),
+        (api.NotFound("where"), False),
+        (api.RetryError("three minutes of it", None), False),
+        (requests.exceptions.SSLError("self-signed"), False),
+        (requests.ConnectionError("reset"), True),
+        (requests.exceptions.ChunkedEncodingError("cut off"), True),
+        (requests.exceptions.JSONDecodeError("cut off", "{", 1), True),
+        (auth.TransportError("reset"), True),
+        (ValueError("a bug"), False),
+    ],
+)
+def test_what_may_pass(error, may):
+    assert may_pass(error) is may

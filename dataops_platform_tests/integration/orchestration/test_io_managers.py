@@ -19,6 +19,7 @@ from dataops_platform.orchestration.io_managers import (
 )
 from dataops_platform.orchestration.resources import Platform
 from dataops_platform.transformation.models import Model, Models
+from dataops_platform.warehouse.base import Window
 from dataops_platform.warehouse.names import Relation
 from dataops_platform_tests.support import file_size_limit
 
@@ -407,16 +408,19 @@ def test_what_the_engine_refuses_is_one_message(run, platform):
     assert "Traceback" not in text
 
 
-@pytest.mark.parametrize("where", [None, "n > 1", "nope > 1"])
-def test_nothing_stays_registered(platform, where):
+@pytest.mark.parametrize("field", [None, "at", "nope"])
+def test_nothing_stays_registered(platform, field):
     """Also where the write fails, and the connection is shared."""
     with platform.warehouse.session(), platform.warehouse.connect() as con:
         try:
-            platform.warehouse.replace_rows(Relation("own", "t"), pa.table({"n": [1]}), where)
+            window = (
+                Window(field, datetime(2024, 1, 2, tzinfo=UTC), datetime(2024, 1, 3, tzinfo=UTC)) if field else None
+            )
+            platform.warehouse.replace_rows(Relation("own", "t"), pa.table({"at": [datetime(2024, 1, 1)]}), window)
         except (ConfigError, DataRefused):
-            assert where is not None
+            assert field is not None
         else:
-            assert where is None
+            assert field is None
         assert con.execute("SELECT view_name FROM duckdb_views() WHERE NOT internal").fetchall() == []
 
 

@@ -4,76 +4,22 @@ from __future__ import annotations
 
 import json
 import shutil
-from pathlib import Path
 
 import pytest
 
-from dataops_platform.contracts import load_contracts
 from dataops_platform.contracts.problems import ConfigError
-from dataops_platform.ingestion.extractor import extract, extractor_for
-from dataops_platform.lake import Lake
-from dataops_platform.orchestration.resources import Platform
-from dataops_platform.quality.planner import render_bad
-from dataops_platform.quality.verdicts import evaluate
-from dataops_platform.settings import Settings
-from dataops_platform.transformation.build import build
 from dataops_platform.transformation.dbt import DbtProject
 from dataops_platform.transformation.models import read_models
-from dataops_platform.transformation.publish import publish
-from dataops_platform.warehouse.base import RowCheck
+from dataops_platform_tests.integration.transformation.demo import REPO, Demo, embedded
 
-REPO = Path(__file__).parents[3]
 DAYS = ["2013-03-01", "2013-03-02", "2013-03-03"]
 BY_DAY = {"stg_flights", "stg_weather", "fct_flights", "mart_daily_delays", "mart_cancellations_by_weather"}
 
 
-class Demo:
-    """Three days loaded and judged, by the library alone."""
-
-    def __init__(self, folder: Path) -> None:
-        self.settings = Settings.load({"DATAOPS_PROJECT": str(REPO), "DATAOPS_HOME": str(folder / "home")})
-        contracts = load_contracts(self.settings.contracts)
-        self.dbt = DbtProject(
-            self.settings.dbt_project, self.settings.dbt_home, self.settings.warehouse_url, "local", contracts
-        )
-        self.models = read_models(self.dbt.manifest())
-        self.platform = Platform(self.settings, contracts, self.models)
-        self.warehouse, self.ledger = self.platform.warehouse, self.platform.ledger
-        self.tables = {name: table for name, table in contracts.tables.items() if table.source}
-        for table in self.tables.values():
-            self.load(table)
-        for table in self.tables.values():
-            evaluate(self.warehouse, table, "run", DAYS if table.partitioning else None)
-
-    def load(self, table) -> None:
-        lake = Lake(self.settings.lake_store())
-        days = DAYS if table.partitioning else table.partition_keys()
-        done = extract(table, extractor_for(table, REPO), lake, days)
-        uris = {item.key: lake.store.uri(item.key) for d in done.delivered for item in d.objects}
-        checks = [RowCheck(r.id, render_bad(table, r, "duckdb")) for r in table.splitting_rules]
-        self.warehouse.load(table, done.delivered, uris, checks, "run")
-
-    def build(self, *select: str, days=DAYS, run_id: str = "run"):
-        names = select or [model.name for model in self.models.items]
-        return build(self.dbt, self.models, self.warehouse, self.tables, run_id, names, days)
-
-    def publish(self, model: str, days=DAYS):
-        return publish(
-            self.models[model], self.models, self.tables, self.warehouse, self.settings.lake_store(),
-            self.settings.production_store(), days if self.models[model].partition_field else None, "run",
-        )  # fmt: skip
-
-    def execute(self, sql: str) -> None:
-        with self.warehouse.connect() as con:
-            con.execute(sql)
-
-    def rows(self, sql: str) -> list[tuple]:
-        return [tuple(row.values()) for row in self.warehouse.query(sql).to_pylist()]
-
-
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory) -> Demo:
-    made = Demo(tmp_path_factory.mktemp("demo"))
+    made = Demo(embedded(tmp_path_factory.mktemp("demo") / "home"), DAYS)
+    made.judge()
     made.first = made.build(run_id="first")
     return made
 
@@ -144,8 +90,7 @@ def test_a_project_that_does_not_parse(demo, tmp_path, sql, says):
     folder = tmp_path / "dbt_project"
     shutil.copytree(REPO / "dbt_project", folder, ignore=shutil.ignore_patterns("target", "logs", "generated"))
     (folder / "models" / "marts" / "core" / "broken.sql").write_text(sql)
-    contracts = load_contracts(demo.settings.contracts)
-    broken = DbtProject(folder, tmp_path / "dbt", demo.settings.warehouse_url, "local", contracts)
+    broken = DbtProject(folder, tmp_path / "dbt", demo.dbt.target, demo.contracts)
     with pytest.raises(ConfigError) as error:
         broken.manifest()
     assert says in str(error.value)
@@ -164,9 +109,8 @@ def test_a_changed_macro_changes_every_test_and_model(demo):
 
 
 def test_no_project(tmp_path, demo):
-    contracts = load_contracts(demo.settings.contracts)
     with pytest.raises(ConfigError, match="there is no dbt project"):
-        DbtProject(tmp_path, tmp_path / "dbt", demo.settings.warehouse_url, "local", contracts).manifest()
+        DbtProject(tmp_path, tmp_path / "dbt", demo.dbt.target, demo.contracts).manifest()
 
 
 def test_production_alone_through_dagster(demo, monkeypatch):

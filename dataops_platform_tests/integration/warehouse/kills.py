@@ -105,7 +105,7 @@ def published_state(home: Home) -> dict[str, list[str]]:
         return {
             "production": _rows(con, "SELECT * FROM production.fct"),
             "publications": _rows(
-                con, "SELECT model, partition_key, data_version, row_count, object_key FROM dataops.publications"
+                con, "SELECT model, partition_key, data_version, row_count, object_prefix FROM dataops.publications"
             ),
             "objects": [f"{info.key} {info.size}" for info in home.production.list("fct/")],
             "records": list(published_objects(home.production, "fct")),
@@ -126,7 +126,7 @@ def published_whole(home: Home) -> int:
     for key in published_objects(home.production, "fct"):
         record = json.loads(home.production.read(key))
         assert ledger[record["partition"]] == record["data_version"]
-        assert home.production.stat(record["object"]) is not None
+        assert all(home.production.stat(name) is not None for name in record["objects"])
     return len(list(home.lake.store.list("transformed/"))) + len(list(home.production.list("")))
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
+
 import pytest
 
-from dataops_platform.contracts.problems import DataRefused
+from dataops_platform.contracts.problems import ConfigError, DataRefused
 from dataops_platform.warehouse.base import EMPTY, ModelSlice, NoSuchTable, PublicationItem
 from dataops_platform.warehouse.bigquery import BigQueryWarehouse
 from dataops_platform.warehouse.names import Relation
@@ -131,3 +133,28 @@ def test_rows_of_no_day_and_no_model(models):
         models.warehouse.model_versions(model, DAYS[:1])
     with pytest.raises(NoSuchTable, match="build the model nothing first"):
         models.warehouse.model_versions(ModelSlice("nothing", Relation("analytics", "nothing"), "day"), DAYS)
+
+
+def test_production_is_kept_as_it_was_before_each_publication(models):
+    """A snapshot that expires, taken where there is something to lose."""
+    model = models.build(ROWS)
+    models.publish(model, DAYS[:2])
+    models.build(f"SELECT * FROM ({ROWS}) WHERE id != 3", model.model)
+    models.warehouse.publish(model, models.items(model, DAYS[1:2]), "second-one", "run")
+    snapshot = models.client.get_table("dataops._before_second_one")
+    assert snapshot.table_type == "SNAPSHOT"
+    kept = models.client.query_and_wait("SELECT id FROM dataops._before_second_one ORDER BY id")
+    assert [row[0] for row in kept] == [1, 2, 3]
+    jobs = [job for job in models.client.list_jobs(max_results=50) if job.job_type == "copy"]
+    (job,) = [job for job in jobs if job.destination.table_id == "_before_second_one"]
+    expires = datetime.strptime(
+        job._properties["configuration"]["copy"]["destinationExpirationTime"], "%Y-%m-%dT%H:%M:%SZ"
+    )
+    assert timedelta(days=6.9) < expires - datetime.now(UTC).replace(tzinfo=None) < timedelta(days=7.1)
+    assert len([job for job in jobs if job.sources[0].table_id == model.model]) == 1  # not before the first
+
+
+def test_a_partition_field_that_is_no_date(models):
+    model = models.build("SELECT 'x' AS day, 1 AS id")
+    with pytest.raises(ConfigError, match="the model's rows can't be read by partition"):
+        models.warehouse.model_versions(model, DAYS)

@@ -18,6 +18,7 @@ from dataops_platform.warehouse.base import NoSuchTable
 from dataops_platform.warehouse.bigquery import BigQueryWarehouse
 from dataops_platform.warehouse.bigquery.jobs import JobFailed
 from dataops_platform.warehouse.names import Relation, staging
+from dataops_platform.warehouse.partition_sql import in_partitions
 from dataops_platform_tests.cloud import CloudHome
 from dataops_platform_tests.emulators.clients import bigquery_client, storage_client
 from dataops_platform_tests.emulators.fixtures import new_project, unique
@@ -79,6 +80,34 @@ def test_what_may_follow_the_contract_does(home, client):
     BigQueryWarehouse(client).ensure([replace(orders("described"), description="Another text.", clustering=("Name",))])
     made = client.get_table("staging.described")
     assert (made.description.split(".")[0], made.clustering_fields) == ("Another text", ["Name"])
+
+
+TAG = "projects/p/locations/eu/taxonomies/1/policyTags/{}"
+
+
+def test_options_of_a_table(home, client):
+    """What a contract says about filters, expiration and classified columns; all of it may change later."""
+
+    def options(name, days, tag):
+        columns = tuple(replace(c, classification="secret") if c.name == "Name" else c for c in orders().columns)
+        wanted = replace(orders(name), columns=columns, partition_filter=bool(days), expiration_days=days)
+        BigQueryWarehouse(client, policy_tags={"secret": TAG.format(tag)}).ensure([wanted])
+        made, held = client.get_table(f"staging.{name}"), client.get_table(f"quarantine.{name}")
+        tags = [{f.name: f.policy_tags for f in t.schema}["Name"].names for t in (made, held)]
+        assert tags == [(TAG.format(tag),)] * 2
+        return made.require_partition_filter, made.time_partitioning.expiration_ms
+
+    assert options("optional", 30, 1) == (True, 30 * 24 * 60 * 60 * 1000)
+    assert options("optional", 31, 2) == (True, 31 * 24 * 60 * 60 * 1000)
+    assert options("optional", None, 2) in ((False, None), (None, None))
+
+
+def test_a_table_that_wants_its_partitions_named(home):
+    """Also a statement about all of them says something of the partition column."""
+    wanted = replace(orders("filtered"), partition_filter=True)
+    assert in_partitions(wanted, None, "t.", "bigquery") == "(t.`day` IS NULL OR t.`day` IS NOT NULL)"
+    home.fill(wanted, [{"day": DAY1, "id": 1, "amount": 1, "Name": "n"}])
+    assert [verdict.passed for verdict in home.judge(wanted)] == [True, True]
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@
         incremental_strategy='replace_range',
         on_schema_change='fail',
         partition_by=day_partitioned_by('flight_date'),
-        cluster_by=['carrier', 'origin']
+        cluster_by=clustered_as('flights')
     )
 }}
 

@@ -7,30 +7,23 @@ import io
 import json
 import logging
 import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import google.auth
-import google_crc32c
 import pytest
 import requests
 from google.auth import exceptions as auth
 from google.oauth2 import credentials as user_login
 
-from dataops_platform import secrets
 from dataops_platform.contracts.problems import ConfigError, Unavailable
-from dataops_platform.secrets import ATTEMPTS, SecretManager, Variables
+from dataops_platform.secrets import SecretManager, Variables, manager, redact
+from dataops_platform.secrets.manager import ATTEMPTS
+from dataops_platform_tests.planted import nothing_known
+from dataops_platform_tests.secret_manager import VALUE, serving, version
 
-VALUE = "s3cret of the manager"
 REFERENCE = "sm://project/api-key"
 WHERE = f"DATAOPS_X is {REFERENCE!r}: "
 VERSION = "projects/1/secrets/api-key/versions/3"
 PATH = "/v1/projects/project/secrets/api-key/versions/latest:access"
-
-
-def version(content=VALUE, **changes):
-    raw = content.encode() if isinstance(content, str) else content
-    payload = {"data": base64.b64encode(raw).decode(), "dataCrc32c": str(google_crc32c.value(raw))} | changes
-    return 200, {"name": VERSION, "payload": payload}
 
 
 def error(code, status, message, **more):
@@ -40,65 +33,20 @@ def error(code, status, message, **more):
 BUSY = error(503, "UNAVAILABLE", "The service is currently unavailable.")
 
 
-class Stub(ThreadingHTTPServer):
-    """Gives the planned answers in turn, the last one for ever.
-
-    An answer is a status with a document, or with bytes, or a function that is given the handler.
-    """
-
-    daemon_threads = True
-
-    def __init__(self):
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.answers = []
-        self.requests = []
-
-    @property
-    def url(self):
-        return f"http://127.0.0.1:{self.server_address[1]}"
-
-
-class Handler(BaseHTTPRequestHandler):
-    def do_GET(self):
-        plan = self.server.answers
-        self.server.requests.append((self.path, {name.lower(): value for name, value in self.headers.items()}))
-        self.reply(plan.pop(0) if len(plan) > 1 else plan[0])
-
-    def reply(self, answer):
-        if callable(answer):
-            answer(self)
-            return
-        status, body, *headers = answer
-        content = body if isinstance(body, bytes) else json.dumps(body).encode()
-        self.send_response(status)
-        for name, value in {"Content-Length": str(len(content)), **(headers[0] if headers else {})}.items():
-            self.send_header(name, value)
-        self.end_headers()
-        self.wfile.write(content)
-
-    def log_message(self, *_):
-        pass
-
-
 @pytest.fixture
 def stub():
-    server = Stub()
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    yield server
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    with serving() as server:
+        yield server
 
 
 @pytest.fixture(autouse=True)
 def pauses(monkeypatch):
     """The pauses between attempts, which nobody waits for."""
     taken = []
-    monkeypatch.setattr(secrets, "_hidden", ())
     monkeypatch.setattr(SecretManager, "_known", {})
-    monkeypatch.setattr(SecretManager.__init__, "__defaults__", (None, secrets.ENDPOINT, taken.append))
-    return taken
+    monkeypatch.setattr(SecretManager.__init__, "__defaults__", (None, manager.ENDPOINT, taken.append))
+    with nothing_known():
+        yield taken
 
 
 @pytest.fixture
@@ -122,7 +70,7 @@ def test_the_value(stub, read, pauses, reference, path):
     assert read(version(), reference=reference) == VALUE
     assert [path] == [asked for asked, _ in stub.requests]
     assert pauses == []
-    assert secrets.redact(f"<{VALUE}>") == "<***>"
+    assert redact(f"<{VALUE}>") == "<***>"
 
 
 @pytest.mark.parametrize(
@@ -259,7 +207,7 @@ def test_a_server_that_is_not_there(stub):
 
 
 def test_a_server_that_does_not_answer(read, monkeypatch):
-    monkeypatch.setattr(secrets, "TIMEOUT", (0.05, 0.05))
+    monkeypatch.setattr(manager, "TIMEOUT", (0.05, 0.05))
     with pytest.raises(Unavailable, match=r"the last one: .*Read timed out"):
         read(lambda handler: threading.Event().wait(0.3))
 
@@ -328,7 +276,7 @@ def rewired(stub, monkeypatch):
     send = requests.Session.send
 
     def redirect(self, request, **kwargs):
-        request.url = request.url.replace(secrets.ENDPOINT, stub.url)
+        request.url = request.url.replace(manager.ENDPOINT, stub.url)
         return send(self, request, **kwargs)
 
     monkeypatch.setattr(requests.Session, "send", redirect)

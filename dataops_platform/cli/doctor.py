@@ -1,0 +1,230 @@
+"""`dataops doctor`: everything that a deployment needs, checked in order, each with what to do about it.
+
+Nothing is changed: permissions are asked for, and statements are only planned (dry runs).
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+
+import requests
+from packaging.requirements import Requirement
+from rich.console import Console
+from rich.markup import escape
+
+from dataops_platform import addresses
+from dataops_platform.contracts import load_contracts
+from dataops_platform.contracts.model import Contracts
+from dataops_platform.contracts.problems import ConfigError, ContractErrors, DataOpsError
+from dataops_platform.google_errors import google_errors
+from dataops_platform.orchestration.resources import dbt_project
+from dataops_platform.settings import Settings
+from dataops_platform.warehouse.names import LEDGER, PRODUCTION, QUARANTINE, STAGING
+
+DISTRIBUTION = "dataops-platform"
+MAX_SKEW_SECONDS = 60
+"""Google refuses tokens of clocks that are minutes wrong; deliveries are ordered by this machine's time."""
+LAKE_PERMISSIONS = ("storage.buckets.get", "storage.objects.create", "storage.objects.get", "storage.objects.list")
+"""What the platform does with a bucket: it never deletes, nor overwrites."""
+
+
+@dataclass
+class Doctor:
+    """Checks of one deployment."""
+
+    settings: Settings
+    _contracts: Contracts | None = field(default=None, init=False)
+
+    def checks(self) -> Sequence[tuple[str, Callable[[], Iterator[str]]]]:
+        """Names and checks, in order. A check yields what it found, and raises DataOpsError for what must be mended."""
+        always = [("versions", self.versions), ("contracts", self.contracts)]
+        if not self.settings.on_google_cloud:
+            return [*always, ("lake", self.folders), ("warehouse", self.embedded_warehouse), ("dbt", self.dbt)]
+        return [
+            *always,
+            ("credentials", self.credentials),
+            ("clock", self.clock),
+            ("lake", lambda: self.bucket("DATAOPS_LAKE", self.settings.lake_url)),
+            ("production lake", lambda: self.bucket("DATAOPS_PRODUCTION_LAKE", self.settings.production_lake_url)),
+            ("warehouse", self.datasets),
+            ("dbt", self.dbt),
+        ]
+
+    def versions(self) -> Iterator[str]:
+        """Installed packages are those that the platform was made for."""
+        yield f"Python {platform.python_version()}, dataops {importlib.metadata.version(DISTRIBUTION)}"
+        wrong = []
+        for text in importlib.metadata.requires(DISTRIBUTION) or ():
+            wanted = Requirement(text)
+            if wanted.marker is not None and not wanted.marker.evaluate({"extra": ""}):
+                continue
+            try:
+                found = importlib.metadata.version(wanted.name)
+            except importlib.metadata.PackageNotFoundError:
+                wrong.append(f"{wanted.name} is missing")
+                continue
+            if not wanted.specifier.contains(found, prereleases=True):
+                wrong.append(f"{wanted.name} is {found}, not {wanted.specifier}")
+        if wrong:
+            raise ConfigError(f"{'; '.join(wrong)}. Install again: `pip install --constraint constraints.txt .`")
+
+    def contracts(self) -> Iterator[str]:
+        """All contracts can be read."""
+        self._contracts = load_contracts(self.settings.contracts)
+        yield f"{len(self._contracts.tables)} tables in {self.settings.contracts}"
+
+    # -- embedded -----------------------------------------------------------------------------------------------------
+
+    def folders(self) -> Iterator[str]:
+        """Lake and production lake can be written."""
+        for store in (self.settings.lake_store(), self.settings.production_store()):
+            try:
+                store.scratch().rmdir()
+            except OSError as error:
+                raise ConfigError(f"{store.url} can't be written: {error.strerror}. Check the folder.") from error
+            yield f"{store.url} can be written"
+
+    def embedded_warehouse(self) -> Iterator[str]:
+        """The warehouse can be opened, and what is in it fits the contracts."""
+        warehouse = self.settings.warehouse()
+        warehouse.ensure(list(self._known.tables.values()))
+        yield f"{warehouse.url} fits the contracts"
+
+    # -- Google Cloud -------------------------------------------------------------------------------------------------
+
+    def credentials(self) -> Iterator[str]:
+        """There are credentials, and Google gives tokens for them."""
+        yield str(self.settings.identity.describe())
+        self.settings.identity.verify()
+
+    def clock(self) -> Iterator[str]:
+        """This machine's clock agrees with the service's."""
+        url = self.settings.identity.storage_emulator or "https://storage.googleapis.com"
+        with google_errors("ask the time of", url, "network access"):
+            answer = requests.get(url, timeout=15)
+        if "Date" not in answer.headers:
+            yield f"{url} doesn't tell the time"
+            return
+        skew = (datetime.now(UTC) - parsedate_to_datetime(answer.headers["Date"])).total_seconds()
+        if abs(skew) > MAX_SKEW_SECONDS:
+            word = "ahead of" if skew > 0 else "behind"
+            raise ConfigError(
+                f"this machine's clock is {abs(skew):.0f} s {word} Google's. Set it by NTP"
+                " (`timedatectl set-ntp true`): tokens are refused, and deliveries would be put in a wrong order."
+            )
+        yield f"{abs(skew):.0f} s off"
+
+    def bucket(self, variable: str, url: str) -> Iterator[str]:
+        """The bucket is there, and this identity may do with it what the platform does."""
+        from google.api_core import exceptions as api
+
+        name, _ = addresses.bucket_and_prefix(variable, url)
+        bucket = self.settings.identity.storage_client(self.settings.bigquery.project).bucket(name)
+        with google_errors("look at", f"gs://{name}", f"storage.buckets.get on bucket {name}"):
+            try:
+                granted = bucket.test_iam_permissions(list(LAKE_PERMISSIONS))
+            except api.NotFound:  # of the bucket, or of the method, which not every server has
+                granted = LAKE_PERMISSIONS if bucket.exists() else None
+        if granted is None:
+            raise ConfigError(
+                f"{variable}: there is no bucket {name}. Create it (`gcloud storage buckets create gs://{name}`), or"
+                " correct the setting."
+            )
+        missing = [permission for permission in LAKE_PERMISSIONS if permission not in granted]
+        if missing:
+            raise ConfigError(
+                f"{variable}: on bucket {name} these permissions are missing: {', '.join(missing)}. Grant"
+                " roles/storage.objectCreator, roles/storage.objectViewer and roles/storage.legacyBucketReader on it;"
+                " docs/google-cloud.md lists the roles."
+            )
+        with google_errors("look at", f"gs://{name}", f"storage.buckets.get on bucket {name}"):
+            bucket.reload()
+        place, wanted = str(bucket.location or ""), self.settings.bigquery.location
+        yield f"gs://{name} in {place}"
+        if wanted and not _near(place, wanted):
+            raise ConfigError(
+                f"{variable}: bucket {name} is in {place}, BigQuery's datasets in {wanted}: load and extract jobs need"
+                " both in one place. Use a bucket there."
+            )
+
+    def datasets(self) -> Iterator[str]:
+        """Datasets are in the right place, and tables may be made in them: by planning such statements."""
+        # Imported here: it takes a second, needlessly in embedded mode.
+        from google.api_core import exceptions as api
+        from google.cloud import bigquery
+
+        place = self.settings.bigquery
+        client = self.settings.identity.bigquery_client(place.project, place.location)
+        dry = bigquery.QueryJobConfig(dry_run=True, use_query_cache=False)
+        with google_errors("query", f"project {place.project}", f"bigquery.jobs.create on project {place.project}"):
+            client.query("SELECT 1", job_config=dry, location=place.location)
+        yield f"queries run in project {place.project}"
+        production = self.settings.production_project or place.project
+        for name in (LEDGER, STAGING, QUARANTINE, PRODUCTION):
+            project = production if name == PRODUCTION else place.project
+            where = f"dataset {project}.{name}"
+            try:
+                with google_errors("look at", where, f"bigquery.datasets.get on {where}"):
+                    found = client.get_dataset(f"{project}.{name}")
+            except api.NotFound:
+                yield f"{where} doesn't exist yet; the first run makes it, which needs bigquery.datasets.create"
+                continue
+            if place.location and str(found.location).lower() != place.location.lower():
+                raise ConfigError(
+                    f"{where} is in {found.location}, DATAOPS_WAREHOUSE says {place.location}. Correct the setting, or"
+                    " use another project."
+                )
+            with google_errors("make tables in", where, f"bigquery.tables.create on {where}"):
+                client.query(f"CREATE TABLE `{project}`.`{name}`._doctor (x INT64)", job_config=dry)
+            yield f"{where} in {found.location}: tables may be made"
+
+    # -- dbt ----------------------------------------------------------------------------------------------------------
+
+    def dbt(self) -> Iterator[str]:
+        """The project parses, and its target can be reached."""
+        if not self.settings.dbt_project.exists():
+            yield "there is no dbt project"
+            return
+        project = dbt_project(self.settings, self._known)
+        models = sum(1 for uid in project.manifest()["nodes"] if uid.startswith("model."))
+        project.debug()
+        yield f"{models} models in {self.settings.dbt_project}; target {self.settings.environment} can be reached"
+
+    @property
+    def _known(self) -> Contracts:
+        if self._contracts is None:
+            raise ConfigError("not checked, because the contracts can't be read")
+        return self._contracts
+
+
+def _near(bucket: str, dataset: str) -> bool:
+    """Whether BigQuery loads from a bucket there into a dataset there; see its documentation of locations.
+
+    A dataset in the US multi-region takes buckets from anywhere.
+    """
+    bucket, dataset = bucket.lower(), dataset.lower()
+    return dataset in ("us", bucket) or (dataset == "eu" and bucket.startswith("eur"))
+
+
+def doctor(console: Console) -> int:
+    """Print all checks; the exit code: 0, or 2 where something must be mended."""
+    settings = Settings.load()
+    console.print(f"[bold]{'Google Cloud' if settings.on_google_cloud else 'Embedded'}[/] ({settings.environment})\n")
+    code = 0
+    for name, check in Doctor(settings).checks():
+        try:
+            for line in check():
+                console.print(f"[green]✓[/] {name}: {escape(line)}")
+        except ContractErrors as error:
+            code = 2
+            console.print(f"[red]✗[/] {name}: `dataops contract check` lists {len(error.problems)} problem(s)")
+        except DataOpsError as error:
+            code = 2
+            console.print(f"[red]✗[/] {name}: {escape(str(error))}")
+    console.print("\n[bold green]All well[/]" if code == 0 else "\n[bold red]Mend the lines marked ✗[/]")
+    return code
