@@ -80,6 +80,19 @@ def run_command(
 
 
 @app.command()
+def plan(
+    select: Annotated[
+        str | None, typer.Option("--select", metavar="ASSETS", help="Assets, as `dataops run` takes them.")
+    ] = None,
+    partitions: Partitions = None,
+) -> None:
+    """Show what a run would do, and on BigQuery how much it would read. Nothing is run."""
+    from dataops_platform.cli import plan as planning
+
+    planning.show(out, select, partitions)
+
+
+@app.command()
 def status() -> None:
     """Show the scorecard: each table and model, its rows, its verdicts by dimension, and what failed."""
     from dataops_platform.cli import run

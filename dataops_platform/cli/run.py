@@ -13,7 +13,8 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from dataops_platform import assets
-from dataops_platform.cli.render import print_scorecard
+from dataops_platform.cli.plan import estimates
+from dataops_platform.cli.render import print_scorecard, size
 from dataops_platform.contracts import load_contracts
 from dataops_platform.contracts.model import Contracts
 from dataops_platform.lake.deliveries import Lake
@@ -63,6 +64,10 @@ def run(console: Console, select: str | None, partitions: str | None) -> int:
         else:
             todo = None
     asked = span(partitions) if partitions else None
+    if asked and asked[0] != asked[1] and settings.on_google_cloud:
+        with console.status("Estimating by dry runs"):
+            total = sum(item.bytes_read or 0 for item in estimates(settings, contracts, models, asked))
+        console.print(f"About [bold]{size(total)}[/] would be read by rules and models; `dataops plan` lists them.")
     code = 0
     with dg.DagsterInstance.get() as instance:
         for _ in range(MAX_ROUNDS):

@@ -187,6 +187,40 @@ class DbtProject:
         Raises:
             ConfigError: dbt could not run at all (a database that can't be opened, a project that doesn't compile).
         """
+        return [
+            NodeResult(
+                unique_id=item.node.unique_id,
+                status=str(item.status),
+                failures=item.failures,
+                message=_in_words(item.message or ""),
+                compiled_code=getattr(item.node, "compiled_code", None),
+                seconds=item.execution_time,
+                cost=_cost(item.adapter_response or {}),
+            )
+            for item in self._results("build", select, partitions, on_event)
+        ]
+
+    def compile(self, select: Sequence[str], partitions: tuple[str, str] | None) -> dict[str, str]:
+        """The SQL of models and tests, by unique id, as a build would run it; nothing is built.
+
+        Args:
+            select: as in `build`.
+            partitions: as in `build`.
+
+        Raises:
+            ConfigError: as in `build`.
+        """
+        results = self._results("compile", select, partitions)
+        return {item.node.unique_id: item.node.compiled_code for item in results if item.node.compiled_code}
+
+    def _results(
+        self,
+        command: str,
+        select: Sequence[str],
+        partitions: tuple[str, str] | None,
+        on_event: Callable[[Any], None] | None = None,
+    ) -> Sequence[Any]:
+        """Dbt's results of a command over nodes."""
         parsed = self._parsed or self._parse()
         variables = self._variables()
         if partitions:
@@ -198,24 +232,14 @@ class DbtProject:
             if on_event is not None:
                 on_event(event)
 
-        # Its results are read from the answer; the file of them would hold what a failing statement said.
-        arguments = ["build", "--no-write-json", "--select", *select, "--vars", json.dumps(variables)]
+        # Results are read from the answer; the file of them would hold what a failing statement said.
+        arguments = [command, "--no-write-json", "--select", *select, "--vars", json.dumps(variables)]
         result = self._invoke(arguments, parsed, listen)
         if result.result is None:
             reason = str(result.exception or "") or "; ".join(messages)
             raise ConfigError(f"dbt could not run: {_in_words(reason)}")
-        return [
-            NodeResult(
-                unique_id=item.node.unique_id,
-                status=str(item.status),
-                failures=item.failures,
-                message=_in_words(item.message or ""),
-                compiled_code=getattr(item.node, "compiled_code", None),
-                seconds=item.execution_time,
-                cost=_cost(item.adapter_response or {}),
-            )
-            for item in result.result.results
-        ]
+        found: Sequence[Any] = result.result.results
+        return found
 
 
 def _cost(answer: Mapping[str, Any]) -> Cost:

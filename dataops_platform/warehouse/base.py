@@ -187,6 +187,15 @@ class Warehouse(Protocol):
         """
         ...
 
+    def estimate(self, sql: str) -> int:
+        """Bytes that a SELECT would be charged for; 0 where the engine doesn't charge. Nothing is run.
+
+        Raises:
+            NoSuchTable: a table in it doesn't exist.
+            ConfigError: the statement isn't valid.
+        """
+        ...
+
     def append(self, ledger_table: str, rows: pa.Table) -> None:
         """Append rows to a table of the ledger, all or none."""
         ...

@@ -174,7 +174,29 @@ def test_the_scorecards_are_the_same(both):
         done = deployment.command("status")
         assert done.returncode == 0, done.stderr
         cards.append(done.stdout)
-    assert cards[0] == cards[1]
+    assert cards[0].strip() == cards[1].partition("\nCost")[0].strip()
+    assert "Cost" in cards[1]
+
+
+def test_the_plan_estimates_what_would_be_read(both):
+    """On BigQuery, by dry runs; embedded nothing is charged for."""
+    embedded, cloud = (deployment.command("plan", "--partitions", WEEK) for deployment in both)
+    assert (embedded.returncode, cloud.returncode) == (0, 0), embedded.stderr + cloud.stderr
+    assert "Would be read" not in embedded.stdout
+    lines = [[cell.strip() for cell in line.split("│")[1:-1]] for line in cloud.stdout.splitlines() if "│" in line]
+    found = {(line[0], line[1]): line[2] for line in lines if len(line) == 3}
+    assert {name for name, _ in found} == {f"staging.{name}" for name in STAGED} | set(MODELS)
+    assert {step for _, step in found} == {"rules", "build", "tests"}
+    assert "not there yet" not in found.values()
+    assert "by dry runs" in cloud.stdout
+
+
+def test_what_it_cost_is_in_the_ledger(both):
+    embedded, cloud = (deployment.rows(Relation(LEDGER, "costs")) for deployment in both)
+    assert not embedded
+    assert {row["step"] for row in cloud} == {"load", "rules", "build", "export", "publish"}
+    assert all(row["jobs"] > 0 for row in cloud)
+    assert sum(row["bytes_billed"] for row in cloud if row["object_name"] == "staging.flights") > 0
 
 
 @pytest.mark.skipif(shutil.which("bq") is None, reason="Google's bq isn't installed")

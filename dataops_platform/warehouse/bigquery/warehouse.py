@@ -269,6 +269,19 @@ class BigQueryWarehouse:
         except api.BadRequest as error:
             raise ConfigError(" ".join(str(error.message).split())) from error
 
+    def estimate(self, sql: str) -> int:
+        """See `Warehouse.estimate`: a dry run."""
+        config = self.jobs.query_config(dry_run=True, use_query_cache=False)
+        try:
+            with self.jobs.words("plan a query in"):
+                retry = self.jobs.retry
+                job = self._client.query(sql, job_config=config, location=self._location, retry=retry, job_retry=retry)
+        except api.NotFound as error:
+            raise NoSuchTable(" ".join(str(error.message).split())) from error
+        except api.BadRequest as error:
+            raise ConfigError(" ".join(str(error.message).split())) from error
+        return int(job.total_bytes_processed or 0)
+
     def append(self, ledger_table: str, rows: pa.Table) -> None:
         """See `Warehouse.append`: one load job, which is all or nothing."""
         reference = self._naming.reference(Relation(LEDGER, ledger_table))

@@ -125,6 +125,10 @@ class DuckDBWarehouse:
                     raise
                 raise connections.translate(error) from error
 
+    def estimate(self, sql: str) -> int:
+        """See `Warehouse.estimate`."""
+        return 0
+
     def append(self, ledger_table: str, rows: pa.Table) -> None:
         """See `Warehouse.append`."""
         with self.connect() as con:
