@@ -66,13 +66,14 @@ def show(console: Console, name: str, partitions: str | None) -> None:
         console.print(f"[bold]{table.name}[/]  {escape(table.description)}")
         console.print(f"contract {table.contract_id} {table.contract_version}, load mode {table.load_mode}\n")
         console.print("[bold]Tables[/]")
-        ddl = table_ddl(table)
+        ddl = _ddl(settings, table)
         shown = [statement for statement in ddl if not statement.startswith("COMMENT ON COLUMN")]
         for statement in shown:
             console.print(f"  {statement};", markup=False, soft_wrap=True)
-        console.print(f"  and {len(ddl) - len(shown)} comments on columns")
+        if len(shown) < len(ddl):
+            console.print(f"  and {len(ddl) - len(shown)} comments on columns")
         _print_rules(console, table)
-        statements = plan(table, keys)
+        statements = plan(table, keys, "bigquery" if settings.on_google_cloud else "duckdb")
         asked = f" for {keys[0]}..{keys[-1]}" if keys else ""
         console.print(f"\n[bold]{len(statements)} statements[/] decide {len(table.rules)} rules{asked}")
         for planned in statements:
@@ -82,6 +83,23 @@ def show(console: Console, name: str, partitions: str | None) -> None:
                 console.print("    where that is true no key repeats; else:")
             for line in planned.sql.splitlines():
                 console.print(f"    {line}", markup=False, soft_wrap=True)
+
+
+def _ddl(settings: Settings, table: Table) -> list[str]:
+    """Statements that make a table and its quarantine as they are in the warehouse."""
+    if not settings.on_google_cloud:
+        return table_ddl(table)
+    from google.cloud import bigquery
+
+    from dataops_platform.warehouse.bigquery import tables
+    from dataops_platform.warehouse.names import quarantine, staging
+
+    dataset, tags = bigquery.DatasetReference(settings.bigquery.project, "staging"), settings.policy_tags
+    held = bigquery.DatasetReference(settings.bigquery.project, "quarantine")
+    return [
+        tables.as_sql(tables.staging_table(dataset.table(staging(table.name).name), table, tags)),
+        tables.as_sql(tables.quarantine_table(held.table(quarantine(table.name).name), table, tags)),
+    ]
 
 
 def _print_rules(console: Console, table: Table) -> None:

@@ -22,6 +22,7 @@ import pytest
 
 from dataops_platform.settings import Settings
 from dataops_platform.warehouse.names import LEDGER, LOAD_ID, UPDATED_AT, Relation
+from dataops_platform_tests import readme
 from dataops_platform_tests.conftest import REPO, dataops
 from dataops_platform_tests.emulators.fixtures import new_project, unique
 
@@ -64,6 +65,13 @@ class Deployment:
         return dataops(list(arguments), self.home, env=self.env)
 
 
+def documented() -> tuple[list[str], list[str]]:
+    """The variables that docs/google-cloud.md tells to set, and the commands to run then."""
+    block = next(block for block in readme.blocks(REPO / "docs" / "google-cloud.md") if block.shell)
+    exports = [line.split()[1].partition("=")[0] for line in block.commands if line.startswith("export ")]
+    return exports, [line for line in block.commands if not line.startswith("export ")]
+
+
 def ran(folder: Path, env: dict[str, str], partitions: str | None) -> Deployment:
     arguments = ["run", "--partitions", partitions] if partitions else ["run"]
     done = dataops(arguments, folder, env=env, timeout=600 if partitions else 7200)
@@ -81,6 +89,7 @@ def both(request, gcs_server, bigquery_server, tmp_path_factory) -> Iterator[tup
     with new_project(bigquery_server) as project:
         lake, production = (client.create_bucket(unique("bucket")).name for _ in range(2))
         env = gcs_server.env | bigquery_server.env
+        exports, commands = documented()
         direct = ",".join(filter(None, [os.environ.get("NO_PROXY"), "127.0.0.1", "localhost"]))
         env |= {
             "DATAOPS_ENV": "staging",
@@ -90,6 +99,10 @@ def both(request, gcs_server, bigquery_server, tmp_path_factory) -> Iterator[tup
             "NO_PROXY": direct,
             "no_proxy": direct,
         }
+        assert set(exports) <= set(env)
+        assert commands == ["dataops doctor", "dataops run"]
+        doctor = dataops(["doctor"], folder / "cloud", env=env)
+        assert doctor.returncode == 0, doctor.stdout + doctor.stderr
         yield ran(folder / "embedded", {}, request.param), ran(folder / "cloud", env, request.param)
 
 

@@ -185,9 +185,10 @@ def test_bring_your_own_table(reader):
 
 
 def test_every_shell_block_of_the_docs_is_known():
-    """Docs without commands need no run; whoever adds some adds them to these tests."""
+    """Docs without commands need no run; whoever adds some adds them to these tests. Those of google-cloud.md are run
+    by test_parity.py, against servers on localhost."""
     found = {page.name: [b.commands for b in readme.blocks(page) if b.shell] for page in readme.pages()}
-    assert [name for name, commands in found.items() if commands and name != "README.md"] == []
+    assert [name for name, commands in found.items() if commands and name not in ("README.md", "google-cloud.md")] == []
 
 
 def test_make_targets_and_links_exist():

@@ -159,8 +159,41 @@ _UNITS = {
 }
 
 
+def as_sql(table: bigquery.Table) -> str:
+    """A table as a statement that would make it, for people to read; the platform makes it through the API."""
+    columns = ", ".join(f"`{field.name}` {_sql_type(field)}" for field in table.schema)
+    text = f"CREATE TABLE `{table.project}`.`{table.dataset_id}`.`{table.table_id}` ({columns})"
+    cut = table.time_partitioning
+    if cut is not None and cut.field is not None:
+        kinds = {field.name: field.field_type for field in table.schema}
+        kind, by = kinds[cut.field], f"`{cut.field}`"
+        text += f" PARTITION BY {by if (kind, cut.type_) == ('DATE', 'DAY') else f'{kind}_TRUNC({by}, {cut.type_})'}"
+    if table.clustering_fields:
+        text += f" CLUSTER BY {', '.join(f'`{name}`' for name in table.clustering_fields)}"
+    options = []
+    if table.require_partition_filter:
+        options.append("require_partition_filter = TRUE")
+    if cut is not None and cut.expiration_ms:
+        options.append(f"partition_expiration_days = {cut.expiration_ms // _DAY_MS}")
+    return text + (f" OPTIONS ({', '.join(options)})" if options else "")
+
+
+_SQL_TYPES = {"INTEGER": "INT64", "FLOAT": "FLOAT64", "BOOLEAN": "BOOL"}
+
+
+def _sql_type(field: bigquery.SchemaField) -> str:
+    kind = _SQL_TYPES.get(field.field_type, field.field_type)
+    if field.precision:
+        kind += f"({field.precision}, {field.scale or 0})"
+    if field.mode == "REPEATED":
+        return f"ARRAY<{kind}>"
+    return f"{kind} NOT NULL" if field.mode == "REQUIRED" else kind
+
+
 def differences(wanted: bigquery.Table, actual: bigquery.Table, name: str) -> list[str]:
     """How an existing table differs from what the contract says, as sentences."""
+    if actual.table_type not in (None, "TABLE"):
+        return [f"{name} is a {actual.table_type}, the contract wants a table"]
     lines = []
     there = {field.name: field for field in actual.schema}
     for field in wanted.schema:
@@ -215,6 +248,8 @@ def _spelled(field: bigquery.SchemaField) -> str:
 
 
 def _cut(table: bigquery.Table) -> str:
+    if table.range_partitioning is not None:  # never by us
+        return f"RANGE of {table.range_partitioning.field}"
     cut = table.time_partitioning
     return f"{cut.type_} of {cut.field or 'arrival'}" if cut is not None else ""
 

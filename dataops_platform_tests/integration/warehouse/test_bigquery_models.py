@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 
@@ -10,6 +11,7 @@ from dataops_platform.contracts.problems import ConfigError, DataRefused
 from dataops_platform.warehouse.base import EMPTY, ModelSlice, NoSuchTable, PublicationItem
 from dataops_platform.warehouse.bigquery import BigQueryWarehouse
 from dataops_platform.warehouse.names import Relation
+from dataops_platform_tests import readme
 from dataops_platform_tests.emulators.clients import bigquery_client
 from dataops_platform_tests.emulators.fixtures import new_project, unique
 
@@ -152,6 +154,22 @@ def test_production_is_kept_as_it_was_before_each_publication(models):
     )
     assert timedelta(days=6.9) < expires - datetime.now(UTC).replace(tzinfo=None) < timedelta(days=7.1)
     assert len([job for job in jobs if job.sources[0].table_id == model.model]) == 1  # not before the first
+
+
+def test_production_is_put_back_as_the_docs_say(models):
+    """The statements of docs/google-cloud.md, for another model."""
+    page = Path(__file__).parents[3] / "docs" / "google-cloud.md"
+    find, restore = (block.text for block in readme.blocks(page) if block.language == "sql")
+    model = models.build(ROWS)
+    models.publish(model, DAYS[:2])
+    models.build(f"SELECT * FROM ({ROWS}) WHERE id = 1", model.model)
+    models.publish(model, DAYS[:2])
+    assert models.production(model) == [1]
+    newest = next(iter(models.client.query_and_wait(find.replace("fct_flights", model.model))))["publication_id"]
+    models.client.query_and_wait(
+        restore.replace("fct_flights", model.model).replace("<publication id>", newest.replace("-", "_"))
+    )
+    assert models.production(model) == [1, 2, 3]
 
 
 def test_a_partition_field_that_is_no_date(models):

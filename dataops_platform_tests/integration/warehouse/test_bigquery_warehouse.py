@@ -15,7 +15,7 @@ from dataops_platform.contracts.model import BadRowAction, BadRows, Column, Load
 from dataops_platform.contracts.problems import ConfigError
 from dataops_platform.contracts.types import FieldType, Kind
 from dataops_platform.warehouse.base import NoSuchTable
-from dataops_platform.warehouse.bigquery import BigQueryWarehouse
+from dataops_platform.warehouse.bigquery import BigQueryWarehouse, tables
 from dataops_platform.warehouse.bigquery.jobs import JobFailed
 from dataops_platform.warehouse.names import Relation, staging
 from dataops_platform.warehouse.partition_sql import in_partitions
@@ -100,6 +100,20 @@ def test_options_of_a_table(home, client):
     assert options("optional", 30, 1) == (True, 30 * 24 * 60 * 60 * 1000)
     assert options("optional", 31, 2) == (True, 31 * 24 * 60 * 60 * 1000)
     assert options("optional", None, 2) in ((False, None), (None, None))
+
+
+@pytest.mark.parametrize("kind", [Kind.DATE, Kind.TIMESTAMP])
+def test_the_statement_that_is_shown_makes_the_same_table(home, client, kind):
+    """What `dataops contract show` prints, beside what the API was told."""
+    columns = COLUMNS | {"day": kind}
+    wanted = replace(table("shown", columns, partitioning=daily()), clustering=("id",), expiration_days=9)
+    made = tables.staging_table(bigquery.TableReference.from_string(f"{client.project}.staging.{unique('t')}"), wanted)
+    home.warehouse.ensure([])
+    client.query_and_wait(tables.as_sql(made))
+    actual = client.get_table(made.reference)
+    assert tables.differences(made, actual, "t") == []
+    assert actual.clustering_fields == ["id"]
+    assert "partition_expiration_days = 9" in tables.as_sql(made)  # the server here passes over it
 
 
 def test_a_table_that_wants_its_partitions_named(home):
