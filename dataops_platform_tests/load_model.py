@@ -158,7 +158,7 @@ def deliver(home: Home, t, scenario) -> list[tuple[Delivery, list[Row]]]:
 
 STAGED = "SELECT day, id, name, v, _created_at, _source_object, _load_id FROM staging.t"
 HELD = (
-    "SELECT day, id, name, v, _created_at, _source_object, _load_id, _reasons, _partition, _source_row"
+    "SELECT day, id, name, v, _created_at, _source_object, _load_id, _reasons, _delivered_partition, _source_row"
     " FROM quarantine.t"
 )
 LOADS = "SELECT load_id, rows_read, rows_loaded, rows_quarantined, rows_superseded FROM dataops.loads"

@@ -208,7 +208,8 @@ def _near(bucket: str, dataset: str) -> bool:
     A dataset in the US multi-region takes buckets from anywhere.
     """
     bucket, dataset = bucket.lower(), dataset.lower()
-    return dataset in ("us", bucket) or (dataset == "eu" and bucket.startswith("eur"))
+    outside = ("europe-west2", "europe-west6")  # London and Zurich are no part of the multi-region EU
+    return dataset in ("us", bucket) or (dataset == "eu" and bucket.startswith("eur") and bucket not in outside)
 
 
 def doctor(console: Console) -> int:

@@ -17,6 +17,7 @@ from dataops_platform.cli.plan import estimates
 from dataops_platform.cli.render import print_scorecard, size
 from dataops_platform.contracts import load_contracts
 from dataops_platform.contracts.model import Contracts
+from dataops_platform.contracts.problems import ConfigError
 from dataops_platform.lake.deliveries import Lake
 from dataops_platform.orchestration import runs
 from dataops_platform.orchestration.build import assemble, read_project
@@ -26,6 +27,7 @@ from dataops_platform.quality.scorecard import scorecard
 from dataops_platform.settings import Settings
 from dataops_platform.transformation.models import Models
 from dataops_platform.transformation.pending import arrived, pending
+from dataops_platform.warehouse.base import NoSuchTable
 
 REFUSED, MISCONFIGURED, UNEXPECTED = 1, 2, 3
 MAX_ROUNDS = 3
@@ -114,9 +116,13 @@ def status(console: Console) -> None:
 def _scorecard(console: Console, settings: Settings, contracts: Contracts, models: Models) -> None:
     warehouse = settings.warehouse()
     tables = contracts.sourced
-    warehouse.ensure(list(tables.values()))
-    with warehouse.session():
-        card = scorecard(warehouse, list(tables), [m.name for m in models.items if not m.view])
+    if not settings.on_google_cloud:  # there, whoever looks needn't be allowed to make tables
+        warehouse.ensure(list(tables.values()))
+    try:
+        with warehouse.session():
+            card = scorecard(warehouse, list(tables), [m.name for m in models.items if not m.view])
+    except NoSuchTable as error:
+        raise ConfigError(f"there is no ledger yet: `dataops run` makes it ({error})") from error
     print_scorecard(console, card)
 
 

@@ -126,7 +126,7 @@ class BigQueryPlan:
         tree, table = query_tree(rule), self._table
         if not self._by_partition:
             return self._observed(
-                with_object(tree, f"(SELECT * FROM {self._relation} WHERE TRUE)", DIALECT), self._part
+                with_object(tree, f"(SELECT * FROM {self._relation} WHERE {self._where})", DIALECT), self._part
             )
         keys = sorted(self._partitions or ([table.partitioning.example] if table.partitioning else []))
         selects = []

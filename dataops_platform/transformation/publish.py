@@ -16,6 +16,8 @@ from dataops_platform.transformation.models import Model, Models
 from dataops_platform.warehouse.base import EMPTY, ModelVersion, PublicationItem, Warehouse
 from dataops_platform.warehouse.ledger import Ledger
 
+AT_ONCE = 1000
+"""Partitions that one transaction publishes at most: BigQuery limits how long a statement is, and what it changes."""
 BACKUP = "transformed/"
 """Prefix of the models' checkpoints in the lake."""
 
@@ -130,7 +132,8 @@ def publish(
             PublicationItem(key, version.data_version, keys.model_prefix(model.name, key, version.data_version))
             for key, version in sorted(new.items())
         ]
-        warehouse.publish(model.slice, items, str(uuid.uuid4()), run_id)
+        for start in range(0, len(items), AT_ONCE):
+            warehouse.publish(model.slice, items[start : start + AT_ONCE], str(uuid.uuid4()), run_id)
         numbers = ledger.publication_numbers(model.name)
     for key, version in incomplete.items():
         body = {"model": model.name, "partition": key, "data_version": version.data_version, "objects": objects[key]}

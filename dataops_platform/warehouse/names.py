@@ -28,7 +28,7 @@ SOURCE_ROW = "_source_row"
 QUARANTINE_COLUMNS: dict[str, str] = {
     REASONS: "Ids of the rules the row breaks.",
     SOURCE_ROW: "0-based position of the row in its object.",
-    "_partition": "Partition of the delivery.",
+    "_delivered_partition": "Partition of the delivery.",
     "_contract_version": "Contract version the row was judged by.",
     "_run_id": "Run that refused the row.",
     "_quarantined_at": "When the row was refused.",

@@ -244,7 +244,7 @@ class LoadSql:
 
     def _quarantine(self) -> str:
         names = [c.name for c in self._table.columns]
-        more = ["_reasons", "_source_row", "_partition", "_contract_version", "_run_id", "_quarantined_at"]
+        more = ["_reasons", "_source_row", "_delivered_partition", "_contract_version", "_run_id", "_quarantined_at"]
         columns = ", ".join(quote(name) for name in [*names, *LINEAGE, *more])
         values = ", ".join(f"i.{quote(name)}" for name in names)
         return (

@@ -24,7 +24,7 @@ from dataops_platform.warehouse.partition_sql import in_slice
 DIALECT = "bigquery"
 CHANGED = "dataops.changed:"
 """Begins the message by which a publication says which partitions are not those that were checked."""
-SNAPSHOT_DAYS = 7
+KEPT_DAYS = 7
 """How long production can be put back to what it was before a publication."""
 _MODULUS = 9223372036854775783
 """The largest prime below 2^63: sums of hashes are kept modulo it."""
@@ -112,7 +112,10 @@ class ModelTables:
     # -- publication --------------------------------------------------------------------------------------------------
 
     def publish(self, model: ModelSlice, items: Sequence[PublicationItem], publication_id: str, run_id: str) -> None:
-        """See `Warehouse.publish`: one transaction, which fingerprints the rows once more before it moves them."""
+        """See `Warehouse.publish`: one transaction, which fingerprints the rows once more before it moves them.
+
+        BigQuery itself rolls back a transaction that fails; a handler of ours would hide why it did.
+        """
         source = self.table(model)
         shape = self._shape(source)
         other = [i.partition_key for i in items if i.data_version != EMPTY and not i.data_version.endswith(f"-{shape}")]
@@ -120,7 +123,7 @@ class ModelTables:
             raise changed(model, ", ".join(other[:3]))
         target = production(model.model)
         if self._prepare(model, source, target).num_rows:
-            self._snapshot(model, target, publication_id)
+            self._keep(model, target, publication_id)
         sql = self._script(model, source, target, items, publication_id, run_id)
         config = self._jobs.query_config(
             self._jobs.labels(dataops_model=model.model, dataops_run=run_id, dataops_step="publish")
@@ -135,16 +138,20 @@ class ModelTables:
             self._jobs.run(job_name("publish", publication_id), start)
         except JobFailed as error:
             if CHANGED in error.text:
-                raise changed(model, error.text.split(CHANGED, 1)[1].split(";")[0].strip()) from error
+                named = error.text.split(CHANGED, 1)[1].split(";")[0].split(" at [")[0]  # BigQuery appends a place
+                raise changed(model, named.strip()) from error
             raise
 
-    def _snapshot(self, model: ModelSlice, target: Relation, publication_id: str) -> None:
-        """Keep production as it is now; BigQuery stores only what changes from then on."""
+    def _keep(self, model: ModelSlice, target: Relation, publication_id: str) -> None:
+        """Keep production as it is now; BigQuery stores only what changes from then on.
+
+        A clone, not a snapshot: one that expires needs a permission that only owners of a dataset have.
+        """
         config = bigquery.CopyJobConfig(
-            operation_type=bigquery.OperationType.SNAPSHOT,
-            labels=self._jobs.labels(dataops_model=model.model, dataops_step="snapshot"),
+            operation_type=bigquery.OperationType.CLONE,
+            labels=self._jobs.labels(dataops_model=model.model, dataops_step="keep"),
         )
-        expires = ledger.now() + timedelta(days=SNAPSHOT_DAYS)
+        expires = ledger.now() + timedelta(days=KEPT_DAYS)
         # The client has no property for it.
         config._properties["copy"]["destinationExpirationTime"] = expires.strftime("%Y-%m-%dT%H:%M:%SZ")
 
@@ -154,7 +161,7 @@ class ModelTables:
                 job_id=job_id, location=self._jobs.location, job_config=config,
             )  # fmt: skip
 
-        self._jobs.run(job_name("snapshot", publication_id), start)
+        self._jobs.run(job_name("keep", publication_id), start)
 
     def _prepare(self, model: ModelSlice, source: bigquery.Table, target: Relation) -> bigquery.Table:
         """Create the production table, or add columns to it that the model has got.
@@ -206,7 +213,6 @@ class ModelTables:
         names = ", ".join(ledger.TABLES["publications"])
         return f"""DECLARE _changed STRING;
 CREATE TEMP TABLE _expected AS SELECT * FROM UNNEST([{expected}]);
-BEGIN
 BEGIN TRANSACTION;
 CREATE TEMP TABLE _found AS {self._fingerprints(model, partitions)};
 SET _changed = (SELECT STRING_AGG(e.key, ', ') FROM _expected AS e LEFT JOIN _found AS f ON f.key = e.key
@@ -217,15 +223,11 @@ INSERT INTO {into} ({columns}) SELECT {columns} FROM {self._naming.sql(model.rel
 INSERT INTO {records} ({names})
   SELECT {_lit(publication_id)}, {_lit(model.model)}, e.key, e.data_version, IFNULL(f.n, 0), e.object_prefix,
   {_lit(run_id)}, CURRENT_TIMESTAMP() FROM _expected AS e LEFT JOIN _found AS f ON f.key = e.key;
-COMMIT TRANSACTION;
-EXCEPTION WHEN ERROR THEN
-ROLLBACK TRANSACTION;
-RAISE;
-END;"""
+COMMIT TRANSACTION;"""
 
 
 def before(publication_id: str) -> Relation:
-    """The snapshot of a production table as it was before a publication."""
+    """The clone of a production table as it was before a publication."""
     return Relation(LEDGER, f"_before_{publication_id.replace('-', '_')}")
 
 

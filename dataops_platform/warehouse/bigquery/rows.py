@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import io
+import json
+import math
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -14,6 +16,7 @@ from google.api_core import exceptions as api
 from google.cloud import bigquery
 
 from dataops_platform.contracts.problems import ConfigError, DataRefused
+from dataops_platform.google_errors import ONCE
 from dataops_platform.warehouse import ledger
 from dataops_platform.warehouse.base import Window
 from dataops_platform.warehouse.bigquery.jobs import JobFailed, Jobs, job_name
@@ -116,6 +119,25 @@ class Rows:
 
         self._jobs.run(job_name("rows", reference, uuid.uuid4()), start)
 
+    def insert(self, relation: Relation, rows: pa.Table, schema: Sequence[bigquery.SchemaField]) -> None:
+        """Append rows of plain columns by one statement, which has them as a parameter."""
+        names = [field.name for field in schema if field.name in rows.column_names]
+        kinds = {field.name: _SQL_TYPES.get(field.field_type, field.field_type) for field in schema}
+        values = ", ".join(f"CAST(JSON_VALUE(r, '$.{name}') AS {kinds[name]})" for name in names)
+        columns = ", ".join(quote(name, DIALECT) for name in names)
+        sql = (
+            f"INSERT INTO {self._naming.sql(relation)} ({columns})"
+            f" SELECT {values} FROM UNNEST(JSON_QUERY_ARRAY(@rows)) AS r"
+        )
+        text = json.dumps([{k: _plain(v) for k, v in row.items() if v is not None} for row in rows.to_pylist()])
+        config = self._jobs.query_config(query_parameters=[bigquery.ScalarQueryParameter("rows", "STRING", text)])
+        self._jobs.run(
+            job_name("append", relation, uuid.uuid4()),
+            lambda job_id: self._jobs.client.query(
+                sql, job_config=config, job_id=job_id, location=self._jobs.location, retry=ONCE, job_retry=None
+            ),
+        )
+
     def replace(self, relation: Relation, rows: pa.Table, window: Window | None) -> None:
         """See `Warehouse.replace_rows`."""
         schema = schema_of(rows.schema)
@@ -140,7 +162,11 @@ class Rows:
         if self._jobs.location:
             made.location = self._jobs.location
         with self._jobs.words("create a dataset in"):
-            self._jobs.client.create_dataset(made, exists_ok=True)
+            try:
+                # Asked first: who may not create datasets isn't told that one is there already.
+                self._jobs.client.get_dataset(made.reference, retry=self._jobs.retry)
+            except api.NotFound:
+                self._jobs.client.create_dataset(made, exists_ok=True, retry=self._jobs.retry)
 
     @contextmanager
     def _staged(self, rows: pa.Table, schema: list[bigquery.SchemaField]) -> Iterator[Relation]:
@@ -209,10 +235,10 @@ class Rows:
         target = self._naming.sql(relation)
         columns = ", ".join(quote(name, DIALECT) for name in names)
         sql = (
-            "BEGIN\nBEGIN TRANSACTION;\n"
+            "BEGIN TRANSACTION;\n"
             f"DELETE FROM {target} WHERE {where};\n"
             f"INSERT INTO {target} ({columns}) SELECT {columns} FROM {self._naming.sql(stage)};\n"
-            "COMMIT TRANSACTION;\nEXCEPTION WHEN ERROR THEN\nROLLBACK TRANSACTION;\nRAISE;\nEND;"
+            "COMMIT TRANSACTION;"
         )
         config = self._jobs.query_config(self._jobs.labels(dataops_step="write"))
         self._jobs.run(
@@ -221,6 +247,16 @@ class Rows:
                 sql, job_config=config, job_id=job_id, location=self._jobs.location, job_retry=None
             ),
         )
+
+
+_SQL_TYPES = {"INTEGER": "INT64", "FLOAT": "FLOAT64", "BOOLEAN": "BOOL"}
+
+
+def _plain(value: object) -> object:
+    """A value as JSON has it, so that its text can be cast back."""
+    if isinstance(value, datetime):
+        return value.astimezone(UTC).isoformat()
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _parquet(rows: pa.Table) -> pa.Table:

@@ -28,7 +28,7 @@ _LINEAGE_TYPES = {
 _QUARANTINE_TYPES = {
     "_reasons": "STRING",
     "_source_row": "INT64",
-    "_partition": "STRING",
+    "_delivered_partition": "STRING",
     "_contract_version": "STRING",
     "_run_id": "STRING",
     "_quarantined_at": "TIMESTAMP",
@@ -223,7 +223,15 @@ def refreshed(wanted: bigquery.Table, actual: bigquery.Table) -> list[str]:
         actual.clustering_fields = wanted.clustering_fields
         changed.append("clustering_fields")
     if [_notes(f) for f in actual.schema] != [_notes(f) for f in wanted.schema]:
-        actual.schema = wanted.schema
+        # What is left out of an update stays as it is: that a column has no tags any more must be said.
+        none = bigquery.PolicyTagList([])
+        had = {field.name for field in actual.schema if field.policy_tags}
+        actual.schema = [
+            bigquery.SchemaField.from_api_repr(field.to_api_repr() | {"policyTags": none.to_api_repr()})
+            if field.name in had and not field.policy_tags
+            else field
+            for field in wanted.schema
+        ]
         changed.append("schema")
     if bool(actual.require_partition_filter) != bool(wanted.require_partition_filter):
         actual.require_partition_filter = wanted.require_partition_filter
@@ -238,7 +246,7 @@ def refreshed(wanted: bigquery.Table, actual: bigquery.Table) -> list[str]:
 
 def _notes(field: bigquery.SchemaField) -> tuple[str | None, tuple[str, ...]]:
     """What of a column may change without touching data: its description and its policy tags."""
-    return field.description, field.policy_tags.names if field.policy_tags else ()
+    return field.description or None, field.policy_tags.names if field.policy_tags else ()
 
 
 def _spelled(field: bigquery.SchemaField) -> str:

@@ -35,14 +35,18 @@ from dataops_platform.warehouse.bigquery.models import ModelTables, changed
 from dataops_platform.warehouse.bigquery.naming import Naming
 from dataops_platform.warehouse.bigquery.rows import Rows
 from dataops_platform.warehouse.names import LEDGER, PRODUCTION, QUARANTINE, STAGING, Relation, quarantine, staging
+from dataops_platform.warehouse.partition_sql import in_partitions
 
 if TYPE_CHECKING:
     from google.cloud.bigquery_storage import BigQueryReadClient
 
 DATASETS = (LEDGER, STAGING, QUARANTINE, PRODUCTION)
+INSERTED_ROWS = 2000
+"""Rows of the ledger that go by a statement: load jobs into one table are limited to 1,500 a day, statements aren't."""
 SMALL_RESULT = 10_000
 """Rows that are read over REST; more come over the Storage Read API, as Arrow and in parallel."""
 _READ_SESSIONS = "bigquery.readsessions.create (roles/bigquery.readSessionUser)"
+_EDITING = "to make and change datasets and tables (roles/bigquery.dataEditor)"
 _READING = {"SELECT", "EXPLAIN"}
 
 
@@ -94,13 +98,23 @@ class BigQueryWarehouse:
         with self.jobs.work(dataops_step=step, dataops_of=of, dataops_run=run_id) as cost:
             yield cost
 
+    @contextmanager
+    def _words(self, what: str, permission: str) -> Iterator[None]:
+        """Google's errors in words; see `google_errors`. `NotFound` passes through."""
+        where = f"BigQuery project {self._client.project}"
+        try:
+            with google_errors(what, where, permission):
+                yield
+        except api.BadRequest as error:
+            raise ConfigError(f"can't {what} {where}: {_said(error)}") from error
+
     # -- tables -------------------------------------------------------------------------------------------------------
 
     def ensure(self, wanted: Collection[Table]) -> None:
         """See `Warehouse.ensure`. What this object has ensured already is not looked at again."""
-        with self.jobs.words("prepare"), ThreadPoolExecutor(max_workers=8) as pool:
+        with self._words("prepare", _EDITING), ThreadPoolExecutor(max_workers=8) as pool:
             if not self._ensured:
-                list(pool.map(self._ensure_dataset, DATASETS))
+                self._check_places(list(pool.map(self._ensure_dataset, DATASETS)))
                 list(pool.map(self._ensure_ledger, ledger.TABLES))
                 self._ensure_locks()
                 self._ensured.add(LEDGER)
@@ -115,20 +129,37 @@ class BigQueryWarehouse:
         made = tables.staging_table(self._naming.reference(staging(table.name)), table, self._tags)
         return str(made.to_api_repr())
 
-    def _ensure_dataset(self, schema: str) -> None:
+    def _ensure_dataset(self, schema: str) -> bigquery.Dataset:
         reference = self._naming.dataset(schema)
         try:
-            found = self._client.get_dataset(reference, retry=self.jobs.retry)
+            return self._client.get_dataset(reference, retry=self.jobs.retry)
         except api.NotFound:
             made = bigquery.Dataset(reference)
-            if self._location:
-                made.location = self._location
-            made.labels = {"managed_by": "dataops"}
-            found = self._client.create_dataset(made, exists_ok=True, retry=self.jobs.retry)
-        if self._location and found.location and found.location.lower() != self._location.lower():
+        if self._location:
+            made.location = self._location
+        made.labels = {"managed_by": "dataops"}
+        try:
+            return self._client.create_dataset(made, exists_ok=True, retry=self.jobs.retry)
+        except api.NotFound as error:
+            setting = "DATAOPS_WAREHOUSE" if reference.project == self._client.project else "DATAOPS_PRODUCTION_PROJECT"
             raise ConfigError(
-                f"dataset {reference.project}.{reference.dataset_id} is in {found.location}, not in {self._location}:"
-                f" set DATAOPS_WAREHOUSE to bigquery://{self._client.project}/{found.location}, or use another project"
+                f"there is no project {reference.project}, or not for this identity ({_said(error)}):"
+                f" correct {setting}, or have the identity granted a role there"
+            ) from error
+
+    def _check_places(self, found: Sequence[bigquery.Dataset]) -> None:
+        """Refuse datasets that no job could use: a job runs in one location and sees only what is there."""
+        for dataset in found:
+            if self._location and dataset.location and dataset.location.lower() != self._location.lower():
+                raise ConfigError(
+                    f"dataset {dataset.project}.{dataset.dataset_id} is in {dataset.location}, not in {self._location}:"
+                    f" set DATAOPS_WAREHOUSE to bigquery://{self._client.project}/{dataset.location}, or use another"
+                    " project"
+                )
+        if len({dataset.location.lower() for dataset in found if dataset.location}) > 1:
+            places = ", ".join(f"{dataset.project}.{dataset.dataset_id} in {dataset.location}" for dataset in found)
+            raise ConfigError(
+                f"the datasets are not all in one location: {places}. Use a project that has none of them"
             )
 
     def _ensure_ledger(self, name: str) -> None:
@@ -182,7 +213,7 @@ class BigQueryWarehouse:
             return []
         return [
             f"{table.file}:{table.line}: the warehouse differs from the contract: {'; '.join(lines)}."
-            f" Undo the change in the contract, or run `dataops reload {table.name}`:"
+            f" Undo the change, in the contract or in the warehouse, or run `dataops reload {table.name}`:"
             " the table is then built anew from the lake."
         ]
 
@@ -207,7 +238,7 @@ class BigQueryWarehouse:
 
     def exists(self, relation: Relation) -> bool:
         """See `Warehouse.exists`."""
-        with self.jobs.words("read"):
+        with self._words("read", "bigquery.tables.get"):
             try:
                 self._client.get_table(self._naming.reference(relation), retry=self.jobs.retry)
             except api.NotFound:
@@ -215,14 +246,20 @@ class BigQueryWarehouse:
         return True
 
     def reset(self, table: Table) -> None:
-        """See `Warehouse.reset`. The ledger forgets the loads last: a reset that was cut off is repeated."""
-        with self.jobs.words("reset a table in"):
-            for relation in (staging(table.name), quarantine(table.name)):
-                self._client.delete_table(self._naming.reference(relation), not_found_ok=True, retry=self.jobs.retry)
+        """See `Warehouse.reset`. The transaction empties the tables; then they are made anew, as the contract reads."""
+        there = [r for r in (staging(table.name), quarantine(table.name)) if self.exists(r)]
         loads = self._naming.sql(Relation(LEDGER, "loads"))
-        self.statement(
-            "reset", f"DELETE FROM {loads} WHERE table_name = @name", {"name": table.name}, ledger.now().isoformat()
-        )
+        where = in_partitions(table, None, "", self.dialect)
+        lines = [
+            f"DELETE FROM {self._naming.sql(r)} WHERE {where if r == staging(table.name) else 'TRUE'};" for r in there
+        ]
+        lines.append(f"DELETE FROM {loads} WHERE table_name = @name;")
+        # A load that is running is waited for, or aborted and repeated: it changes the same tables.
+        script = "\n".join(["BEGIN TRANSACTION;", *lines, "COMMIT TRANSACTION;"])
+        self.statement("reset", script, {"name": table.name}, ledger.now().isoformat())
+        with self._words("reset a table in", "bigquery.tables.delete"):
+            for relation in there:
+                self._client.delete_table(self._naming.reference(relation), not_found_ok=True, retry=self.jobs.retry)
         self._ensured.discard(self._mark(table))
         self.ensure([table])
 
@@ -265,9 +302,9 @@ class BigQueryWarehouse:
                 reader = self._read_client() if large and self._read_client is not None else None
                 return rows.to_arrow(bqstorage_client=reader, create_bqstorage_client=False)
         except api.NotFound as error:
-            raise NoSuchTable(" ".join(str(error.message).split())) from error
+            raise NoSuchTable(_said(error)) from error
         except api.BadRequest as error:
-            raise ConfigError(" ".join(str(error.message).split())) from error
+            raise ConfigError(_said(error)) from error
 
     def estimate(self, sql: str) -> int:
         """See `Warehouse.estimate`: a dry run."""
@@ -277,16 +314,19 @@ class BigQueryWarehouse:
                 retry = self.jobs.retry
                 job = self._client.query(sql, job_config=config, location=self._location, retry=retry, job_retry=retry)
         except api.NotFound as error:
-            raise NoSuchTable(" ".join(str(error.message).split())) from error
+            raise NoSuchTable(_said(error)) from error
         except api.BadRequest as error:
-            raise ConfigError(" ".join(str(error.message).split())) from error
+            raise ConfigError(_said(error)) from error
         return int(job.total_bytes_processed or 0)
 
     def append(self, ledger_table: str, rows: pa.Table) -> None:
-        """See `Warehouse.append`: one load job, which is all or nothing."""
-        reference = self._naming.reference(Relation(LEDGER, ledger_table))
-        schema = tables.ledger_schema(ledger_table)
-        self._rows.load(reference, rows, bigquery.WriteDisposition.WRITE_APPEND, schema)
+        """See `Warehouse.append`: one statement or one load job, each all or nothing."""
+        relation, schema = Relation(LEDGER, ledger_table), tables.ledger_schema(ledger_table)
+        if rows.num_rows <= INSERTED_ROWS:
+            self._rows.insert(relation, rows, schema)
+        else:
+            reference = self._naming.reference(relation)
+            self._rows.load(reference, rows, bigquery.WriteDisposition.WRITE_APPEND, schema)
 
     def replace_rows(self, relation: Relation, rows: pa.Table, window: Window | None) -> None:
         """See `Warehouse.replace_rows`."""
@@ -312,3 +352,8 @@ class BigQueryWarehouse:
     def publish(self, model: ModelSlice, items: Sequence[PublicationItem], publication_id: str, run_id: str) -> None:
         """See `Warehouse.publish`."""
         self._models.publish(model, items, publication_id, run_id)
+
+
+def _said(error: api.GoogleAPICallError) -> str:
+    """What Google says, in one line."""
+    return " ".join(str(error.message).split())

@@ -33,7 +33,7 @@ LINEAGE_TYPES = {
 _QUARANTINE_TYPES = {
     "_reasons": "VARCHAR[]",
     "_source_row": "BIGINT",
-    "_partition": "VARCHAR",
+    "_delivered_partition": "VARCHAR",
     "_contract_version": "VARCHAR",
     "_run_id": "VARCHAR",
     "_quarantined_at": "TIMESTAMPTZ",

@@ -10,6 +10,8 @@ import pytest
 from dataops_platform.contracts.problems import ConfigError, DataRefused
 from dataops_platform.warehouse.base import EMPTY, ModelSlice, NoSuchTable, PublicationItem
 from dataops_platform.warehouse.bigquery import BigQueryWarehouse
+from dataops_platform.warehouse.bigquery.models import before
+from dataops_platform.warehouse.ledger import Ledger
 from dataops_platform.warehouse.names import Relation
 from dataops_platform_tests import readme
 from dataops_platform_tests.emulators.clients import bigquery_client
@@ -138,13 +140,12 @@ def test_rows_of_no_day_and_no_model(models):
 
 
 def test_production_is_kept_as_it_was_before_each_publication(models):
-    """A snapshot that expires, taken where there is something to lose."""
+    """A clone that expires, made where there is something to lose."""
     model = models.build(ROWS)
     models.publish(model, DAYS[:2])
     models.build(f"SELECT * FROM ({ROWS}) WHERE id != 3", model.model)
     models.warehouse.publish(model, models.items(model, DAYS[1:2]), "second-one", "run")
-    snapshot = models.client.get_table("dataops._before_second_one")
-    assert snapshot.table_type == "SNAPSHOT"
+    assert models.client.get_table("dataops._before_second_one").clone_definition is not None
     kept = models.client.query_and_wait("SELECT id FROM dataops._before_second_one ORDER BY id")
     assert [row[0] for row in kept] == [1, 2, 3]
     jobs = [job for job in models.client.list_jobs(max_results=50) if job.job_type == "copy"]
@@ -161,15 +162,18 @@ def test_production_is_put_back_as_the_docs_say(models):
     page = Path(__file__).parents[3] / "docs" / "google-cloud.md"
     find, restore = (block.text for block in readme.blocks(page) if block.language == "sql")
     model = models.build(ROWS)
+    first = models.warehouse.model_versions(model, DAYS[:2])
     models.publish(model, DAYS[:2])
-    models.build(f"SELECT * FROM ({ROWS}) WHERE id = 1", model.model)
-    models.publish(model, DAYS[:2])
-    assert models.production(model) == [1]
+    models.build(f"SELECT * FROM ({ROWS}) WHERE id = 1 UNION ALL SELECT DATE '{DAYS[2]}', 9, 'bad'", model.model)
+    models.publish(model, DAYS)
+    assert models.production(model) == [1, 9]
     newest = next(iter(models.client.query_and_wait(find.replace("fct_flights", model.model))))["publication_id"]
-    models.client.query_and_wait(
-        restore.replace("fct_flights", model.model).replace("<publication id>", newest.replace("-", "_"))
-    )
+    script = restore.replace("fct_flights", model.model).replace("_before_<publication id>", before(newest).name)
+    models.client.query(script.replace("<publication id>", newest)).result()
     assert models.production(model) == [1, 2, 3]
+    # The ledger agrees: what was current before is so again, a day that came with the bad one has no rows.
+    current = Ledger(models.warehouse).published([model.model])[model.model]
+    assert current == {**{day: first[day].data_version for day in DAYS[:2]}, DAYS[2]: EMPTY}
 
 
 def test_a_partition_field_that_is_no_date(models):

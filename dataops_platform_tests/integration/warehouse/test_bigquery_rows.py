@@ -15,6 +15,7 @@ from dataops_platform.warehouse.base import EMPTY, ModelSlice, ModelVersion, Win
 from dataops_platform.warehouse.bigquery import BigQueryWarehouse
 from dataops_platform.warehouse.bigquery import warehouse as warehouse_module
 from dataops_platform.warehouse.bigquery.rows import schema_of
+from dataops_platform.warehouse.ledger import schema as ledger_schema
 from dataops_platform.warehouse.names import Relation
 from dataops_platform_tests.emulators.clients import bigquery_client
 from dataops_platform_tests.emulators.fixtures import new_project, unique
@@ -117,6 +118,25 @@ def test_rows_that_do_not_fit_change_nothing(warehouse, relation, rows, error, s
     assert [row["n"] for row in found(warehouse, relation)] == [2]
     tables = warehouse.jobs.client.list_tables("dataops")
     assert not [item.table_id for item in tables if item.table_id.startswith("_stage_")]
+
+
+@pytest.mark.parametrize("limit", [10_000, 0])
+def test_ledger_rows_arrive_as_they_are(warehouse, monkeypatch, limit):
+    """By a statement, or by a load job where they are many."""
+    monkeypatch.setattr(warehouse_module, "INSERTED_ROWS", limit)
+    moment = datetime(2024, 5, 6, 7, 8, 9, 123456, tzinfo=UTC)
+    name = unique("o")
+    values = [1.5, float("nan"), float("-inf"), None, 0.1]
+    rows = [
+        {"object_name": name, "rule_id": f"{n} 'quoted' \\ \n ü", "passed": n % 2 == 0, "observed": value,
+         "scanned_rows": 2**53 + n, "evaluated_at": moment, "sample": '{"a": [1]}'}
+        for n, value in enumerate(values)
+    ]  # fmt: skip
+    warehouse.append("verdicts", pa.Table.from_pylist(rows, schema=ledger_schema("verdicts")))
+    sql = f"SELECT * FROM dataops.verdicts WHERE object_name = '{name}' ORDER BY rule_id"
+    back = warehouse.query(sql).to_pylist()
+    keys = list(rows[0])
+    assert [[str(row[key]) for key in keys] for row in back] == [[str(row[key]) for key in keys] for row in rows]
 
 
 def model_of(warehouse, sql: str, cut: bool = True) -> ModelSlice:
