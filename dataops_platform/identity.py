@@ -188,7 +188,8 @@ class Identity:
         import grpc
         from google.cloud.bigquery_storage_v1.services.big_query_read.transports import BigQueryReadGrpcTransport
 
-        channel = grpc.insecure_channel(self.storage_read_emulator)
+        # As the client's own channels have it: a message holds many rows.
+        channel = grpc.insecure_channel(self.storage_read_emulator, options=[("grpc.max_receive_message_length", -1)])
         return BigQueryReadClient(transport=BigQueryReadGrpcTransport(channel=channel))  # type: ignore[no-untyped-call]
 
     def verify(self, request: Callable[..., Any] | None = None) -> None:

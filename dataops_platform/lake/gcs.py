@@ -76,10 +76,16 @@ class GcsStore:
         try:
             with self._words("write", "storage.objects.create"):
                 again = self._retry.with_predicate(_anew)
-                if isinstance(content, bytes):
-                    again(blob.upload_from_string)(content, **options)
-                else:
-                    again(blob.upload_from_filename)(str(content), **options)
+                try:
+                    if isinstance(content, bytes):
+                        again(blob.upload_from_string)(content, **options)
+                    else:
+                        again(blob.upload_from_filename)(str(content), **options)
+                except api.Forbidden:
+                    # Who may not delete may be told so instead of the condition, where an object is there already.
+                    if not self._there(key):
+                        raise
+                    raise api.PreconditionFailed("the object exists") from None  # type: ignore[no-untyped-call]
         except api.PreconditionFailed:
             self._same_or_conflict(key, checksum(content))
             blob = self._get(key)
@@ -88,6 +94,13 @@ class GcsStore:
         if isinstance(content, Path) and content.parent.name.startswith(_SCRATCH_PREFIX):
             content.unlink(missing_ok=True)
         return _info(key, blob)
+
+    def _there(self, key: str) -> bool:
+        """Whether an object is known to be there; not, if that may not be asked."""
+        try:
+            return self._bucket.get_blob(self._name(key), retry=self._retry) is not None
+        except api.Forbidden:
+            return False
 
     def _same_or_conflict(self, key: str, wanted: str) -> None:
         if self._get(key).crc32c != wanted:

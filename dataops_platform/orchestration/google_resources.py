@@ -3,14 +3,13 @@
 They give clients of the same kind as the lake and the warehouse use: with its credentials, and its emulators.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
+import dagster as dg
 from dagster_gcp import BigQueryResource, GCSResource
 from google.cloud import bigquery, storage
-from pydantic import PrivateAttr
 
 from dataops_platform.identity import Identity
 
@@ -18,11 +17,12 @@ from dataops_platform.identity import Identity
 class PlatformGCS(GCSResource):
     """`dagster_gcp.GCSResource`, with the credentials of the settings."""
 
-    _identity: Identity = PrivateAttr()
+    # Each run gets a copy, made of all fields: what is none would be lost on the way. Dagster looks at the annotation
+    # itself, so that it can't be a text (`from __future__ import annotations`).
+    identity: dg.ResourceDependency[Identity]
 
-    def __init__(self, identity: Identity, project: str) -> None:
-        super().__init__(project=project)
-        self._identity = identity
+    def __init__(self, identity: Identity, project: str, **fields: Any) -> None:
+        super().__init__(project=project, **fields | {"identity": identity})
 
     def get_client(self) -> storage.Client:
         """A client of Cloud Storage.
@@ -30,17 +30,16 @@ class PlatformGCS(GCSResource):
         Raises:
             ConfigError: there are no credentials.
         """
-        return self._identity.storage_client(self.project)
+        return self.identity.storage_client(self.project)
 
 
 class PlatformBigQuery(BigQueryResource):
     """`dagster_gcp.BigQueryResource`, with the credentials of the settings."""
 
-    _identity: Identity = PrivateAttr()
+    identity: dg.ResourceDependency[Identity]  # as above
 
-    def __init__(self, identity: Identity, project: str, location: str | None) -> None:
-        super().__init__(project=project, location=location)
-        self._identity = identity
+    def __init__(self, identity: Identity, project: str, location: str | None, **fields: Any) -> None:
+        super().__init__(project=project, location=location, **fields | {"identity": identity})
 
     @contextmanager
     def get_client(self) -> Iterator[bigquery.Client]:
@@ -50,4 +49,4 @@ class PlatformBigQuery(BigQueryResource):
             ConfigError: there are no credentials.
         """
         assert self.project is not None  # the constructor wants one
-        yield self._identity.bigquery_client(self.project, self.location)
+        yield self.identity.bigquery_client(self.project, self.location)

@@ -80,6 +80,10 @@ class Gate:
             for verdict in verdicts
         }
 
+    def built(self, model: str) -> Collection[str]:
+        """The partitions of a model that have a recorded build."""
+        return self._builds[model].keys()
+
     def refusals(self, model: str, versions: Mapping[str, ModelVersion]) -> list[Refusal]:
         """The partitions of `versions` (key → the rows' version now) that may not be published, with all reasons."""
         result = []

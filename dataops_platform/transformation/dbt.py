@@ -76,11 +76,8 @@ class DbtProject:
         if not (self.folder / "dbt_project.yml").is_file():
             raise ConfigError(f"there is no dbt project in {self.folder} (no dbt_project.yml); set DATAOPS_DBT_PROJECT")
         self._write_sources()
-        fingerprint = self._fingerprint()
-        mark = self.home / "target" / _FINGERPRINT
-        if not (mark.is_file() and mark.read_text() == fingerprint and self.manifest_path.is_file()):
+        if not self._is_parsed(self._fingerprint()):
             self._parse()
-            mark.write_text(fingerprint)
         manifest: Mapping[str, Any] = json.loads(self.manifest_path.read_bytes())
         return manifest
 
@@ -142,13 +139,23 @@ class DbtProject:
             quiet = ["--log-level", "none", "--log-level-file", "debug", "--no-use-colors", "--no-version-check"]
             return runner.invoke([*quiet, *arguments, *common])
 
+    def _is_parsed(self, fingerprint: str) -> bool:
+        """Whether the manifest that is there is that of the project as it is."""
+        mark = self.home / "target" / _FINGERPRINT
+        return mark.is_file() and mark.read_text() == fingerprint and self.manifest_path.is_file()
+
     def _parse(self) -> Any:
         messages: list[str] = []
+        fingerprint = self._fingerprint()
         arguments = ["parse", "--vars", json.dumps(self._variables())]
+        if not self._is_parsed(fingerprint):
+            # All is parsed anew: alone, a changed singular test loses the severity that a YAML file gives it.
+            arguments.append("--no-partial-parse")
         result = self._invoke(arguments, on_event=lambda event: _collect_errors(event, messages))
         if not result.success:
             reason = str(result.exception or "") or "; ".join(messages) or "no reason given"
             raise ConfigError(f"the dbt project in {self.folder} doesn't parse: {' '.join(reason.split())}")
+        (self.home / "target" / _FINGERPRINT).write_text(fingerprint)
         self._parsed = result.result
         return self._parsed
 

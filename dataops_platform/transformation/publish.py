@@ -108,19 +108,22 @@ def publish(
     if partitions is None:
         # Everything is asked for: days that production has and the model has no longer become empty.
         versions = {key: ModelVersion(EMPTY, 0) for key in current if model.partition_field} | versions
-    built = ledger.latest_builds([model.name])[model.name]
+    gate = Gate(ledger, tables, models.required_tests, [model.name])
     # A day that nothing was delivered for: not built, not in production, nothing to publish.
+    built = gate.built(model.name)
     versions = {k: v for k, v in versions.items() if v.data_version != EMPTY or k in built or k in current}
-    refusals = Gate(ledger, tables, models.required_tests, [model.name]).refusals(model.name, versions)
+    refusals = gate.refusals(model.name, versions)
     refused = {refusal.partition_key for refusal in refusals}
     passed = {key: version for key, version in versions.items() if key not in refused}
     new = {key: version for key, version in passed.items() if current.get(key) != version.data_version}
 
-    recorded = _recorded(production, f"_publications/{model.name}/", passed)
-    numbers = ledger.publication_numbers(model.name)
-    incomplete = {
-        k: v for k, v in passed.items() if k in new or _record_key(model.name, k, numbers[k], v) not in recorded
-    }
+    incomplete, numbers = new, {}
+    if len(new) < len(passed):  # of those in production already, some may have no record
+        recorded = _recorded(production, f"_publications/{model.name}/", passed)
+        numbers = ledger.publication_numbers(model.name)
+        incomplete = {
+            k: v for k, v in passed.items() if k in new or _record_key(model.name, k, numbers[k], v) not in recorded
+        }
     objects: dict[str, list[str]] = {}
     if incomplete:
         backup(model, warehouse, lake, list(incomplete), incomplete)

@@ -10,8 +10,8 @@ from dataops_platform.lake.deliveries import Delivery
 
 _INTEGERS = {"int8", "int16", "int32", "int64", "uint8", "uint16", "uint32"}
 _DECIMAL = re.compile(r"decimal\d*\((\d+), ?(\d+)\)")
-_ZONED = re.compile(r"timestamp\[(s|ms|us|ns), tz=.+\]")
-_LOCAL = re.compile(r"timestamp\[(s|ms|us|ns)\]")
+_ZONED = re.compile(r"timestamp\[(s|ms|us), tz=.+\]")  # BigQuery has no nanoseconds
+_LOCAL = re.compile(r"timestamp\[(s|ms|us)\]")
 _TEXT = {"string", "large_string", "string_view"}
 
 
@@ -29,7 +29,7 @@ def _accepts(wanted: FieldType, actual: str) -> tuple[bool, str]:
             return actual in _INTEGERS, "an integer up to 64 bit"
         case Kind.NUMBER:
             small = _INTEGERS - {"int64"}
-            return actual in small | {"double", "float", "halffloat"}, "double, float or an integer up to 32 bit"
+            return actual in small | {"double", "float"}, "double, float or an integer up to 32 bit"
         case Kind.DECIMAL:
             whole = (wanted.precision or 0) - (wanted.scale or 0)
             found = _DECIMAL.fullmatch(actual)
@@ -40,9 +40,9 @@ def _accepts(wanted: FieldType, actual: str) -> tuple[bool, str]:
         case Kind.DATE:
             return actual in {"date32[day]", "date64[ms]"}, "date32"
         case Kind.TIMESTAMP:
-            return bool(_ZONED.fullmatch(actual)), "a timestamp with time zone (UTC-adjusted)"
+            return bool(_ZONED.fullmatch(actual)), "a timestamp with time zone (UTC-adjusted), no finer than µs"
         case Kind.DATETIME:
-            return bool(_LOCAL.fullmatch(actual)), "a timestamp without time zone"
+            return bool(_LOCAL.fullmatch(actual)), "a timestamp without time zone, no finer than µs"
         case Kind.TIME:
             return actual.startswith(("time32", "time64")), "time"
         case Kind.JSON:

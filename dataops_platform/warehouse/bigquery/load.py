@@ -41,6 +41,10 @@ STAGE_HOURS = 24
 """After this a table of staged rows is dropped by BigQuery, whatever became of the load."""
 
 
+PARALLEL = 8
+"""Objects that are loaded at the same time."""
+
+
 class Loader:
     """Loads deliveries of one table."""
 
@@ -94,9 +98,8 @@ class Loader:
                 outcomes += [_outcome(d, known[str(d.load_id)]) for d in good if str(d.load_id) in known]
                 good = [d for d in good if str(d.load_id) not in {*tripped, *known}]
         finally:
-            for item in staged:
-                with suppress(DataOpsError, api.GoogleAPICallError):  # it expires by itself
-                    self._drop_stage(item.relation)
+            with ThreadPoolExecutor(max_workers=PARALLEL) as pool:
+                list(pool.map(self._drop_stage, staged))
         return outcomes
 
     def _known(self, load_ids: Sequence[str]) -> set[str]:
@@ -154,16 +157,7 @@ class Loader:
         """Load each object into its own table, all at the same time; and why deliveries can't be read."""
         staged = [Staged(d, item, self._stage_relation(d, item)) for d in deliveries for item in d.objects]
         unreadable: dict[str, str] = {}
-        config = bigquery.LoadJobConfig(
-            source_format=bigquery.SourceFormat.PARQUET,
-            schema=tables.stage_schema(self._table),
-            # Whole anew whenever it is repeated, so that repeating is harmless.
-            write_disposition=bigquery.WriteDisposition.WRITE_TRUNCATE,
-            labels=self._labels,
-        )
-        for item in staged:
-            self._create_stage(item.relation)
-        for item, failure in self._run_all(staged, config):
+        for item, failure in self._run_all(staged):
             if failure is not None:
                 unreadable[str(item.delivery.load_id)] = f"{item.item.key}: {failure}"
         return staged, unreadable
@@ -173,16 +167,21 @@ class Loader:
         digest = job_name("stage", self._run_id, delivery.load_id, item.key).rsplit("-", 1)[1]
         return Relation(LEDGER, f"_stage_{digest}")
 
-    def _create_stage(self, relation: Relation) -> None:
-        made = bigquery.Table(self._naming.reference(relation), schema=tables.stage_schema(self._table))
+    def _create_stage(self, item: Staged) -> None:
+        schema = tables.stage_schema(self._table, item.delivery.schema)
+        made = bigquery.Table(self._naming.reference(item.relation), schema=schema)
         made.expires = ledger.now() + timedelta(hours=STAGE_HOURS)
         made.labels = {"dataops_stage": "true"}
         with self._jobs.words("create a table in"):
             self._jobs.client.create_table(made, exists_ok=True, retry=self._jobs.retry)
 
-    def _drop_stage(self, relation: Relation) -> None:
-        with self._jobs.words("drop a table in"):
-            self._jobs.client.delete_table(self._naming.reference(relation), not_found_ok=True, retry=self._jobs.retry)
+    def _drop_stage(self, item: Staged) -> None:
+        reference = self._naming.reference(item.relation)
+        with (
+            suppress(DataOpsError, api.GoogleAPICallError),
+            self._jobs.words("drop a table in"),
+        ):  # it expires by itself
+            self._jobs.client.delete_table(reference, not_found_ok=True, retry=self._jobs.retry)
 
     def _rows_in(self, relation: Relation) -> int | None:
         with self._jobs.words("read a table in"):
@@ -190,8 +189,17 @@ class Loader:
         rows: int | None = found.num_rows
         return rows
 
-    def _run_all(self, staged: Sequence[Staged], config: bigquery.LoadJobConfig) -> Iterator[tuple[Staged, str | None]]:
+    def _run_all(self, staged: Sequence[Staged]) -> Iterator[tuple[Staged, str | None]]:
         def run(item: Staged) -> str | None:
+            self._create_stage(item)
+            config = bigquery.LoadJobConfig(
+                source_format=bigquery.SourceFormat.PARQUET,
+                schema=tables.stage_schema(self._table, item.delivery.schema),
+                # Whole anew whenever it is repeated, so that repeating is harmless.
+                write_disposition=bigquery.WriteDisposition.WRITE_TRUNCATE,
+                labels=self._labels,
+            )
+
             def start(job_id: str) -> bigquery.LoadJob:
                 return self._jobs.client.load_table_from_uri(
                     self._uris[item.item.key],
@@ -212,7 +220,7 @@ class Loader:
                 return f"BigQuery read {job.output_rows} of {item.item.rows} rows"
             return None
 
-        with ThreadPoolExecutor(max_workers=8) as pool:
+        with ThreadPoolExecutor(max_workers=PARALLEL) as pool:
             yield from zip(staged, pool.map(run, staged), strict=True)
 
     # -- the transaction ----------------------------------------------------------------------------------------------

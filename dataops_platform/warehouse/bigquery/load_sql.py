@@ -172,8 +172,7 @@ class LoadSql:
 
     def _lock(self) -> str:
         """Loads of one table follow each other: a second one that overlaps is aborted by BigQuery and tried again."""
-        locks = self._naming.sql(Relation(LEDGER, tables.LOCKS))
-        return f"UPDATE {locks} SET taken = taken + 1 WHERE table_name = {literal(self._table.name)}"
+        return f"UPDATE {self._naming.sql(tables.lock_of(self._table.name))} SET taken = taken + 1 WHERE TRUE"
 
     def _not_loaded(self, batch: Sequence[Delivery]) -> str:
         """Raises an error if the ledger holds one of the batch: a load that the lock made wait may come too late."""

@@ -14,10 +14,18 @@ from dataops_platform.contracts.partitions import Granularity
 from dataops_platform.contracts.types import FieldType, Kind
 from dataops_platform.warehouse import ledger
 from dataops_platform.warehouse.bigquery.jobs import label
-from dataops_platform.warehouse.names import LINEAGE, QUARANTINE_COLUMNS, staging
+from dataops_platform.warehouse.names import LEDGER, LINEAGE, QUARANTINE_COLUMNS, Relation, staging
 
-LOCKS = "locks"
-"""Table of the ledger with one row per contract table, which each load updates: loads of a table follow each other."""
+LOCK_SCHEMA = [bigquery.SchemaField("taken", "INTEGER")]
+
+
+def lock_of(table: str) -> Relation:
+    """A table of one row, which each load of a contract table updates: loads of that table follow each other.
+
+    One for each: BigQuery aborts transactions that change the same table, whichever its rows.
+    """
+    return Relation(LEDGER, f"_lock_{table}")
+
 
 _LINEAGE_TYPES = {
     "_created_at": "TIMESTAMP",
@@ -98,10 +106,24 @@ def quarantine_schema(table: Table, tags: Mapping[str, str]) -> list[bigquery.Sc
     return columns + _lineage() + more
 
 
-def stage_schema(table: Table) -> list[bigquery.SchemaField]:
-    """Columns of the table that a delivered object is loaded into: as the file has them. JSON is text there."""
-    text = FieldType(Kind.STRING)
-    return [_field(c.name, text if c.type.kind is Kind.JSON else c.type, "", False) for c in table.columns]
+def stage_schema(table: Table, delivered: Mapping[str, str]) -> list[bigquery.SchemaField]:
+    """Columns of the table that a delivered object is loaded into: as the file has them.
+
+    JSON is text there, and integers are integers where the contract has floating point numbers: a load job converts
+    neither, a statement does.
+
+    Args:
+        delivered: column → Arrow type of the file.
+    """
+    return [_field(c.name, _as_delivered(c.type, delivered.get(c.name, "")), "", False) for c in table.columns]
+
+
+def _as_delivered(wanted: FieldType, actual: str) -> FieldType:
+    if wanted.kind is Kind.JSON:
+        return FieldType(Kind.STRING)
+    if wanted.kind is Kind.NUMBER and actual.startswith(("int", "uint")):
+        return FieldType(Kind.INTEGER)
+    return wanted
 
 
 def ledger_schema(name: str) -> list[bigquery.SchemaField]:

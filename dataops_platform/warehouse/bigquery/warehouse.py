@@ -116,7 +116,6 @@ class BigQueryWarehouse:
             if not self._ensured:
                 self._check_places(list(pool.map(self._ensure_dataset, DATASETS)))
                 list(pool.map(self._ensure_ledger, ledger.TABLES))
-                self._ensure_locks()
                 self._ensured.add(LEDGER)
             missing = [table for table in wanted if self._mark(table) not in self._ensured]
             problems = [line for lines in pool.map(self._ensure_table, missing) for line in lines]
@@ -179,30 +178,27 @@ class BigQueryWarehouse:
                 continue
             return
 
-    def _ensure_locks(self) -> None:
-        schema = [bigquery.SchemaField("table_name", "STRING"), bigquery.SchemaField("taken", "INTEGER")]
-        made = bigquery.Table(self._naming.reference(Relation(LEDGER, tables.LOCKS)), schema=schema)
-        self._client.create_table(made, exists_ok=True, retry=self.jobs.retry)
-
     def _add_locks(self, names: Sequence[str]) -> None:
-        """A row for each table that has none. Two would do no harm: a load updates all of its table's."""
+        """A row for each lock that has none. Two would do no harm: a load updates all of its table's."""
         if not names:
             return
-        locks = self._naming.sql(Relation(LEDGER, tables.LOCKS))
-        config = self.jobs.query_config(query_parameters=[bigquery.ArrayQueryParameter("names", "STRING", names)])
-        sql = (
-            f"INSERT INTO {locks} (table_name, taken) SELECT n, 0 FROM UNNEST(@names) AS n"
-            f" WHERE n NOT IN (SELECT table_name FROM {locks})"
+        locks = [self._naming.sql(tables.lock_of(name)) for name in sorted(names)]
+        script = "\n".join(
+            f"INSERT INTO {lock} (taken) SELECT 0 FROM (SELECT COUNT(*) AS n FROM {lock}) WHERE n = 0;"
+            for lock in locks
         )
+        config = self.jobs.query_config()
         self.jobs.run(
-            job_name("locks", self._client.project, *sorted(names), ledger.now().isoformat()),
+            job_name("locks", script, ledger.now().isoformat()),
             lambda job_id: self._client.query(
-                sql, job_config=config, job_id=job_id, location=self._location, retry=ONCE, job_retry=None
+                script, job_config=config, job_id=job_id, location=self._location, retry=ONCE, job_retry=None
             ),
         )
 
     def _ensure_table(self, table: Table) -> list[str]:
         """Create or refresh a contract's tables; how they differ from it, where they do."""
+        lock = bigquery.Table(self._naming.reference(tables.lock_of(table.name)), schema=tables.LOCK_SCHEMA)
+        self._client.create_table(lock, exists_ok=True, retry=self.jobs.retry)
         lines: list[str] = []
         for relation, make in (
             (staging(table.name), tables.staging_table),

@@ -108,6 +108,22 @@ def test_a_changed_macro_changes_every_test_and_model(demo):
         assert not {t.fingerprint for t in old.tests} & {t.fingerprint for t in new.tests}
 
 
+def test_a_test_keeps_its_severity_when_a_macro_changes(demo, tmp_path):
+    """dbt alone forgets it: what changed is parsed by itself, without the YAML that says so."""
+    folder = tmp_path / "dbt_project"
+    shutil.copytree(REPO / "dbt_project", folder, ignore=shutil.ignore_patterns("target", "logs", "generated"))
+
+    def severities() -> dict[str, str]:
+        models = read_models(DbtProject(folder, tmp_path / "dbt", demo.dbt.target, demo.contracts).manifest())
+        return {test.name: str(test.severity) for test in models.tests().values()}
+
+    before = severities()
+    assert before["fct_flights__aircraft_in_one_place"] == "warning"
+    macro = folder / "macros" / "engine" / "add_minutes.sql"
+    macro.write_text(macro.read_text() + "{# another text #}\n")
+    assert severities() == before
+
+
 def test_no_project(tmp_path, demo):
     with pytest.raises(ConfigError, match="there is no dbt project"):
         DbtProject(tmp_path, tmp_path / "dbt", demo.dbt.target, demo.contracts).manifest()

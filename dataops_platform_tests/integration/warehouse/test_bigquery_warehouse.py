@@ -14,6 +14,7 @@ from dataops_platform.contracts import arrow_schema
 from dataops_platform.contracts.model import BadRowAction, BadRows, Column, LoadMode, RuleKind
 from dataops_platform.contracts.problems import ConfigError
 from dataops_platform.contracts.types import FieldType, Kind
+from dataops_platform.warehouse import ledger
 from dataops_platform.warehouse.base import NoSuchTable
 from dataops_platform.warehouse.bigquery import BigQueryWarehouse, tables
 from dataops_platform.warehouse.bigquery.jobs import JobFailed
@@ -223,19 +224,19 @@ def test_the_same_delivery_from_several_processes(home, client, mode):
 
 
 def test_a_job_whose_answer_was_lost_is_found(home, client):
-    home.warehouse.ensure([])
+    home.warehouse.ensure([orders()])
     jobs = home.warehouse.jobs
     calls = []
 
     def start(job_id: str) -> bigquery.QueryJob:
         calls.append(job_id)
-        sql = "INSERT INTO dataops.locks (table_name, taken) VALUES ('lost', 1)"
+        sql = "INSERT INTO dataops._lock_orders (taken) VALUES (77)"
         return client.query(sql, job_id=job_id, job_retry=None)
 
     name = unique("job")
     assert jobs.run(name, start).job_id == jobs.run(name, start).job_id == f"{name}-0"
     assert len(calls) == 2
-    assert home.rows("SELECT COUNT(*) FROM dataops.locks WHERE table_name = 'lost'") == [(1,)]
+    assert home.rows("SELECT COUNT(*) FROM dataops._lock_orders WHERE taken = 77") == [(1,)]
     # A job that was found, but whose work is gone (a reset), is done anew.
     assert jobs.run(name, start, done=lambda: False).job_id == f"{name}-1"
     with pytest.raises(JobFailed, match="nothing"):
@@ -275,3 +276,27 @@ def test_bad_queries(home, sql, kind, says):
     home.warehouse.ensure([])
     with pytest.raises(kind, match=says):
         home.warehouse.query(sql)
+
+
+def test_no_column_begins_as_bigquery_forbids():
+    """Its documentation of column names lists these prefixes; the server here takes them."""
+    reserved = ("_partition", "_table_", "_file_", "_row_timestamp", "__root__", "_colidentifier")
+    wanted = orders()
+    schemas = [tables.staging_schema(wanted, {}), tables.quarantine_schema(wanted, {}), tables.LOCK_SCHEMA]
+    schemas += [tables.ledger_schema(name) for name in ledger.TABLES]
+    assert [f.name for schema in schemas for f in schema if f.name.lower().startswith(reserved)] == []
+
+
+def test_types_that_a_load_job_does_not_convert(home):
+    """Integers under floating point numbers are converted by the statement; nanoseconds are refused."""
+    wanted = table("floats", {"n": Kind.NUMBER, "at": Kind.DATETIME})
+    whole = {"n": pa.array([1, None], pa.int32()), "at": pa.array([None, None], pa.timestamp("us"))}
+    fine = {"n": pa.array([0.5]), "at": pa.array([None], pa.timestamp("ns"))}
+    first, second = home.deliver(wanted, pa.table(whole)), home.deliver(wanted, pa.table(fine))
+    assert tables.stage_schema(wanted, first.schema)[0].field_type == "INTEGER"
+    refused, loaded = home.load(wanted, [first, second])
+    assert loaded.rows_loaded == 2
+    assert "column 'at' is timestamp[ns], the contract wants datetime: a timestamp without time zone, no finer" in (
+        refused.refused or ""
+    )
+    assert home.rows("SELECT n FROM staging.floats ORDER BY n") == [(None,), (1.0,)]
