@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -73,7 +74,11 @@ def google_errors(what: str, where: str, permission: str) -> Iterator[None]:
         ) from error
     except api.Forbidden as error:
         if _is_quota(error):
-            raise Unavailable(f"can't {what} {where}: a quota is used up: {_first(error)}") from error
+            raise Unavailable(
+                f"can't {what} {where}: a quota is used up: {_first(error)}. Try again later, or ask for a higher one."
+            ) from error
+        if "accessNotConfigured" in _reasons(error):
+            raise ConfigError(f"can't {what} {where}: the API is turned off: {_first(error)}") from error
         raise ConfigError(
             f"can't {what} {where}: permission {permission} is missing ({_first(error)})."
             " Grant a role that has it; docs/google-cloud.md lists the roles of each identity."
@@ -112,6 +117,10 @@ def _reasons(error: api.GoogleAPICallError) -> set[str]:
     return {str(item.get("reason")) for item in error.errors or () if isinstance(item, dict)}
 
 
+_REQUEST = re.compile(r"^(GET|POST|PUT|PATCH|DELETE) https?://\S+: ")
+"""What clients put before the service's own words."""
+
+
 def _first(error: Exception) -> str:
     text = getattr(error, "message", None) or str(error) or type(error).__name__
-    return " ".join(str(text).split())[:300]
+    return _REQUEST.sub("", " ".join(str(text).split()))[:300]

@@ -15,7 +15,7 @@ from google.api_core.retry import Retry
 from google.cloud import bigquery
 
 from dataops_platform.contracts.problems import DataOpsError, Unavailable
-from dataops_platform.google_errors import RETRY, google_errors, may_pass
+from dataops_platform.google_errors import ONCE, RETRY, google_errors, may_pass
 from dataops_platform.warehouse.base import Cost, NoSuchTable
 
 _Job = TypeVar("_Job", bigquery.QueryJob, bigquery.LoadJob, bigquery.ExtractJob, bigquery.CopyJob)
@@ -177,10 +177,14 @@ class Jobs:
             ConfigError: it would be billed for more than the limit.
             Unavailable: no answer after all retries.
         """
-        retry = self.retry
+
+        def asked() -> tuple[bigquery.QueryJob, bigquery.table.RowIterator]:
+            # Once by the client, which would retry with a patience of its own; again by us.
+            job = self.client.query(sql, job_config=config, location=self.location, retry=ONCE, job_retry=None)
+            return job, job.result(retry=self.retry, job_retry=None)
+
         with self.words("query"):
-            job = self.client.query(sql, job_config=config, location=self.location, retry=retry, job_retry=retry)
-            rows = job.result(retry=retry)
+            job, rows = self.retry(asked)()
         self._count(job)
         return job, rows
 

@@ -72,7 +72,7 @@ class ModelTables:
         """
         with self._jobs.words("read a table in"):
             try:
-                return self._jobs.client.get_table(self._naming.reference(model.relation))
+                return self._jobs.client.get_table(self._naming.reference(model.relation), retry=self._jobs.retry)
             except api.NotFound as error:
                 raise NoSuchTable(f"{model.relation} doesn't exist; build the model {model.model} first") from error
 
@@ -175,7 +175,7 @@ class ModelTables:
             wanted.time_partitioning = bigquery.TimePartitioning(field=model.field)
         wanted.clustering_fields = source.clustering_fields
         with self._jobs.words("prepare"):
-            actual = self._jobs.client.create_table(wanted, exists_ok=True)
+            actual = self._jobs.client.create_table(wanted, exists_ok=True, retry=self._jobs.retry)
         there = {field.name: field for field in actual.schema}
         kept = {field.name: field for field in wanted.schema}
         broken = [n for n, f in there.items() if n not in kept or kept[n].field_type != f.field_type]
@@ -188,7 +188,7 @@ class ModelTables:
         if new:
             actual.schema = [*actual.schema, *new]
             with self._jobs.words("add columns to a table in"):
-                return self._jobs.client.update_table(actual, ["schema"])
+                return self._jobs.client.update_table(actual, ["schema"], retry=self._jobs.retry)
         return actual
 
     def _script(

@@ -175,13 +175,13 @@ class Rows:
         table = bigquery.Table(self._naming.reference(relation), schema=schema)
         table.expires = ledger.now() + timedelta(hours=STAGE_HOURS)
         with self._jobs.words("create a table in"):
-            self._jobs.client.create_table(table)
+            self._jobs.client.create_table(table, exists_ok=True, retry=self._jobs.retry)
         try:
             self.load(table.reference, rows, bigquery.WriteDisposition.WRITE_TRUNCATE, schema)
             yield relation
         finally:
             with self._jobs.words("drop a table in"):
-                self._jobs.client.delete_table(table.reference, not_found_ok=True)
+                self._jobs.client.delete_table(table.reference, not_found_ok=True, retry=self._jobs.retry)
 
     def _table(self, relation: Relation, schema: list[bigquery.SchemaField], window: Window) -> bigquery.Table:
         """The table as it is; made, cut by the window's field, where there is none."""
@@ -192,9 +192,9 @@ class Rows:
         made.time_partitioning = bigquery.TimePartitioning(type_=unit, field=field)
         with self._jobs.words("create a table in"):
             try:
-                return self._jobs.client.get_table(made.reference)
+                return self._jobs.client.get_table(made.reference, retry=self._jobs.retry)
             except api.NotFound:
-                return self._jobs.client.create_table(made, exists_ok=True)
+                return self._jobs.client.create_table(made, exists_ok=True, retry=self._jobs.retry)
 
     def _query(self, sql: str) -> Sequence[bigquery.Row]:
         return self._jobs.select(sql, self._jobs.query_config())

@@ -307,8 +307,9 @@ class BigQueryWarehouse:
         config = self.jobs.query_config(dry_run=True, use_query_cache=False)
         try:
             with self.jobs.words("plan a query in"):
-                retry = self.jobs.retry
-                job = self._client.query(sql, job_config=config, location=self._location, retry=retry, job_retry=retry)
+                job = self._client.query(
+                    sql, job_config=config, location=self._location, retry=self.jobs.retry, job_retry=None
+                )
         except api.NotFound as error:
             raise NoSuchTable(_said(error)) from error
         except api.BadRequest as error:

@@ -142,6 +142,9 @@ def ensure_table(connection: duckdb.DuckDBPyConnection, table: Table) -> None:
         ConfigError: a table exists and differs from the contract; every difference is listed.
     """
     statements = table_ddl(table)
+    if "_partition" in columns_of(connection, quarantine(table.name)):  # as it was called before
+        held = quarantine(table.name).sql
+        connection.execute(f"ALTER TABLE {held} RENAME COLUMN _partition TO _delivered_partition")
     lines: list[str] = []
     for relation, wanted in (
         (staging(table.name), staging_columns(table)),

@@ -1,0 +1,155 @@
+"""The warehouse's IO manager on BigQuery: what assets of one's own return, and what they get when they ask for it."""
+
+from collections.abc import Iterator
+from datetime import date
+
+import dagster as dg
+import pandas as pd
+import pyarrow as pa
+import pytest
+
+from dataops_platform.contracts import load_contracts
+from dataops_platform.orchestration.io_managers import PARTITION_FIELD, TableReference, WarehouseIOManager
+from dataops_platform.orchestration.resources import Platform
+from dataops_platform.settings import Settings
+from dataops_platform.transformation.models import Models
+from dataops_platform_tests.emulators.clients import bigquery_client
+from dataops_platform_tests.emulators.fixtures import new_project
+from dataops_platform_tests.readme import own_table_files
+
+pytestmark = pytest.mark.cloud
+MANAGER = "warehouse_io_manager"
+DAYS = dg.DailyPartitionsDefinition("2024-05-01", "2024-06-01")
+FRAME = pd.DataFrame({"Id": [1, 2], "customerName": ["a", None]})
+KINDS = (pd.DataFrame, pa.Table, TableReference)
+
+
+@pytest.fixture(scope="module")
+def client(bigquery_server) -> Iterator:
+    with new_project(bigquery_server) as project:
+        yield bigquery_client(bigquery_server, project)
+
+
+@pytest.fixture(scope="module")
+def platform(gcs_server, bigquery_server, client, tmp_path_factory) -> Platform:
+    """The README's own table, on Google Cloud. Nothing is written to its buckets here, so there are none."""
+    project = tmp_path_factory.mktemp("shop")
+    (project / "contracts").mkdir()
+    (project / "contracts/orders.odcs.yaml").write_text(own_table_files()["contracts/orders.odcs.yaml"])
+    settings = Settings.load(
+        gcs_server.env
+        | bigquery_server.env
+        | {
+            "DATAOPS_PROJECT": str(project),
+            "DATAOPS_ENV": "staging",
+            "DATAOPS_LAKE": "gs://no-bucket/lake",
+            "DATAOPS_PRODUCTION_LAKE": "gs://no-bucket/production",
+            "DATAOPS_WAREHOUSE": f"bigquery://{client.project}/US",
+        }
+    )
+    return Platform(settings, load_contracts(settings.contracts), Models(()))
+
+
+@pytest.fixture
+def run(platform):
+    def materialise(*assets, **arguments):
+        return dg.materialize(list(assets), resources={MANAGER: WarehouseIOManager(platform)}, **arguments)
+
+    return materialise
+
+
+def asset(name: str, value: object):
+    return dg.asset(key=["own", name], io_manager_key=MANAGER)(lambda: value)
+
+
+def readers(seen: dict, key: list[str], **options) -> list:
+    """Assets that ask for another as each kind, and keep what they got in `seen`."""
+
+    def reader(kind: type):
+        def body(upstream):
+            assert isinstance(upstream, kind)
+            rows = upstream.to_arrow() if kind is TableReference else upstream
+            seen[kind] = rows if isinstance(rows, pa.Table) else pa.Table.from_pandas(rows, preserve_index=False)
+
+        body.__annotations__ = {"upstream": kind}
+        ins = {"upstream": dg.AssetIn(key=key, input_manager_key=MANAGER)}
+        return dg.asset(key=["own", f"{key[-1]}_as_{kind.__name__}"], ins=ins, **options)(body)
+
+    return [reader(kind) for kind in KINDS]
+
+
+def contents(seen: dict, order: str) -> list[list[dict]]:
+    return [seen[kind].sort_by(order).to_pylist() for kind in KINDS]
+
+
+def test_a_frame_is_read_as_each_kind(run, client):
+    """Names keep their case, in the table as in what is read."""
+    seen: dict = {}
+    made = asset("customers", FRAME)
+    assert run(made, *readers(seen, ["own", "customers"])).success
+    assert contents(seen, "Id") == [[{"Id": 1, "customerName": "a"}, {"Id": 2, "customerName": None}]] * 3
+    assert [(f.name, f.field_type) for f in client.get_table("own.customers").schema] == [
+        ("Id", "INTEGER"),
+        ("customerName", "STRING"),
+    ]
+
+
+def test_a_reference_is_queried_in_the_warehouse(run):
+    answers = []
+
+    @dg.asset(key=["own", "sum"], ins={"numbers": dg.AssetIn(key=["own", "numbers"], input_manager_key=MANAGER)})
+    def total(numbers: TableReference):
+        answers.append(numbers.query("SELECT SUM(Id) AS total FROM {table} AS t").to_pylist())
+
+    assert run(asset("numbers", FRAME), total).success
+    assert answers == [[{"total": 3}]]
+
+
+def test_partitions_are_replaced_and_read_each_alone(run, platform, client):
+    @dg.asset(key=["own", "daily"], partitions_def=DAYS, io_manager_key=MANAGER, metadata={PARTITION_FIELD: "Day"})
+    def daily(context: dg.AssetExecutionContext):
+        day = date.fromisoformat(context.partition_key)
+        return pd.DataFrame({"Day": [day, day], "N": [day.day, day.day + 10]})
+
+    seen: dict = {}
+    for key in ("2024-05-01", "2024-05-02", "2024-05-01"):
+        assert run(daily, partition_key=key).success
+    assert run(daily, *readers(seen, ["own", "daily"], partitions_def=DAYS), partition_key="2024-05-02").success
+    second = date(2024, 5, 2)
+    assert contents(seen, "N") == [[{"Day": second, "N": 2}, {"Day": second, "N": 12}]] * 3
+    rows = platform.warehouse.query("SELECT N FROM own.daily ORDER BY N").to_pylist()
+    assert [row["N"] for row in rows] == [1, 2, 11, 12]
+    cut = client.get_table("own.daily").time_partitioning
+    assert (cut.field, cut.type_) == ("Day", "DAY")
+
+
+def test_an_empty_frame_empties_the_table(run, client):
+    seen: dict = {}
+    assert run(asset("things", FRAME)).success
+    assert run(asset("things", FRAME.head(0)), *readers(seen, ["own", "things"])).success
+    assert contents(seen, "Id") == [[]] * 3
+    assert [field.name for field in client.get_table("own.things").schema] == ["Id", "customerName"]
+
+
+def existing(key: list[str], **options):
+    """An asset whose table somebody else writes."""
+    return dg.asset(key=key, **options)(lambda: None)
+
+
+def test_staging_and_production_are_read(run, platform, client):
+    """Of a contract's table only the run's partitions."""
+    platform.warehouse.ensure(platform.tables.values())
+    client.query_and_wait(
+        "INSERT INTO staging.orders (order_id, order_date, country, amount, _created_at, _updated_at, _source_object,"
+        " _load_id) SELECT d, DATE(2024, 5, d), 'FR', 1.5, CURRENT_TIMESTAMP(), CURRENT_TIMESTAMP(), 'o', 'l'"
+        " FROM UNNEST([1, 2]) AS d"
+    )
+    client.query_and_wait("CREATE TABLE production.dim_Sizes AS SELECT 'L' AS Size")
+    staged: dict = {}
+    orders, cut = ["staging", "orders"], {"partitions_def": DAYS}
+    assert run(existing(orders, **cut), *readers(staged, orders, **cut), partition_key="2024-05-02").success
+    assert [[row["order_id"] for row in rows] for rows in contents(staged, "order_id")] == [[2]] * 3
+    published: dict = {}
+    sizes = ["production", "dim_Sizes"]
+    assert run(existing(sizes), *readers(published, sizes)).success
+    assert contents(published, "Size") == [[{"Size": "L"}]] * 3
