@@ -21,7 +21,7 @@ pytest.register_assert_rewrite("dataops_platform_tests.load_model")  # its asser
 # Not `pytest_plugins`: this conftest isn't the top one to pytest when it is started with the checkout's folder.
 from dataops_platform_tests.emulators.fixtures import *  # noqa: E402, F403
 
-LONGEST = ("test_cli.py", "test_readme.py", "test_ui.py", "test_kills.py", "test_dbt.py")
+LONGEST = ("test_cli.py", "test_parity.py", "test_readme.py", "test_ui.py", "test_kills.py", "test_dbt.py")
 """Files that begin the run: with one worker for each file, the last one to start decides when all is done."""
 
 

@@ -73,7 +73,6 @@ class Call(StrEnum):
     LOAD_UPLOAD = "job insert: load, with data"
     JOB_GET = "job get"
     JOB_CANCEL = "job cancel"
-    QUERY = "query"
     QUERY_RESULTS = "query results"
     TABLE_GET = "table get"
     TABLE_INSERT = "table insert"
@@ -147,7 +146,6 @@ _BIGQUERY = [
     ("POST", r"/upload/bigquery/v2/projects/[^/]+/jobs", Call.LOAD_UPLOAD),
     ("GET", r"/bigquery/v2/projects/[^/]+/jobs/[^/]+", Call.JOB_GET),
     ("POST", r"/bigquery/v2/projects/[^/]+/jobs/[^/]+/cancel", Call.JOB_CANCEL),
-    ("POST", r"/bigquery/v2/projects/[^/]+/queries", Call.QUERY),
     ("GET", r"/bigquery/v2/projects/[^/]+/queries/[^/]+", Call.QUERY_RESULTS),
     ("GET", _TABLE + r"/[^/]+/data", Call.TABLEDATA_LIST),
     ("GET", _TABLE + r"/[^/]+", Call.TABLE_GET),
@@ -200,7 +198,7 @@ class Proxy:
         """Requests since the schedule began, by call type."""
         self.met: Counter[tuple[Call, Fault]] = Counter()
         """Faults since the proxy began, by call type and kind."""
-        self._answers: dict[str, _Answer] = {}
+        self._parts: dict[tuple[str, str], _Answer] = {}
         self._lock = Lock()
         self._http = _Listener((HOST, 0), self._handler())
 
@@ -247,24 +245,19 @@ class Proxy:
             self.met[call, fault] += 1
 
     def _once(self, call: Call, method: str, target: str, headers: Mapping[str, str], body: bytes) -> _Answer:
-        """Hand a request on; what is repeated under a name that the server has seen, it doesn't see again.
+        """Hand a request on; a part of an upload that the server has already, it doesn't see again.
 
-        So do the real services. Cloud Storage ignores a part of an upload that it has, fake-gcs-server takes it for a
-        new one; BigQuery answers a query's `requestId` once more, the emulator says that there is such a job.
+        Cloud Storage ignores bytes that it has; fake-gcs-server takes them for new ones.
         """
-        name = ""
-        if call is Call.RESUMABLE_CHUNK:
-            name = target + next(value for key, value in headers.items() if key.lower() == "content-range")
-        elif call is Call.QUERY:
-            name = target + json.loads(body).get("requestId", "")
-        if not name:
+        if call is not Call.RESUMABLE_CHUNK:
             return self._forward(method, target, headers, body)
-        if name not in self._answers:
+        part = (target, next(value for name, value in headers.items() if name.lower() == "content-range"))
+        if part not in self._parts:
             answer = self._forward(method, target, headers, body)
             if answer.status >= 400:
                 return answer
-            self._answers[name] = answer
-        return self._answers[name]
+            self._parts[part] = answer
+        return self._parts[part]
 
     def _forward(self, method: str, target: str, headers: Mapping[str, str], body: bytes) -> _Answer:
         connection = http.client.HTTPConnection(HOST, self.server.port)

@@ -29,7 +29,7 @@ from dataops_platform_tests.support import DAY1, DAY2, daily, moment, rule, tabl
 pytestmark = pytest.mark.cloud
 
 CALLS = {
-    Call.LOAD, Call.QUERY_JOB, Call.LOAD_UPLOAD, Call.QUERY, Call.QUERY_RESULTS, Call.TABLE_GET, Call.TABLE_INSERT,
+    Call.LOAD, Call.QUERY_JOB, Call.LOAD_UPLOAD, Call.QUERY_RESULTS, Call.TABLE_GET, Call.TABLE_INSERT,
     Call.TABLE_PATCH, Call.TABLE_DELETE,
 }  # fmt: skip
 """Those that are certain to come. Others depend on how quick the server is, or on faults before them."""
@@ -110,15 +110,18 @@ class Place:
                 for relation, times, where in there
             )
         )
-        return sorted(self.neutral(repr(row)) for row in rows)
+        # A verdict that seemed not to be recorded is recorded again: of several, the newest counts.
+        once = {row for row in rows if row[0] == "dataops.verdicts"}
+        return sorted(self.neutral(repr(row)) for row in [*once, *(row for row in rows if row not in once)])
 
 
 VERDICT = dict.fromkeys(ledger.TABLES["verdicts"]) | {"rule_id": "r", "evaluated_at": moment(1)}
 
 
-def verdicts(place: Place) -> None:
+def verdicts(place: Place) -> list[tuple]:
     row = VERDICT | {"object_name": place.table.name}
     place.home.warehouse.append("verdicts", pa.Table.from_pylist([row, row], schema=ledger.schema("verdicts")))
+    return place.seen.rows(f"SELECT COUNT(*) FROM dataops.verdicts WHERE object_name = '{place.table.name}'")
 
 
 def nothing(place: Place) -> None:
@@ -169,7 +172,7 @@ def operations(cloud: Cloud, project: str, bucket_name: str, numbers) -> dict[st
 
         def scene() -> Place:
             seen, home = (cloud.home(project, bucket_name, disturbed) for disturbed in (False, True))
-            place = Place(seen, home, f"t{next(numbers)}", mode)
+            place = Place(seen, home, f"t{next(numbers):05}", mode)
             prepare(place)
             home.warehouse._ensured.add("dataops")  # the ledger is there: see `test_a_new_project`
             return place
@@ -183,7 +186,7 @@ def carry_out(operation: Operation, proxy: Proxy, source: random.Random, share: 
     wanted = Undisturbed.of(operation, proxy)
     cases = list(wanted.cases(source))
     met: Counter = Counter()
-    for case in source.sample(cases, share) if share else cases:
+    for case in source.sample(cases, min(share, len(cases))) if share else cases:
         met += check(operation, proxy, case, wanted, PATIENCE)
     return met
 

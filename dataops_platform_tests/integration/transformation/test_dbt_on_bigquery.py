@@ -1,4 +1,7 @@
-"""The demo's dbt project on BigQuery and on DuckDB, on the same deliveries: rows, tests, layout and labels."""
+"""The demo's dbt project on BigQuery and on DuckDB, on the same deliveries: rows, tests, layout and labels.
+
+The shorter runs of this kind are system/test_parity.py, by the command, and test_engines.py, macro by macro.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from dataops_platform.transformation.build import BuildOutcome
 from dataops_platform.transformation.dbt import environment
 from dataops_platform_tests.integration.transformation.demo import Demo, embedded, on_google_cloud
 
-pytestmark = pytest.mark.cloud
+pytestmark = [pytest.mark.cloud, pytest.mark.long]
 
 WEEK = [f"2013-02-{day:02}" for day in range(8, 15)]
 OWN = {"load_id", "loaded_at"}
@@ -27,13 +30,11 @@ class Both:
     first: dict[str, BuildOutcome]
 
 
-@pytest.fixture(scope="module", params=[WEEK[:2], pytest.param(WEEK, marks=pytest.mark.long)], ids=["days", "week"])
-def both(request, gcs_server, bigquery_server, tmp_path_factory) -> Iterator[Both]:
-    """The short run leaves out dbt's tests: `test_engines` has them all."""
+@pytest.fixture(scope="module")
+def both(gcs_server, bigquery_server, tmp_path_factory) -> Iterator[Both]:
     folder = tmp_path_factory.mktemp("both")
-    selection = {} if len(request.param) > 2 else {"DBT_INDIRECT_SELECTION": "empty"}
-    with on_google_cloud(folder / "bigquery", gcs_server, bigquery_server) as settings, environment(selection):
-        made = Both(Demo(settings, request.param), Demo(embedded(folder / "duckdb"), request.param), {})
+    with on_google_cloud(folder / "bigquery", gcs_server, bigquery_server) as settings:
+        made = Both(Demo(settings, WEEK), Demo(embedded(folder / "duckdb"), WEEK), {})
         for name in ("bigquery", "duckdb"):
             made.first[name] = getattr(made, name).build(days=None, run_id="Run-1")
         yield made
