@@ -129,19 +129,12 @@ def same(embedded: Counter[str], cloud: Counter[str]) -> None:
 
 @pytest.mark.parametrize("relation", RELATIONS, ids=str)
 def test_tables_are_the_same(both, relation):
-    embedded, cloud = (comparable(deployment.rows(relation)) for deployment in both)
+    found = [deployment.rows(relation) for deployment in both]
+    embedded, cloud = map(comparable, found)
+    assert [list(row) for row in found[0][:1]] == [list(row) for row in found[1][:1]]  # names and order of columns
     if relation.schema != "quarantine" or relation.name == "weather":
         assert embedded, "nothing to compare"
     same(embedded, cloud)
-
-
-def test_columns_keep_their_names_and_order(both):
-    for relation in RELATIONS:
-        schemas = []
-        for deployment in both:
-            warehouse = deployment.settings.warehouse()
-            schemas.append(warehouse.query(f"SELECT * FROM {warehouse.sql(relation)} LIMIT 0").column_names)
-        assert schemas[0] == schemas[1], relation
 
 
 @pytest.mark.parametrize(
@@ -172,6 +165,7 @@ def test_the_published_files_hold_what_the_tables_hold(both, model):
     same(*found)
 
 
+@pytest.mark.long
 def test_again_there_is_nothing_to_do(both):
     _, cloud = both
     before = [len(cloud.rows(Relation(LEDGER, name))) for name in ("loads", "verdicts", "builds", "publications")]

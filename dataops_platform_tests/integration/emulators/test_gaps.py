@@ -1,6 +1,7 @@
 """Each patch of the BigQuery server: what it gives, and that the server alone doesn't.
 
-A test of the server alone that fails is good news: the server has learned it, and the patch can go.
+A test of the server alone that fails is good news: the server has learned it, and the patch can go. These are asked
+when the server is upgraded: they are in the long suite.
 """
 
 from __future__ import annotations
@@ -125,6 +126,7 @@ def test_ctas_names_its_destination(patched):
     assert patched.get_table(destination).num_rows == 2
 
 
+@pytest.mark.long
 def test_bare_ctas_names_no_destination(bare):
     assert create_as_select(bare).destination is None
 
@@ -143,6 +145,7 @@ def test_row_counts_know_what_was_deleted(patched):
     assert rows_after_changes(patched) == 6
 
 
+@pytest.mark.long
 def test_bare_row_counts_do_not(bare):
     assert rows_after_changes(bare) != 6
 
@@ -167,6 +170,7 @@ def test_bytes_processed(patched):
     assert both == 2 * one
 
 
+@pytest.mark.long
 def test_bare_bytes_processed_are_none(bare):
     assert bytes_of_queries(bare) == [0, 0, 0]
 
@@ -203,6 +207,7 @@ def test_copies_by_ingestion_time(patched):
     assert rows(patched, TODAY.format("full")) == [(1, True), (2, True)]
 
 
+@pytest.mark.long
 def test_bare_copies_lose_the_layout(bare):
     for table in copies(bare):
         assert table.time_partitioning is None
@@ -246,6 +251,7 @@ def test_ingestion_time_of_a_table_made_by_a_load(patched, parquet):
     assert rows(patched, TODAY.format("t")) == [(1, True), (2, True)]
 
 
+@pytest.mark.long
 def test_bare_ingestion_time_is_missing(bare, parquet):
     make_ingestion(bare)
     bare.query("INSERT d.t (n) VALUES (1)").result()
@@ -349,6 +355,7 @@ def test_overwrites_of_several_partitions_at_once(patched, parquet):
     assert numbers(patched) == [10, 20, 30]
 
 
+@pytest.mark.long
 def test_bare_decorator_writes_to_another_table(bare, parquet):
     table = make_days(bare)
     load(bare, parquet("a", (DAYS[1], 20)), f"{table}$20240102", write_disposition=TRUNCATE)
@@ -358,6 +365,7 @@ def test_bare_decorator_writes_to_another_table(bare, parquet):
     assert [item.table_id for item in bare.list_tables("d")] == ["t", "t$20240102", "t$20240103"]
 
 
+@pytest.mark.long
 def test_bare_decorator_finds_no_partition(bare, bucket):
     table = make_days(bare)
     with pytest.raises(NotFound):
@@ -384,6 +392,7 @@ def test_set_from_a_struct(patched):
     assert rows(patched, SWAP) == [(2, 1)]
 
 
+@pytest.mark.long
 def test_bare_set_from_a_struct_fails(bare):
     for script in (SET, SWAP):
         with pytest.raises(BadRequest, match="STRUCT"):

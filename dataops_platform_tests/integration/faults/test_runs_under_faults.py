@@ -237,7 +237,7 @@ def carry_out(cloud: Cloud, undisturbed: Calm, seed: int) -> tuple[int, int]:
 
 
 def test_some_runs(cloud, undisturbed):
-    found = [carry_out(cloud, undisturbed, seed) for seed in range(2)]
+    found = [carry_out(cloud, undisturbed, seed) for seed in range(1)]
     assert all(met for met, _ in found)
 
 

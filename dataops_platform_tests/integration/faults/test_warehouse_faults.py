@@ -191,7 +191,7 @@ def carry_out(operation: Operation, proxy: Proxy, source: random.Random, share: 
     return met
 
 
-@pytest.mark.parametrize("name", ["refresh", "merge", "ledger"])
+@pytest.mark.parametrize("name", ["merge", "ledger"])
 def test_some_faults(cloud, operations, name):
     """Each operation under a few; all of them in the long suite."""
     assert carry_out(operations[name], cloud.proxy, random.Random(2), 2)

@@ -7,7 +7,7 @@ import logging
 import sys
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 
 from dataops_platform.secrets import hide
 from dataops_platform.secrets.output import _FILTER, RedactedStream, RedactingFilter, _Records
@@ -118,6 +118,7 @@ def test_installed_once():
 
 @given(values, around)
 def test_what_is_printed_holds_no_secret(value, text):
+    assume("*" not in value)  # the masks themselves may look like such a one
     stream = RedactedStream(io.StringIO())
     with nothing_known():
         hide(value)
