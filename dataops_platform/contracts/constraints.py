@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from dataops_platform.contracts.document import Place
+from dataops_platform.contracts.formats import FORMATS, WITHOUT_EFFECT
 from dataops_platform.contracts.model import Column
 from dataops_platform.contracts.patterns import pattern_error
 from dataops_platform.contracts.suggest import one_of
@@ -115,6 +116,27 @@ def read_pattern(place: Place, column: Column) -> dict[str, Any] | None:
         place.problem(f"pattern `{place.value}`: {wrong[0]}", wrong[1])
         return None
     return {"pattern": place.value}
+
+
+def read_format(place: Place, column: Column, *, native: bool) -> dict[str, Any] | None:
+    """The format that texts must have; None when there is none, or one that says something to people only.
+
+    Args:
+        native: it is an option of the logical type, where other columns and ODCS's other formats may have one too.
+    """
+    if place.value is None or (native and column.type.kind is not Kind.STRING):
+        return None
+    if column.type.kind is not Kind.STRING:
+        place.problem(
+            f"`format` makes no sense for a column of type {column.type.kind}", "formats are for string columns"
+        )
+        return None
+    if native and place.value in WITHOUT_EFFECT:
+        return None
+    if place.value not in FORMATS:
+        place.problem(f"format `{place.value}` isn't known", one_of(place.value, FORMATS))
+        return None
+    return {"format": place.value}
 
 
 def read_values(values: Iterable[Place], column: Column, what: str) -> list[Any] | None:

@@ -63,15 +63,26 @@ class RuleKind(StrEnum):
     RANGE = "range"  # args: minimum, maximum, exclusiveMinimum, exclusiveMaximum, multipleOf
     LENGTH = "length"  # args: minLength, maxLength
     PATTERN = "pattern"  # args: pattern (RE2 syntax; unanchored search, as in JSON Schema)
+    FORMAT = "format"  # args: format, a name of `contracts.formats`
     IN_SET = "in_set"  # args: values
+    NOT_IN_SET = "not_in_set"  # args: values
+    COMPARE = "compare"  # columns: left and right; args: operator, one of =, !=, <, <=, >, >=
     CONDITION = "condition"  # args: condition, an SQL boolean that is true for a BAD row
 
     DUPLICATES = "duplicates"  # columns: the key; rows - distinct keys
     ROW_COUNT = "row_count"
     ORPHANS = "orphans"  # args: table, columns (the referenced ones); rows whose key has no parent
-    AGGREGATE = "aggregate"  # args: function (avg, min, max, sum, stddev, median) of columns[0]
+    AGGREGATE = "aggregate"  # args: function (see `AGGREGATES`) of columns[0], and quantile for that function
+    ANOMALY = "anomaly"  # args: function (also row_count), history, minimum; deviations from the partitions before
+    DRIFT = "drift"  # args: metric (psi, js), bins, first, last; distance of columns[0] to a frozen reference
+    RECONCILE = "reconcile"  # args: function (row_count, sum), table (None: the manifests), column, and its cut
     QUERY = "query"  # args: query, a scalar SELECT over {object}
+    SCHEMA = "schema"  # columns that the warehouse's table lacks, has beyond the contract, or of another type
+
     LATENCY = "latency"  # hours between a partition's end and its first delivery
+    EVENT_LATENCY = "event_latency"  # most hours between columns[0] of a row and its delivery
+    FRESHNESS = "freshness"  # hours between the newest columns[0] and now
+    ARRIVAL = "arrival"  # args: hours; partitions that ended that long ago and were never delivered
 
     @property
     def row_level(self) -> bool:
@@ -86,10 +97,16 @@ _ROW_LEVEL = frozenset(
         RuleKind.RANGE,
         RuleKind.LENGTH,
         RuleKind.PATTERN,
+        RuleKind.FORMAT,
         RuleKind.IN_SET,
+        RuleKind.NOT_IN_SET,
+        RuleKind.COMPARE,
         RuleKind.CONDITION,
     }
 )
+
+AGGREGATES = ("avg", "min", "max", "sum", "stddev", "median", "quantile", "distinct")
+"""What an aggregate rule can observe; `quantile` interpolates between neighbours, `distinct` counts values."""
 
 
 class Operator(StrEnum):
@@ -159,7 +176,7 @@ class Rule:
         columns: the columns judged, in order; empty for rules about whole tables.
         args: parameters of the kind, see `RuleKind`.
         threshold: what the observed value must satisfy. Observed is: failing rows (or percent) for row rules,
-            duplicates and orphans; the count, aggregate, scalar or hours for the others.
+            duplicates and orphans; the count, aggregate, distance, scalar or hours for the others.
         scope: partition or table.
         line: line in the contract file where it is declared.
     """

@@ -17,12 +17,22 @@ DEFAULT_DIMENSIONS: Mapping[RuleKind, Dimension | None] = MappingProxyType(
         RuleKind.RANGE: Dimension.VALIDITY,
         RuleKind.LENGTH: Dimension.VALIDITY,
         RuleKind.PATTERN: Dimension.VALIDITY,
+        RuleKind.FORMAT: Dimension.VALIDITY,
         RuleKind.IN_SET: Dimension.VALIDITY,
+        RuleKind.NOT_IN_SET: Dimension.VALIDITY,
+        RuleKind.SCHEMA: Dimension.VALIDITY,
         RuleKind.DUPLICATES: Dimension.UNIQUENESS,
         RuleKind.ORPHANS: Dimension.CONSISTENCY,
         RuleKind.CONDITION: Dimension.CONSISTENCY,
+        RuleKind.COMPARE: Dimension.CONSISTENCY,
+        RuleKind.RECONCILE: Dimension.CONSISTENCY,
         RuleKind.AGGREGATE: Dimension.ACCURACY,
+        RuleKind.ANOMALY: Dimension.ACCURACY,
+        RuleKind.DRIFT: Dimension.ACCURACY,
         RuleKind.LATENCY: Dimension.TIMELINESS,
+        RuleKind.EVENT_LATENCY: Dimension.TIMELINESS,
+        RuleKind.FRESHNESS: Dimension.TIMELINESS,
+        RuleKind.ARRIVAL: Dimension.TIMELINESS,
         RuleKind.QUERY: None,  # could be about anything: the contract has to say
     }
 )

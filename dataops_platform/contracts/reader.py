@@ -17,14 +17,16 @@ from dataops_platform.contracts.custom import (
     read_partitioning,
     read_source,
 )
+from dataops_platform.contracts.custom_rules import About
 from dataops_platform.contracts.document import Document, Place, read_document
 from dataops_platform.contracts.model import Contract, Contracts, Rule, Table
-from dataops_platform.contracts.native import column_rules, latency_rules
+from dataops_platform.contracts.native import column_rules
 from dataops_platform.contracts.odcs import validate
 from dataops_platform.contracts.partitions import Partitioning
 from dataops_platform.contracts.problems import ConfigError, ContractErrors
 from dataops_platform.contracts.references import Catalog, relationship_rules
 from dataops_platform.contracts.rules import quality_rules
+from dataops_platform.contracts.sla import sla_rules
 from dataops_platform.contracts.tables import TableHead, read_head
 
 SUFFIXES = (".odcs.yaml", ".odcs.yml")
@@ -134,7 +136,7 @@ def _check_ids(contracts: Iterable[Place]) -> None:
 def _contract(contract: Place, heads: dict[str, TableHead], catalog: Catalog) -> Contract:
     custom_properties(contract, "contract")  # there are none; reports those that stand here by mistake
     drafts = {name: _Draft(head, catalog) for name, head in heads.items()}
-    for name, rule, place in latency_rules(contract, heads, {name: d.partitioning for name, d in drafts.items()}):
+    for name, rule, place in sla_rules(contract, heads, {name: d.partitioning for name, d in drafts.items()}):
         drafts[name].rules.append((rule, place))
     owner = _owner(contract)
     return Contract(
@@ -158,7 +160,9 @@ class _Draft:
         self.partitioning: Partitioning | None = read_partitioning(self.custom.get("partitioning"), head.columns)
         if self.partitioning is None and "partitioning" in self.custom:
             head.place.document.incomplete = True  # it is wrong, not missing
-        self.rules = [*column_rules(head), *relationship_rules(head, catalog), *quality_rules(head)]
+        self.load_mode = read_load_mode(self.custom.get("loadMode"), head.primary_key)
+        about = About(head, catalog, self.partitioning, self.load_mode)
+        self.rules = [*column_rules(head), *relationship_rules(head, catalog), *quality_rules(about)]
         self._check_partitioned()
 
     def _check_partitioned(self) -> None:
@@ -174,7 +178,7 @@ class _Draft:
             name=head.name,
             columns=tuple(head.columns.values()),
             primary_key=head.primary_key,
-            load_mode=read_load_mode(custom.get("loadMode"), head.primary_key),
+            load_mode=self.load_mode,
             bad_rows=read_bad_rows(custom.get("onBadRow")),
             partitioning=self.partitioning,
             clustering=read_clustering(custom.get("clustering"), head.columns),

@@ -84,7 +84,7 @@ def _read(entry: Place, head: TableHead, columns: tuple[str, ...], catalog: Cata
                 f"the relationship leads to `{parent.name}` and `{other.name}`", "write one relationship for each"
             )
             return None
-        if not _comparable(head.columns[column].type, other.columns[target].type):
+        if not comparable(head.columns[column].type, other.columns[target].type):
             types = head.columns[column].type.kind, other.columns[target].type.kind
             message = f"`{column}` has type {types[0]}, `{other.name}.{target}` {types[1]}: they can't be compared"
             at.problem(message, "give both the same type")
@@ -95,7 +95,8 @@ def _read(entry: Place, head: TableHead, columns: tuple[str, ...], catalog: Cata
     return native_rule(identifier, RuleKind.ORPHANS, columns, entry, what, args, severity)
 
 
-def _comparable(one: FieldType, other: FieldType) -> bool:
+def comparable(one: FieldType, other: FieldType) -> bool:
+    """Whether values of the two types can be compared with each other."""
     if Kind.JSON in (one.kind, other.kind):
         return False
     return one.kind is other.kind or (one.numeric and other.numeric)

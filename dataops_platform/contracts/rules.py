@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
@@ -11,47 +10,37 @@ from dataops_platform.contracts.constraints import (
     BOUNDS,
     LENGTHS,
     check_keys,
+    read_format,
     read_length,
     read_pattern,
     read_range,
     read_values,
 )
 from dataops_platform.contracts.custom import VENDOR, custom_properties, read_scope, read_severity
+from dataops_platform.contracts.custom_rules import About, Found, read_custom
 from dataops_platform.contracts.document import Place
 from dataops_platform.contracts.model import Column, Rule, RuleKind, Severity
 from dataops_platform.contracts.naming import dimension_of, rule_id
 from dataops_platform.contracts.suggest import one_of
 from dataops_platform.contracts.tables import TableHead
-from dataops_platform.contracts.thresholds import OPERATOR_KEYS, read_threshold
+from dataops_platform.contracts.thresholds import read_threshold
 from dataops_platform.contracts.types import Kind
 
-FUNCTIONS = ("avg", "min", "max", "sum", "stddev", "median")
-_IMPLEMENTATION_KEYS = ("rule", "function", "column", *OPERATOR_KEYS)
 
-
-@dataclass(frozen=True, slots=True)
-class _Found:
-    """What an entry means, before its severity, scope and dimension are known."""
-
-    kind: RuleKind
-    fallback_id: str
-    columns: tuple[str, ...] = ()
-    args: Mapping[str, Any] | None = None
-    threshold_at: Place | None = None  # where the operator stands; None: at the entry itself
-
-
-def quality_rules(head: TableHead) -> Iterator[tuple[Rule, Place]]:
+def quality_rules(about: About) -> Iterator[tuple[Rule, Place]]:
     """The rules of a table's `quality` entries and of its columns', with where each is declared."""
+    head = about.head
     for name, place in head.properties.items():
         for entry in place.at("quality").items():
-            if (rule := _read(entry, head, head.columns[name])) is not None:
+            if (rule := _read(entry, about, head.columns[name])) is not None:
                 yield rule, entry
     for entry in head.place.at("quality").items():
-        if (rule := _read(entry, head, None)) is not None:
+        if (rule := _read(entry, about, None)) is not None:
             yield rule, entry
 
 
-def _read(entry: Place, head: TableHead, column: Column | None) -> Rule | None:
+def _read(entry: Place, about: About, column: Column | None) -> Rule | None:
+    head = about.head
     kind = entry.get("type", "library")
     custom = custom_properties(entry, "quality entry")
     severity = read_severity(entry.at("severity"), Severity.ERROR)
@@ -64,7 +53,7 @@ def _read(entry: Place, head: TableHead, column: Column | None) -> Rule | None:
         case "custom":
             if entry.get("engine") != VENDOR:
                 return None  # another tool's
-            found = _custom(entry, head, column)
+            found = read_custom(entry, about, column, scope)
         case _:
             if "metric" not in entry:
                 entry.absent("the rule names no metric", "add `metric: nullValues`, or another")
@@ -72,7 +61,8 @@ def _read(entry: Place, head: TableHead, column: Column | None) -> Rule | None:
             found = _METRICS[entry.get("metric")](entry, head, column)
     if found is None:
         return None
-    threshold = read_threshold(found.threshold_at or entry, found.kind, entry.at("unit"))
+    at = found.threshold_at or entry
+    threshold = read_threshold(at, found.kind, at.at("unit") if "unit" in at else entry.at("unit"))
     dimension = dimension_of(entry, found.kind)
     if threshold is None or dimension is None:
         return None
@@ -103,14 +93,14 @@ def _arguments(entry: Place, known: tuple[str, ...]) -> Place | None:
     return None
 
 
-def _null_values(entry: Place, head: TableHead, column: Column | None) -> _Found | None:
+def _null_values(entry: Place, head: TableHead, column: Column | None) -> Found | None:
     if _arguments(entry, ()) is None or column is None:
         _needs_column(entry, column)
         return None
-    return _Found(RuleKind.NOT_NULL, f"{column.name}_nullValues", (column.name,))
+    return Found(RuleKind.NOT_NULL, f"{column.name}_nullValues", (column.name,))
 
 
-def _missing_values(entry: Place, head: TableHead, column: Column | None) -> _Found | None:
+def _missing_values(entry: Place, head: TableHead, column: Column | None) -> Found | None:
     arguments = _arguments(entry, ("missingValues",))
     if arguments is None or column is None:
         _needs_column(entry, column)
@@ -127,11 +117,11 @@ def _missing_values(entry: Place, head: TableHead, column: Column | None) -> _Fo
                 return None
             sentinels = read
     args = {"sentinels": tuple(sentinels)}
-    return _Found(RuleKind.MISSING, f"{column.name}_missingValues", (column.name,), args)
+    return Found(RuleKind.MISSING, f"{column.name}_missingValues", (column.name,), args)
 
 
-def _invalid_values(entry: Place, head: TableHead, column: Column | None) -> _Found | None:
-    arguments = _arguments(entry, ("validValues", "pattern", *BOUNDS, *LENGTHS))
+def _invalid_values(entry: Place, head: TableHead, column: Column | None) -> Found | None:
+    arguments = _arguments(entry, ("validValues", "invalidValues", "pattern", "format", *BOUNDS, *LENGTHS))
     if arguments is None or column is None:
         _needs_column(entry, column)
         return None
@@ -139,7 +129,9 @@ def _invalid_values(entry: Place, head: TableHead, column: Column | None) -> _Fo
         name
         for name, keys in {
             "validValues": ("validValues",),
+            "invalidValues": ("invalidValues",),
             "pattern": ("pattern",),
+            "format": ("format",),
             "bounds": BOUNDS,
             "lengths": LENGTHS,
         }.items()
@@ -150,12 +142,12 @@ def _invalid_values(entry: Place, head: TableHead, column: Column | None) -> _Fo
         hint = (
             "write one rule for each"
             if families
-            else f"add arguments: validValues, pattern, {', '.join((*BOUNDS, *LENGTHS))}"
+            else f"add arguments: validValues, invalidValues, pattern, format, {', '.join((*BOUNDS, *LENGTHS))}"
         )
         (entry.problem if families else entry.absent)(f"the rule {what}", hint)
         return None
     kind, args = _constraint(arguments, column, families[0])
-    return None if args is None else _Found(kind, f"{column.name}_invalidValues", (column.name,), args)
+    return None if args is None else Found(kind, f"{column.name}_invalidValues", (column.name,), args)
 
 
 def _constraint(arguments: Place, column: Column, family: str) -> tuple[RuleKind, Mapping[str, Any] | None]:
@@ -166,15 +158,18 @@ def _constraint(arguments: Place, column: Column, family: str) -> tuple[RuleKind
             return RuleKind.LENGTH, read_length(arguments, column)
         case "pattern":
             return RuleKind.PATTERN, read_pattern(arguments.at("pattern"), column)
-    listed = arguments.at("validValues")
+        case "format":
+            return RuleKind.FORMAT, read_format(arguments.at("format"), column, native=False)
+    kind, what = (RuleKind.IN_SET, "valid value") if family == "validValues" else (RuleKind.NOT_IN_SET, "invalid value")
+    listed = arguments.at(family)
     if not isinstance(listed.value, list) or not listed.value:
-        listed.problem("validValues isn't a list of values", f"make it a list: [{listed.value}]")
-        return RuleKind.IN_SET, None
-    values = read_values(listed.items(), column, "valid value")
-    return RuleKind.IN_SET, None if values is None else {"values": tuple(values)}
+        listed.problem(f"{family} isn't a list of values", f"make it a list: [{listed.value}]")
+        return kind, None
+    values = read_values(listed.items(), column, what)
+    return kind, None if values is None else {"values": tuple(values)}
 
 
-def _duplicate_values(entry: Place, head: TableHead, column: Column | None) -> _Found | None:
+def _duplicate_values(entry: Place, head: TableHead, column: Column | None) -> Found | None:
     arguments = _arguments(entry, ("properties",))
     if arguments is None:
         return None
@@ -196,7 +191,7 @@ def _duplicate_values(entry: Place, head: TableHead, column: Column | None) -> _
         if head.columns[name].type.kind is Kind.JSON:
             entry.problem(f"JSON column `{name}` can't be a key", "use columns whose values can be compared")
             return None
-    return _Found(RuleKind.DUPLICATES, f"{'_'.join(names)}_duplicateValues", names)
+    return Found(RuleKind.DUPLICATES, f"{'_'.join(names)}_duplicateValues", names)
 
 
 def _all_columns(listed: Place, head: TableHead) -> bool:
@@ -213,16 +208,16 @@ def _all_columns(listed: Place, head: TableHead) -> bool:
     return fits
 
 
-def _row_count(entry: Place, head: TableHead, column: Column | None) -> _Found | None:
+def _row_count(entry: Place, head: TableHead, column: Column | None) -> Found | None:
     if _arguments(entry, ()) is None:
         return None
     if column is not None:
         entry.problem("metric rowCount is about the table", "move the rule to the `quality` of the table")
         return None
-    return _Found(RuleKind.ROW_COUNT, "rowCount")
+    return Found(RuleKind.ROW_COUNT, "rowCount")
 
 
-_METRICS: Mapping[str, Callable[[Place, TableHead, Column | None], _Found | None]] = {
+_METRICS: Mapping[str, Callable[[Place, TableHead, Column | None], Found | None]] = {
     "nullValues": _null_values,
     "missingValues": _missing_values,
     "invalidValues": _invalid_values,
@@ -231,7 +226,7 @@ _METRICS: Mapping[str, Callable[[Place, TableHead, Column | None], _Found | None
 }
 
 
-def _sql(entry: Place, head: TableHead, column: Column | None) -> _Found | None:
+def _sql(entry: Place, head: TableHead, column: Column | None) -> Found | None:
     # sqlglot takes 0.2 s to import: only contracts with SQL pay for it.
     from dataops_platform.contracts.sql import SqlProblem, read_query
 
@@ -243,41 +238,5 @@ def _sql(entry: Place, head: TableHead, column: Column | None) -> _Found | None:
         return None
     fallback = f"{column.name}_sql" if column else "sql"
     if query.condition is not None:
-        return _Found(RuleKind.CONDITION, fallback, query.columns, {"condition": query.condition})
-    return _Found(RuleKind.QUERY, fallback, query.columns, {"query": query.text})
-
-
-def _custom(entry: Place, head: TableHead, column: Column | None) -> _Found | None:
-    place = entry.at("implementation")
-    if not isinstance(place.value, dict):
-        hint = "write {rule: aggregate, function: avg, column: …, mustBeBetween: [1, 2]}"
-        place.problem("the implementation isn't a mapping", hint)
-        return None
-    if place.get("rule") != "aggregate":
-        what = f"rule `{place.get('rule')}` isn't known" if "rule" in place else "the implementation names no rule"
-        (place.at("rule") if "rule" in place else place).problem(what, one_of(place.get("rule"), ("aggregate",)))
-        return None
-    if not check_keys(place, _IMPLEMENTATION_KEYS, "key of an aggregate rule"):
-        return None
-    function = place.get("function")
-    if function not in FUNCTIONS:
-        at = place.at("function") if "function" in place else place
-        at.problem(
-            f"function `{function}` isn't known" if function else "the aggregate names no function",
-            one_of(function, FUNCTIONS),
-        )
-        return None
-    name = place.get("column", column.name if column else None)
-    if name is None:
-        place.problem("the aggregate names no column", "add `column: …`")
-        return None
-    if str(name) not in head.columns:
-        place.at("column").absent(f"`{name}` is no column of `{head.name}`", one_of(name, head.columns))
-        return None
-    if not head.columns[name].type.numeric:
-        at = place.at("column") if "column" in place else place
-        at.problem(
-            f"{function} needs numbers, and `{name}` has type {head.columns[name].type.kind}", "use a numeric column"
-        )
-        return None
-    return _Found(RuleKind.AGGREGATE, f"{name}_{function}", (name,), {"function": function}, place)
+        return Found(RuleKind.CONDITION, fallback, query.columns, {"condition": query.condition})
+    return Found(RuleKind.QUERY, fallback, query.columns, {"query": query.text})

@@ -9,7 +9,9 @@ from dataops_platform.contracts.model import Operator, RuleKind, Threshold, Unit
 from dataops_platform.contracts.suggest import one_of
 
 _TWO = (Operator.BETWEEN, Operator.NOT_BETWEEN)
-_COUNTED = frozenset({RuleKind.DUPLICATES, RuleKind.ORPHANS, *(kind for kind in RuleKind if kind.row_level)})
+_SHARES = frozenset(
+    {RuleKind.DUPLICATES, RuleKind.ORPHANS, RuleKind.RECONCILE, *(kind for kind in RuleKind if kind.row_level)}
+)
 OPERATOR_KEYS = tuple(operator.value for operator in Operator)
 
 
@@ -18,7 +20,7 @@ def read_threshold(place: Place, kind: RuleKind, unit: Place | None = None) -> T
 
     Args:
         place: the mapping that holds one of the operators.
-        kind: the kind of rule; only counts of rows can be compared in percent.
+        kind: the kind of rule; only counts of rows, and differences, can be compared in percent.
         unit: where the unit is written, if anywhere.
 
     Returns:
@@ -60,7 +62,7 @@ def _read_unit(place: Place | None, kind: RuleKind) -> Unit | None:
     if text not in tuple(Unit):
         place.problem(f"unit `{place.value}` isn't known", one_of(place.value, Unit))
         return None
-    if text == Unit.PERCENT and kind not in _COUNTED:
+    if text == Unit.PERCENT and kind not in _SHARES:
         place.problem(
             f"percent makes no sense for {kind.replace('_', ' ')}: it isn't a share of rows", "remove the unit"
         )

@@ -6,17 +6,18 @@ contract's own queries and medians, which BigQuery computes over windows only.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from dataops_platform.contracts.model import Rule, RuleKind, Scope, Table
 from dataops_platform.contracts.types import Kind
+from dataops_platform.quality.aggregates import aggregate_sql, aggregated, decided_by_count, quantile
+from dataops_platform.quality.reconciliation import reconcile_sql
 from dataops_platform.quality.statements import ROW_COUNT_INDEX, Statement, query_tree, render_bad, with_object
 from dataops_platform.warehouse.names import quote as _quote
 from dataops_platform.warehouse.names import staging
 from dataops_platform.warehouse.partition_sql import in_partitions, partition_start, partition_start_literal
 
 DIALECT = "bigquery"
-_FUNCTIONS = {"avg": "AVG", "min": "MIN", "max": "MAX", "sum": "SUM", "stddev": "STDDEV_SAMP"}
 
 
 def quote(name: str) -> str:
@@ -39,30 +40,28 @@ class BigQueryPlan:
         self._group = " GROUP BY _part" if self._by_partition else ""
 
     def statements(self, rules: Sequence[Rule]) -> list[Statement]:
-        """One scan, and one statement for each reference, median and custom query."""
+        """One scan, and one statement for each reference, quantile and custom query."""
         own = [rule for rule in rules if self._alone(rule)]
         suffix = "" if self._scope is Scope.PARTITION or not self._table.partitioning else ".table"
         scan = [rule for rule in rules if rule not in own]
         made = [Statement(f"{self._table.name}.scan{suffix}", tuple(scan), self._scan(scan), self._scope)]
         for rule in own:
-            build = {RuleKind.ORPHANS: self._orphans, RuleKind.QUERY: self._query}.get(rule.kind, self._median)
-            made.append(Statement(f"{self._table.name}.{rule.id}{suffix}", (rule,), build(rule), self._scope))
+            build = _BUILDERS.get(rule.kind, BigQueryPlan._quantile)
+            made.append(Statement(f"{self._table.name}.{rule.id}{suffix}", (rule,), build(self, rule), self._scope))
         return made
 
     def _alone(self, rule: Rule) -> bool:
-        median = rule.kind is RuleKind.AGGREGATE and rule.args["function"] == "median"
-        return median or rule.kind in (RuleKind.ORPHANS, RuleKind.QUERY)
+        return not decided_by_count(rule) and (rule.kind in _BUILDERS or quantile(rule) is not None)
 
     def _scan(self, rules: Sequence[Rule]) -> str:
         """One row per partition with a column for each rule, turned into a row for each."""
         columns = [f"{self._part} AS _part", "COUNT(*) AS _n"]
         rows = [f"STRUCT({ROW_COUNT_INDEX} AS rule, s._n AS failed, CAST(NULL AS FLOAT64) AS observed)"]
         for index, rule in enumerate(rules):
-            if rule.kind is RuleKind.ROW_COUNT:
-                continue  # decided by the count that every scan has
-            if rule.kind is RuleKind.AGGREGATE:
-                value = f"{_FUNCTIONS[rule.args['function']]}({quote(rule.columns[0])})"
-                columns.append(f"CAST({value} AS FLOAT64) AS _r{index}")
+            if decided_by_count(rule):
+                continue  # by the count that every scan has
+            if aggregated(rule):
+                columns.append(f"{aggregate_sql(self._table, rule, DIALECT)} AS _r{index}")
                 rows.append(f"STRUCT({index}, CAST(NULL AS INT64), s._r{index})")
                 continue
             if rule.kind is RuleKind.DUPLICATES:
@@ -108,13 +107,16 @@ class BigQueryPlan:
             f" WHERE NOT EXISTS (SELECT 1 FROM {parent} AS r WHERE {match}){group}"
         )
 
-    def _median(self, rule: Rule) -> str:
+    def _reconcile(self, rule: Rule) -> str:
+        return reconcile_sql(self._table, rule, self._partitions, self._scope, DIALECT)
+
+    def _quantile(self, rule: Rule) -> str:
         window = "PARTITION BY _part" if self._by_partition else ""
         value = f"CAST({quote(rule.columns[0])} AS FLOAT64)"
         part, group = ("_part", " GROUP BY part") if self._by_partition else ("CAST(NULL AS DATE)", "")
         return (
             f"SELECT 0 AS rule, {part} AS part, CAST(NULL AS INT64) AS failed, ANY_VALUE(_m) AS observed"
-            f" FROM (SELECT _part, PERCENTILE_CONT(_v, 0.5) OVER ({window}) AS _m FROM"
+            f" FROM (SELECT _part, PERCENTILE_CONT(_v, {quantile(rule)!r}) OVER ({window}) AS _m FROM"
             f" (SELECT {self._part} AS _part, {value} AS _v FROM {self._relation} WHERE {self._where})){group}"
         )
 
@@ -141,3 +143,11 @@ class BigQueryPlan:
         return (
             f"SELECT 0 AS rule, {part} AS part, CAST(NULL AS INT64) AS failed, CAST(({query}) AS FLOAT64) AS observed"
         )
+
+
+_BUILDERS: dict[RuleKind, Callable[[BigQueryPlan, Rule], str]] = {
+    RuleKind.ORPHANS: BigQueryPlan._orphans,
+    RuleKind.QUERY: BigQueryPlan._query,
+    RuleKind.RECONCILE: BigQueryPlan._reconcile,
+}
+"""Kinds of rules that read more than the partitions' rows, or each partition by itself."""

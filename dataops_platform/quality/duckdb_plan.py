@@ -14,6 +14,8 @@ from dataclasses import replace
 
 from dataops_platform.contracts.model import Rule, RuleKind, Scope, Table
 from dataops_platform.contracts.types import Kind
+from dataops_platform.quality.aggregates import aggregate_sql, aggregated, decided_by_count
+from dataops_platform.quality.reconciliation import reconcile_sql
 from dataops_platform.quality.statements import (
     ROW_COUNT_INDEX,
     Statement,
@@ -25,6 +27,7 @@ from dataops_platform.warehouse.names import quote, staging
 from dataops_platform.warehouse.partition_sql import in_partitions, partition_start, partition_start_literal
 
 DIALECT = "duckdb"
+_TEXT_RULES = (RuleKind.PATTERN, RuleKind.FORMAT)
 
 
 class DuckDBPlan:
@@ -46,9 +49,19 @@ class DuckDBPlan:
         """One scan, and one statement for each key, reference and custom query."""
         # Distinct values pay where few are expected: allowed sets by nature, patterns when the contract says the
         # column is no key. Everything else is a filtered count.
-        by_value = [r for r in rules if r.kind is RuleKind.IN_SET or (r.kind is RuleKind.PATTERN and self._repeats(r))]
-        own = {RuleKind.DUPLICATES, RuleKind.ORPHANS, RuleKind.QUERY}
-        scan = [rule for rule in rules if rule.kind not in own and rule not in by_value]
+        builders = {
+            RuleKind.DUPLICATES: self._duplicates,
+            RuleKind.ORPHANS: self._orphans,
+            RuleKind.QUERY: self._query,
+            RuleKind.RECONCILE: self._reconcile,
+        }
+        own = [rule for rule in rules if rule.kind in builders and not decided_by_count(rule)]
+        by_value = [
+            r
+            for r in rules
+            if r.kind in (RuleKind.IN_SET, RuleKind.NOT_IN_SET) or (r.kind in _TEXT_RULES and self._repeats(r))
+        ]
+        scan = [rule for rule in rules if rule not in own and rule not in by_value]
         suffix = "" if self._scope is Scope.PARTITION or not self._table.partitioning else ".table"
         statements = [
             self._statement(
@@ -57,15 +70,10 @@ class DuckDBPlan:
                 [self._count(), *self._scan(scan), *self._values(by_value, len(scan))],
             )
         ]
-        for rule in rules:
-            if rule.kind in own:
-                builder = {
-                    RuleKind.DUPLICATES: self._duplicates,
-                    RuleKind.ORPHANS: self._orphans,
-                    RuleKind.QUERY: self._query,
-                }[rule.kind]
-                proof = self._in_order(rule) if rule.kind is RuleKind.DUPLICATES else None
-                statements.append(replace(self._statement(f"{rule.id}{suffix}", [rule], [builder(rule)]), proof=proof))
+        for rule in own:
+            made = self._statement(f"{rule.id}{suffix}", [rule], [builders[rule.kind](rule)])
+            proof = self._in_order(rule) if rule.kind is RuleKind.DUPLICATES else None
+            statements.append(replace(made, proof=proof))
         return statements
 
     def _statement(self, name: str, rules: Sequence[Rule], selects: Sequence[str]) -> Statement:
@@ -92,21 +100,12 @@ class DuckDBPlan:
     def _scan(self, rules: Sequence[Rule]) -> list[str]:
         selects = []
         for index, rule in enumerate(rules):
-            if rule.kind is RuleKind.ROW_COUNT:
-                continue  # decided by the count that every scan has
-            if rule.kind is RuleKind.AGGREGATE:
-                function = {
-                    "avg": "avg",
-                    "min": "min",
-                    "max": "max",
-                    "sum": "sum",
-                    "stddev": "stddev_samp",
-                    "median": "median",
-                }
-                value = f"CAST({function[rule.args['function']]}({quote(rule.columns[0])}) AS DOUBLE)"
+            if decided_by_count(rule):
+                continue  # by the count that every scan has
+            if aggregated(rule):
                 selects.append(
-                    f"SELECT {index}, {self._part} AS part, NULL, {value} FROM {self._relation}"
-                    f" WHERE {self._where}{self._group()}"
+                    f"SELECT {index}, {self._part} AS part, NULL, {aggregate_sql(self._table, rule, DIALECT)}"
+                    f" FROM {self._relation} WHERE {self._where}{self._group()}"
                 )
             else:
                 selects.append(
@@ -173,6 +172,9 @@ class DuckDBPlan:
             f" WHERE {present} AND {self._where} GROUP BY ALL) AS c"
             f" ANTI JOIN {staging(rule.args['table']).sql} AS r ON {match}{group}"
         )
+
+    def _reconcile(self, rule: Rule) -> str:
+        return reconcile_sql(self._table, rule, self._partitions, self._scope, DIALECT)
 
     def _query(self, rule: Rule) -> str:
         """A contract's own scalar query, once per partition: the table it names holds that partition's rows only."""

@@ -12,6 +12,7 @@ from typing import Any
 import sqlglot
 from sqlglot import exp
 
+from dataops_platform.contracts.formats import DATE, FORMATS
 from dataops_platform.contracts.model import Rule, RuleKind, Table
 from dataops_platform.contracts.types import FieldType, Kind
 
@@ -111,9 +112,49 @@ def _pattern(_: Table, rule: Rule) -> exp.Expr:
     return exp.Not(this=exp.RegexpLike(this=_column(rule), expression=exp.Literal.string(rule.args["pattern"])))
 
 
-def _in_set(table: Table, rule: Rule) -> exp.Expr:
+def _format(_: Table, rule: Rule) -> exp.Expr:
+    """Not of the format's pattern; or a day that isn't in the calendar."""
+    pattern = exp.Literal.string(FORMATS[rule.args["format"]])
+    wrong: exp.Expr = exp.Not(this=exp.RegexpLike(this=_column(rule), expression=pattern))
+    if rule.args["format"] == DATE:
+        day = exp.TryCast(this=_column(rule), to=exp.DataType.build("DATE"))
+        absent = exp.and_(
+            exp.Is(this=day, expression=exp.null()), exp.Not(this=exp.Is(this=_column(rule), expression=exp.null()))
+        )
+        wrong = exp.or_(wrong, absent)
+    return wrong
+
+
+def _listed(table: Table, rule: Rule) -> exp.Expr:
     type_ = table.column(rule.columns[0]).type
-    return exp.Not(this=exp.In(this=_column(rule), expressions=[literal(type_, v) for v in rule.args["values"]]))
+    return exp.In(this=_column(rule), expressions=[literal(type_, value) for value in rule.args["values"]])
+
+
+def _in_set(table: Table, rule: Rule) -> exp.Expr:
+    return exp.Not(this=_listed(table, rule))
+
+
+_COMPARISONS: dict[str, type[exp.Binary]] = {
+    "=": exp.EQ,
+    "!=": exp.NEQ,
+    "<": exp.LT,
+    "<=": exp.LTE,
+    ">": exp.GT,
+    ">=": exp.GTE,
+}
+
+
+def _compare(table: Table, rule: Rule) -> exp.Expr:
+    """Passes over rows where either side is null. NaN satisfies no comparison: engines order it differently."""
+    left, right = (exp.column(name, quoted=True) for name in rule.columns)
+    terms: list[exp.Expr] = [
+        exp.Not(this=exp.paren(_COMPARISONS[rule.args["operator"]](this=left.copy(), expression=right.copy())))
+    ]
+    for name, one, other in ((rule.columns[0], left, right), (rule.columns[1], right, left)):
+        if table.column(name).type.kind is Kind.NUMBER:
+            there = exp.Not(this=exp.Is(this=other.copy(), expression=exp.null()))
+            terms.append(exp.paren(exp.and_(exp.IsNan(this=one.copy()), there)))
+    return exp.or_(*terms)
 
 
 def _condition(table: Table, rule: Rule) -> exp.Expr:
@@ -134,6 +175,9 @@ _BUILDERS: dict[RuleKind, Callable[[Table, Rule], exp.Expr]] = {
     RuleKind.RANGE: _range,
     RuleKind.LENGTH: _length,
     RuleKind.PATTERN: _pattern,
+    RuleKind.FORMAT: _format,
     RuleKind.IN_SET: _in_set,
+    RuleKind.NOT_IN_SET: _listed,
+    RuleKind.COMPARE: _compare,
     RuleKind.CONDITION: _condition,
 }

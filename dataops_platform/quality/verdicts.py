@@ -6,13 +6,19 @@ import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from dataops_platform.contracts.model import Rule, RuleKind, Scope, Table, Unit
 from dataops_platform.contracts.partitions import UNPARTITIONED
+from dataops_platform.quality.aggregates import decided_by_count
+from dataops_platform.quality.anomaly import history, judge
+from dataops_platform.quality.arrivals import SHOWN, delivered_rows, latencies, missing
+from dataops_platform.quality.baselines import baselines
+from dataops_platform.quality.drift import Baseline, distance, shares_of
 from dataops_platform.quality.planner import ROW_COUNT_INDEX, Statement, plan, sample_sql
 from dataops_platform.warehouse.base import Warehouse
 from dataops_platform.warehouse.ledger import Ledger, Verdict, now, version_of
-from dataops_platform.warehouse.names import LEDGER, literal, staging
+from dataops_platform.warehouse.names import staging
 from dataops_platform.warehouse.partition_sql import key_of
 
 SAMPLE_ROWS = 5
@@ -20,8 +26,19 @@ SAMPLE_ROWS = 5
 
 @dataclass(frozen=True, slots=True)
 class _Observation:
+    """What was observed of a partition.
+
+    Attributes:
+        failed: rows that break the rule, where it counts them.
+        value: what is compared with the threshold.
+        details: what it was compared with, or what is missing.
+        unjudged: there is nothing yet to compare it with.
+    """
+
     failed: int | None
     value: float | None
+    details: Mapping[str, Any] | None = None
+    unjudged: bool = False
 
 
 def evaluate(
@@ -53,36 +70,26 @@ def _evaluate(
     wanted = sorted(versions if partitions is None else set(partitions) & set(versions))
     if not wanted or not chosen:
         return []
-    statements = plan(table, None if table.partitioning is None else wanted, warehouse.dialect, chosen)
-    observations: dict[str, dict[str, _Observation]] = {}
-    scanned: dict[Scope, dict[str, int]] = {scope: {} for scope in Scope}
-    owner: dict[str, Statement] = {}
-    for statement in statements:
-        for rule in statement.rules:
-            owner[rule.id] = statement
-            observations[rule.id] = {}
-        if statement.proof is None or not warehouse.query(statement.proof).column(0)[0].as_py():
-            _run(warehouse, table, statement, observations, scanned)
-    latency = [rule for rule in chosen if rule.kind is RuleKind.LATENCY]
-    for rule in latency:
-        observations[rule.id] = _latency(warehouse, table, wanted)
     moment = now()
+    found = _Found(warehouse, table, versions, wanted, run_id, moment)
+    found.run(chosen)
     table_version = version_of(versions.values())
     verdicts = []
     for rule in chosen:
         by_partition = rule.scope is Scope.PARTITION or table.partitioning is None
-        keys = wanted if by_partition else [UNPARTITIONED]
         scope = Scope.PARTITION if by_partition and table.partitioning else Scope.TABLE
+        keys = wanted if by_partition else [UNPARTITIONED]
+        observations = found.of(rule, keys, scope)
         for key in keys:
             verdicts.append(
                 _verdict(
                     table,
                     rule,
                     key,
-                    observations[rule.id].get(key, _Observation(None, None)),
-                    scanned[scope].get(key, 0),
+                    observations[key],
+                    found.scanned[scope].get(key, 0),
                     versions[key] if by_partition else table_version,
-                    owner[rule.id].id if rule.id in owner else f"{table.name}.ledger",
+                    found.statement(rule),
                     run_id,
                     moment,
                 )
@@ -92,40 +99,142 @@ def _evaluate(
     return verdicts
 
 
-def _run(
-    warehouse: Warehouse,
-    table: Table,
-    statement: Statement,
-    observations: Mapping[str, dict[str, _Observation]],
-    scanned: Mapping[Scope, dict[str, int]],
-) -> None:
-    result = warehouse.query(statement.sql)
-    for index, part, failed, observed in zip(*(column.to_pylist() for column in result.columns), strict=True):
-        key = UNPARTITIONED if statement.scope is Scope.TABLE else key_of(table, part)
-        if key is None:
-            continue
-        if index == ROW_COUNT_INDEX:
-            scanned[statement.scope][key] = failed
-        elif failed is not None or observed is not None:
-            observations[statement.rules[index].id][key] = _Observation(failed, observed)
-
-
-def _latency(warehouse: Warehouse, table: Table, partitions: Sequence[str]) -> dict[str, _Observation]:
-    """Hours from a partition's end to its first delivery; negative when it came early."""
-    assert table.partitioning is not None, table.name
-    rows = warehouse.query(
-        f"SELECT partition_key, min(created_at) AS first FROM {LEDGER}.loads"
-        f" WHERE table_name = {literal(table.name)} GROUP BY partition_key"
-    ).to_pylist()
-    first = {row["partition_key"]: row["first"] for row in rows}
-    return {
-        key: _Observation(None, (first[key] - table.partitioning.ends_at(key)).total_seconds() / 3600)
-        for key in partitions
-        if key in first
-    }
-
-
 _COUNTING = {RuleKind.DUPLICATES, RuleKind.ORPHANS}
+
+
+class _Found:
+    """What the statements, and the ledger, say of a table's rules."""
+
+    def __init__(
+        self,
+        warehouse: Warehouse,
+        table: Table,
+        versions: Mapping[str, str],
+        partitions: Sequence[str],
+        run_id: str,
+        moment: datetime,
+    ) -> None:
+        self._warehouse = warehouse
+        self._table = table
+        self._versions = versions
+        self._partitions = partitions
+        self._run_id = run_id
+        self._moment = moment
+        self._statements: dict[str, Statement] = {}
+        self._counts: dict[str, dict[str, int]] = {}
+        self._values: dict[str, dict[str, float]] = {}
+        self._bins: dict[str, dict[str, dict[int, int]]] = {}
+        self._baselines: dict[str, Baseline] = {}
+        self._no_baseline: dict[str, str] = {}
+        self.scanned: dict[Scope, dict[str, int]] = {scope: {} for scope in Scope}
+
+    def run(self, rules: Sequence[Rule]) -> None:
+        """Run the plan for some rules, once."""
+        self._baselines, self._no_baseline = baselines(
+            self._warehouse, self._table, rules, self._versions.keys(), self._run_id
+        )
+        asked = [rule for rule in rules if rule.id not in self._no_baseline]
+        keys = None if self._table.partitioning is None else self._partitions
+        for statement in plan(self._table, keys, self._warehouse.dialect, asked, self._baselines):
+            for rule in statement.rules:
+                self._statements[rule.id] = statement
+            if statement.proof is None or not self._warehouse.query(statement.proof).column(0)[0].as_py():
+                self._read(statement)
+
+    def _read(self, statement: Statement) -> None:
+        result = self._warehouse.query(statement.sql)
+        drift = statement.rules[0].id if statement.rules and statement.rules[0].kind is RuleKind.DRIFT else None
+        for index, part, failed, observed in zip(*(column.to_pylist() for column in result.columns), strict=True):
+            key = UNPARTITIONED if statement.scope is Scope.TABLE else key_of(self._table, part)
+            if key is None:
+                continue
+            if drift is not None:
+                self._bins.setdefault(drift, {}).setdefault(key, {})[index] = failed
+            elif index == ROW_COUNT_INDEX:
+                self.scanned[statement.scope][key] = failed
+            elif failed is not None:
+                self._counts.setdefault(statement.rules[index].id, {})[key] = failed
+            elif observed is not None:
+                self._values.setdefault(statement.rules[index].id, {})[key] = observed
+
+    def statement(self, rule: Rule) -> str:
+        """Id of the statement that decided a rule."""
+        return self._statements[rule.id].id if rule.id in self._statements else f"{self._table.name}.ledger"
+
+    def of(self, rule: Rule, keys: Sequence[str], scope: Scope) -> dict[str, _Observation]:
+        """What was observed for each of the partitions, or for the table as a whole."""
+        scanned, values = self.scanned[scope], self._values.get(rule.id, {})
+        match rule.kind:
+            case RuleKind.ROW_COUNT:
+                return {key: _Observation(None, float(scanned.get(key, 0))) for key in keys}
+            case RuleKind.ANOMALY:
+                return self._anomalies(rule, keys, scanned, values)
+            case RuleKind.DRIFT:
+                return {key: self._drift(rule, self._bins.get(rule.id, {}).get(key, {})) for key in keys}
+            case RuleKind.FRESHNESS:
+                instant = self._moment.timestamp()
+                return {
+                    key: _Observation(None, (instant - v) / 3600 if (v := values.get(key)) else None) for key in keys
+                }
+            case RuleKind.LATENCY:
+                late = latencies(self._warehouse, self._table, keys)
+                return {key: _Observation(None, late.get(key)) for key in keys}
+            case RuleKind.ARRIVAL:
+                absent = missing(self._warehouse, self._table, rule, self._moment)
+                details = {"missing": absent[:SHOWN]} if absent else None
+                return dict.fromkeys(keys, _Observation(None, float(len(absent)), details))
+            case RuleKind.SCHEMA:
+                lines = self._warehouse.differences(self._table)
+                found = _Observation(None, float(len(lines)), {"differences": lines} if lines else None)
+                return dict.fromkeys(keys, found)
+            case RuleKind.RECONCILE if decided_by_count(rule):
+                return self._against_manifests(rule, keys, scanned)
+            case RuleKind.RECONCILE:  # where neither side has rows, no row says that they agree
+                return {key: _Observation(None, values.get(key, 0.0)) for key in keys}
+        if rule.kind.row_level or rule.kind in _COUNTING:
+            return {key: self._count(rule, self._counts.get(rule.id, {}).get(key, 0), scanned, key) for key in keys}
+        return {key: _Observation(None, values.get(key)) for key in keys}
+
+    @staticmethod
+    def _count(rule: Rule, failed: int, scanned: Mapping[str, int], key: str) -> _Observation:
+        if rule.threshold.unit is Unit.PERCENT:
+            return _Observation(failed, 100 * failed / scanned[key] if scanned.get(key) else 0.0)
+        return _Observation(failed, float(failed))
+
+    def _anomalies(
+        self, rule: Rule, keys: Sequence[str], scanned: Mapping[str, int], values: Mapping[str, float]
+    ) -> dict[str, _Observation]:
+        if decided_by_count(rule):
+            values = {key: float(scanned.get(key, 0)) for key in keys}
+        earlier = history(self._warehouse, self._table, rule, self._versions.get(UNPARTITIONED, ""))
+        found = judge(rule, {key: values.get(key) for key in keys}, earlier)
+        return {
+            key: _Observation(None, deviation, details, unjudged="reason" in details)
+            for key, (deviation, details) in found.items()
+        }
+
+    def _drift(self, rule: Rule, counts: Mapping[int, int]) -> _Observation:
+        if rule.id in self._no_baseline:
+            return _Observation(None, None, {"reason": self._no_baseline[rule.id]}, unjudged=True)
+        if not counts:
+            return _Observation(None, None)
+        baseline, metric = self._baselines[rule.id], rule.args["metric"]
+        current = shares_of(baseline, counts)
+        details = {"metric": metric, "bins": baseline.labels, "reference": baseline.shares, "current": current}
+        return _Observation(None, distance(metric, baseline.shares, current), details)
+
+    def _against_manifests(
+        self, rule: Rule, keys: Sequence[str], scanned: Mapping[str, int]
+    ) -> dict[str, _Observation]:
+        delivered = delivered_rows(self._warehouse, self._table)
+        found = {}
+        for key in keys:
+            rows, wanted = scanned.get(key, 0), delivered.get(key, 0)
+            observed = float(rows - wanted)
+            if rule.threshold.unit is Unit.PERCENT:
+                observed = 0.0 if rows == wanted else 100 * abs(rows - wanted) / wanted if wanted else 100.0
+            found[key] = _Observation(None, observed, {"rows": rows, "delivered": wanted})
+        return found
 
 
 def _verdict(
@@ -139,19 +248,9 @@ def _verdict(
     run_id: str,
     moment: datetime,
 ) -> Verdict:
-    failed: int | None = None
-    observed: float | None
-    if rule.kind is RuleKind.ROW_COUNT:
-        observed = float(scanned)
-    elif rule.kind.row_level or rule.kind in _COUNTING:
-        failed = observation.failed or 0
-        observed = float(failed)
-        if rule.threshold.unit is Unit.PERCENT:
-            observed = 100 * failed / scanned if scanned else 0.0
-    else:
-        observed = observation.value
+    observed = observation.value
     # Without rows there is nothing to judge (completeness rules see that); rows without a value satisfy nothing.
-    passed = rule.threshold.holds(observed) or (observed is None and not scanned)
+    passed = rule.threshold.holds(observed) or (observed is None and (not scanned or observation.unjudged))
     return Verdict(
         object_name=str(staging(table.name)),
         partition_key=key,
@@ -162,13 +261,14 @@ def _verdict(
         passed=passed,
         observed=observed,
         threshold=str(rule.threshold),
-        failed_rows=failed,
+        failed_rows=observation.failed,
         scanned_rows=scanned,
         data_version=version,
         contract_version=table.contract_version,
         statement_id=statement_id,
         run_id=run_id,
         evaluated_at=moment,
+        details=None if observation.details is None else json.dumps(observation.details, default=str),
     )
 
 

@@ -200,6 +200,10 @@ class Warehouse(Protocol):
         """Append rows to a table of the ledger, all or none."""
         ...
 
+    def differences(self, table: Table) -> list[str]:
+        """How the staging table differs from what the contract says, as sentences; none where they agree."""
+        ...
+
     def exists(self, relation: Relation) -> bool:
         """Whether the table or view exists."""
         ...

@@ -66,6 +66,7 @@ TABLES: dict[str, dict[str, pa.DataType]] = {
         "contract_version": _TEXT,
         "statement_id": _TEXT,
         "sample": _TEXT,
+        "details": _TEXT,
         "run_id": _TEXT,
         "evaluated_at": _TIME,
     },
@@ -87,6 +88,16 @@ TABLES: dict[str, dict[str, pa.DataType]] = {
         "run_id": _TEXT,
         "recorded_at": _TIME,
     },
+    "baselines": {
+        "table_name": _TEXT,
+        "rule_id": _TEXT,
+        "rule_hash": _TEXT,
+        "bins": _TEXT,
+        "shares": _TEXT,
+        "row_count": _INT,
+        "run_id": _TEXT,
+        "frozen_at": _TIME,
+    },
     "publications": {
         "publication_id": _TEXT,
         "model": _TEXT,
@@ -107,6 +118,7 @@ CLUSTERED_BY = {
     "verdicts": "object_name",
     "builds": "model",
     "costs": "object_name",
+    "baselines": "table_name",
     "publications": "model",
 }
 """Which column of a ledger table says whose row it is."""
@@ -122,6 +134,7 @@ class Verdict:
     """A rule's outcome for one object, partition and data version; fields as in `dataops.verdicts`.
 
     `object_name` is `staging.<table>` or a model's name. `failed_rows` is None where a rule doesn't count rows.
+    `details` is JSON: what a rule compared with (see `anomaly`, `drift`), or what it misses (see `arrival`).
     """
 
     object_name: str
@@ -141,6 +154,7 @@ class Verdict:
     run_id: str
     evaluated_at: datetime
     sample: str | None = None
+    details: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

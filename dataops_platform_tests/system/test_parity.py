@@ -79,7 +79,10 @@ def ran(folder: Path, env: dict[str, str], partitions: str | None) -> Deployment
     return Deployment(env, folder, done.stdout)
 
 
-@pytest.fixture(scope="module", params=[WEEK, pytest.param(None, marks=pytest.mark.long)], ids=["week", "year"])
+YEAR = pytest.param(None, marks=[pytest.mark.long, pytest.mark.timeout(7200)])
+
+
+@pytest.fixture(scope="module", params=[WEEK, YEAR], ids=["week", "year"])
 def both(request, gcs_server, bigquery_server, tmp_path_factory) -> Iterator[tuple[Deployment, Deployment]]:
     """The demo embedded, and on Google Cloud."""
     from dataops_platform_tests.emulators.clients import storage_client

@@ -232,6 +232,17 @@ class BigQueryWarehouse:
                 continue  # answer was lost
             return []
 
+    def differences(self, table: Table) -> list[str]:
+        """See `Warehouse.differences`."""
+        relation = staging(table.name)
+        wanted = tables.staging_table(self._naming.reference(relation), table, self._tags)
+        with self._words("read a table in", "bigquery.tables.get"):
+            try:
+                actual = self._client.get_table(wanted.reference, retry=self.jobs.retry)
+            except api.NotFound:
+                return [f"{relation} doesn't exist"]
+        return tables.differences(wanted, actual, str(relation))
+
     def exists(self, relation: Relation) -> bool:
         """See `Warehouse.exists`."""
         with self._words("read", "bigquery.tables.get"):

@@ -119,7 +119,8 @@ def columns_of(connection: duckdb.DuckDBPyConnection, relation: Relation) -> dic
 _SPELLINGS = {"TIMESTAMP WITH TIME ZONE": "TIMESTAMPTZ"}
 
 
-def _differences(relation: Relation, wanted: dict[str, str], actual: dict[str, str]) -> list[str]:
+def differences(relation: Relation, wanted: dict[str, str], actual: dict[str, str]) -> list[str]:
+    """How the columns of an existing table differ from those wanted, as sentences."""
     lines = []
     for name, kind in wanted.items():
         if name not in actual:
@@ -152,7 +153,7 @@ def ensure_table(connection: duckdb.DuckDBPyConnection, table: Table) -> None:
     ):
         actual = columns_of(connection, relation)
         if actual:
-            lines += _differences(relation, wanted, actual)
+            lines += differences(relation, wanted, actual)
     if lines:
         raise ConfigError(
             f"{table.file}:{table.line}: the warehouse differs from the contract: {'; '.join(lines)}."

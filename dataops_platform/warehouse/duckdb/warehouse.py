@@ -134,6 +134,12 @@ class DuckDBWarehouse:
         with self.connect() as con:
             append_rows(con, ledger_table, rows)
 
+    def differences(self, table: Table) -> list[str]:
+        """See `Warehouse.differences`."""
+        with self.connect() as con:
+            relation = staging(table.name)
+            return tables.differences(relation, tables.staging_columns(table), tables.columns_of(con, relation))
+
     def exists(self, relation: Relation) -> bool:
         """See `Warehouse.exists`."""
         with self.connect() as con:
