@@ -251,7 +251,7 @@ def _reconcile(place: Place, about: About, column: Column | None, scope: Scope) 
             "the reconciliation names nothing to agree with", "add `with: table`, `table.column` or `manifest`"
         )
         return None
-    args |= {"table": None, "column": None, "cut": None, "kind": None}
+    args |= {"table": None, "column": None, "cut": None, "field_kind": None}
     name = "_".join([*columns, str(args["function"])])
     if target == MANIFEST:
         if args["function"] != ROW_COUNT:
@@ -293,7 +293,7 @@ def _reconcile(place: Place, about: About, column: Column | None, scope: Scope) 
     args["table"] = other.name
     cut = _cut_of(other)
     if cut is not None:
-        args |= {"cut": cut, "kind": other.columns[cut.field].type.kind}
+        args |= {"cut": cut, "field_kind": other.columns[cut.field].type.kind}
     mine = about.partitioning
     if mine is not None and scope is Scope.PARTITION:
         same = cut is not None and (cut.granularity, cut.timezone) == (mine.granularity, mine.timezone)

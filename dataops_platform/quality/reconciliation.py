@@ -52,6 +52,6 @@ def _other(rule: Rule) -> Table:
     """As much of the other table as its rows of a partition need."""
     args: Any = rule.args
     cut = args["cut"]
-    columns = (Column(cut.field, FieldType(args["kind"])),) if cut is not None else ()
+    columns = (Column(cut.field, FieldType(args["field_kind"])),) if cut is not None else ()
     # Whether it asks for a predicate on its partitions isn't known here: one that is always true does no harm.
     return Table(args["table"], columns, partitioning=cut, partition_filter=cut is not None)

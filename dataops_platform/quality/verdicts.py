@@ -10,7 +10,7 @@ from typing import Any
 
 from dataops_platform.contracts.model import Rule, RuleKind, Scope, Table, Unit
 from dataops_platform.contracts.partitions import UNPARTITIONED
-from dataops_platform.quality.aggregates import decided_by_count
+from dataops_platform.quality.aggregates import aggregated, decided_by_count
 from dataops_platform.quality.anomaly import history, judge
 from dataops_platform.quality.arrivals import SHOWN, delivered_rows, latencies, missing
 from dataops_platform.quality.baselines import baselines
@@ -193,6 +193,8 @@ class _Found:
                 return {key: _Observation(None, values.get(key, 0.0)) for key in keys}
         if rule.kind.row_level or rule.kind in _COUNTING:
             return {key: self._count(rule, self._counts.get(rule.id, {}).get(key, 0), scanned, key) for key in keys}
+        if aggregated(rule):  # of no rows there is nothing to say, not even a count of 0
+            values = {key: value for key, value in values.items() if scanned.get(key)}
         return {key: _Observation(None, values.get(key)) for key in keys}
 
     @staticmethod

@@ -44,6 +44,9 @@ ROWS = [
     row(1, 1, math.nan, "👩‍🚀", True, NOON),
     row(1, 1, 0.3, "9'", True, NOON),
     row(1, 1, 0.3, "\\d", True, NOON),
+    row(1, 2, 2.0, "2024-02-29", True, NOON),
+    row(1, 5, 4.0, "2023-02-29", False, LATER),
+    row(1, None, 4.0, "a@b.co", False, LATER),
 ]
 # A condition with NaN in it: DuckDB holds NaN for greater than any number, BigQuery for no number at all.
 OF_NAN = {"condition", "condition_all"}
@@ -70,7 +73,7 @@ def test_the_same_verdicts(cloud, tmp_path):
 
 def test_few_statements():
     """However many partitions: one scan, and one for each reference, median and query of the two scopes."""
-    alone = [r for r in RULES if r.id.startswith(("orphans", "middle", "query"))]
+    alone = [r for r in RULES if r.id.startswith(("orphans", "middle", "third", "query", "parents", "numbers"))]
     for partitions in (["2024-01-01"], [f"2024-01-{day:02}" for day in range(1, 32)]):
         statements = plan(T, partitions, "bigquery")
         assert len(statements) == len(alone) + len(Scope)

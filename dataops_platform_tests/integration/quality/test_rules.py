@@ -43,6 +43,8 @@ def both(*args, **options):
     return [rule(name, *rest, **options), rule(f"{name}_all", *rest, scope=Scope.TABLE, **options)]
 
 
+PARENT_CUT = {"table": "parent", "column": None, "cut": None, "field_kind": None}
+
 RULES = [
     *both("not_null", RuleKind.NOT_NULL, "s"),
     *both("missing", RuleKind.MISSING, "s", sentinels=("", "N/A")),
@@ -57,6 +59,11 @@ RULES = [
     *both("allowed", RuleKind.IN_SET, "s", values=("a", "it's", "é")),
     *both("allowed_i", RuleKind.IN_SET, "i", values=(1, 2)),
     *both("allowed_b", RuleKind.IN_SET, "b", values=(True,)),
+    *both("formatted", RuleKind.FORMAT, "s", format="date"),
+    *both("address", RuleKind.FORMAT, "s", format="email"),
+    *both("forbidden", RuleKind.NOT_IN_SET, "s", values=("a", "N/A")),
+    *both("in_order", RuleKind.COMPARE, "i", "x", operator="<="),
+    *both("different", RuleKind.COMPARE, "x", "i", operator="!="),
     *both("condition", RuleKind.CONDITION, "x", "i", condition="x > i OR s IS NULL"),
     *both("unique", RuleKind.DUPLICATES, "s", "i"),
     *both("orphans", RuleKind.ORPHANS, "s", table="parent", columns=("code",)),
@@ -65,6 +72,12 @@ RULES = [
     *both("average", RuleKind.AGGREGATE, "i", function="avg"),
     *both("least", RuleKind.AGGREGATE, "i", function="min"),
     *both("middle", RuleKind.AGGREGATE, "i", function="median"),
+    *both("third", RuleKind.AGGREGATE, "i", function="quantile", quantile=0.3),
+    *both("distinct", RuleKind.AGGREGATE, "s", function="distinct"),
+    *both("late", RuleKind.EVENT_LATENCY, "at"),
+    rule("parents", RuleKind.RECONCILE, scope=Scope.TABLE, function="row_count", **PARENT_CUT),
+    rule("numbers", RuleKind.RECONCILE, "i", scope=Scope.TABLE, function="sum", **PARENT_CUT | {"column": "number"}),
+    rule("delivered", RuleKind.RECONCILE, function="row_count", **PARENT_CUT | {"table": None}),
     *both("spread", RuleKind.AGGREGATE, "i", function="stddev"),
     *both("query", RuleKind.QUERY, query="SELECT COUNT(DISTINCT s) FROM {object} WHERE i > 0"),
 ]
@@ -75,7 +88,27 @@ ROW = st.fixed_dictionaries(
         "day": st.sampled_from(DAYS),
         "i": st.sampled_from([None, 0, 1, 1, 2, 3, -4]),
         "x": st.sampled_from([None, -1.0, 0.0, -0.0, 0.3, 3.5, 3.55, 10.0, 10.5, 1e300, math.nan, math.inf, -math.inf]),
-        "s": st.sampled_from([None, "", "a", "a", "é", "it's", "N/A", "👩‍🚀", "z9", "9'", "A\n", "%_", "\\d"]),
+        "s": st.sampled_from(
+            [
+                None,
+                "",
+                "a",
+                "a",
+                "é",
+                "it's",
+                "N/A",
+                "👩‍🚀",
+                "z9",
+                "9'",
+                "A\n",
+                "%_",
+                "\\d",
+                "2024-02-29",
+                "2023-02-29",
+                "a@b.co",
+                "a@b.co\n",
+            ]
+        ),
         "b": st.sampled_from([None, True, False]),
         "at": st.sampled_from([None, NOON, NOON - timedelta(microseconds=1), NOON + timedelta(hours=1)]),
     }
@@ -107,6 +140,33 @@ def aggregate(function, least=1):
     return lambda rows: function(v) if len(v := [r["i"] for r in rows if r["i"] is not None]) >= least else None
 
 
+def ordered(operator):
+    """Rows with both values that don't compare so; NaN never does."""
+
+    def count(rows):
+        pairs = [(row["i"], row["x"]) for row in rows if row["i"] is not None and row["x"] is not None]
+        return sum(math.isnan(x) or not operator(i, x) for i, x in pairs)
+
+    return count
+
+
+def quantile(share):
+    """Interpolated between neighbours."""
+
+    def of(values):
+        ordered, place = sorted(values), share * (len(values) - 1)
+        low = math.floor(place)
+        return ordered[low] + (place - low) * (ordered[math.ceil(place)] - ordered[low])
+
+    return of
+
+
+def hours_late(rows):
+    """Deliveries come in the days' order, after that of the parents."""
+    waits = [moment(1 + DAYS.index(row["day"])) - row["at"] for row in rows if row["at"] is not None]
+    return max(waits).total_seconds() / 3600 if waits else None
+
+
 def condition(row) -> bool:
     if row["s"] is None:
         return True
@@ -128,6 +188,11 @@ NAIVE = {
     "allowed": rows_that(lambda v: v not in ("a", "it's", "é"), "s"),
     "allowed_i": rows_that(lambda v: v not in (1, 2), "i"),
     "allowed_b": rows_that(lambda v: v is not True, "b"),
+    "formatted": rows_that(lambda v: v != "2024-02-29", "s"),
+    "address": rows_that(lambda v: v != "a@b.co", "s"),
+    "forbidden": rows_that(lambda v: v in ("a", "N/A"), "s"),
+    "in_order": ordered(lambda i, x: i <= x),
+    "different": ordered(lambda i, x: i != x),
     "condition": lambda rows: sum(map(condition, rows)),
     "unique": lambda rows: surplus(rows, ("s", "i")),
     "orphans": lambda rows: orphans(rows, ("s",), ("code",)),
@@ -136,6 +201,12 @@ NAIVE = {
     "average": aggregate(statistics.fmean),
     "least": aggregate(min),
     "middle": aggregate(statistics.median),
+    "third": aggregate(quantile(0.3)),
+    "distinct": lambda rows: len({row["s"] for row in rows} - {None}) if rows else None,
+    "late": hours_late,
+    "parents": lambda rows: len(rows) - len(PARENTS),
+    "numbers": lambda rows: sum(row["i"] or 0 for row in rows) - 3,
+    "delivered": lambda rows: 0,
     "spread": aggregate(statistics.stdev, 2),
     "query": lambda rows: len({r["s"] for r in rows if r["s"] is not None and r["i"] is not None and r["i"] > 0}),
 }
