@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from datetime import date
+from decimal import Decimal
 
 import dagster as dg
 import pandas as pd
@@ -20,6 +21,21 @@ from dataops_platform_tests.readme import own_table_files
 pytestmark = pytest.mark.cloud
 MANAGER = "warehouse_io_manager"
 DAYS = dg.DailyPartitionsDefinition("2024-05-01", "2024-06-01")
+VISITS = """\
+apiVersion: v3.2.0
+kind: DataContract
+id: urn:shop:contract:visits
+name: visits
+version: 1.0.0
+status: active
+schema:
+  - name: visits
+    properties:
+      - {name: day, logicalType: date, required: true}
+      - {name: n, logicalType: integer, logicalTypeOptions: {minimum: 0}}
+      - {name: price, logicalType: number, physicalType: 'NUMERIC(10,2)'}
+      - {name: j, logicalType: object}
+"""
 FRAME = pd.DataFrame({"Id": [1, 2], "customerName": ["a", None]})
 KINDS = (pd.DataFrame, pa.Table, TableReference)
 
@@ -36,6 +52,7 @@ def platform(gcs_server, bigquery_server, client, tmp_path_factory) -> Platform:
     project = tmp_path_factory.mktemp("shop")
     (project / "contracts").mkdir()
     (project / "contracts/orders.odcs.yaml").write_text(own_table_files()["contracts/orders.odcs.yaml"])
+    (project / "contracts/visits.odcs.yaml").write_text(VISITS)
     settings = Settings.load(
         gcs_server.env
         | bigquery_server.env
@@ -153,3 +170,57 @@ def test_staging_and_production_are_read(run, platform, client):
     sizes = ["production", "dim_Sizes"]
     assert run(existing(sizes), *readers(published, sizes)).success
     assert contents(published, "Size") == [[{"Size": "L"}]] * 3
+
+
+def held(platform) -> list[tuple]:
+    rows = platform.warehouse.query(
+        "SELECT CAST(day AS STRING) AS day, n, price, JSON_VALUE(j, '$.a') AS a, _reasons, _source_object AS source,"
+        " _delivered_partition AS part FROM quarantine.visits ORDER BY source, day, part"
+    ).to_pylist()
+    return [tuple(row.values()) for row in rows]
+
+
+def visits(*days: date | None, sign: int = -1) -> pd.DataFrame:
+    """A bad row for each day, and for those that are known a good one."""
+    known = [day for day in days if day]
+    bad = {
+        "day": days,
+        "n": [sign * day.day if day else 0 for day in days],
+        "price": "1.5",
+        "j": [{"a": "b"}] * len(days),
+    }
+    return pd.concat([pd.DataFrame(bad), pd.DataFrame({"day": known, "n": 100})])
+
+
+def test_bad_rows_go_to_quarantine(run, platform, client):
+    """Of a table without partitions, whether it is there already, and has other columns."""
+    platform.warehouse.ensure(platform.tables.values())
+    row = ("2024-05-02", -2, Decimal("1.50"), "b", ["n_range"], "own/visits", "all")
+    for _ in range(2):
+        assert run(asset("visits", visits(date(2024, 5, 2)))).success
+        assert held(platform) == [row]
+        assert platform.warehouse.query("SELECT n FROM own.visits").to_pylist() == [{"n": 100}]
+    client.query_and_wait("ALTER TABLE own.visits DROP COLUMN price")
+    assert run(asset("visits", visits(date(2024, 5, 3)))).success
+    assert [found[1] for found in held(platform)] == [-3]
+    assert platform.warehouse.query("SELECT n, price FROM own.visits").to_pylist() == [{"n": 100, "price": None}]
+    assert run(asset("visits", visits(date(2024, 5, 3), sign=1))).success
+    assert held(platform) == []
+
+
+def test_quarantine_of_partitions_is_replaced_with_them(run, platform):
+    platform.warehouse.ensure(platform.tables.values())
+
+    @dg.asset(key=["daily", "visits"], partitions_def=DAYS, io_manager_key=MANAGER, metadata={PARTITION_FIELD: "day"})
+    def made(context: dg.AssetExecutionContext):
+        return visits(date.fromisoformat(context.partition_key), None)
+
+    for key in ("2024-05-01", "2024-05-02", "2024-05-01"):
+        assert run(made, partition_key=key).success
+    price, source = Decimal("1.50"), "daily/visits"
+    assert held(platform) == [
+        *((None, 0, price, "b", ["outside_partition", "day_required"], source, f"2024-05-0{n}") for n in (1, 2)),
+        *((f"2024-05-0{n}", -n, price, "b", ["n_range"], source, f"2024-05-0{n}") for n in (1, 2)),
+    ]
+    rows = platform.warehouse.query("SELECT n FROM daily.visits").to_pylist()
+    assert [row["n"] for row in rows] == [100, 100]
