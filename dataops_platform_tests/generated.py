@@ -19,13 +19,15 @@ from dataops_platform.contracts.formats import FORMATS
 from dataops_platform.contracts.frames import from_arrow
 from dataops_platform.contracts.model import Operator, Rule, RuleKind, Table, Threshold, Unit
 from dataops_platform.contracts.types import FieldType, Kind
+from dataops_platform.contracts.values import within
 from dataops_platform_tests.support import BLOCK, rule, table
 
 SMALL, WIDE = FieldType(Kind.DECIMAL, 10, 2), FieldType(Kind.DECIMAL, 38, 9)
 COLUMNS: dict[str, Kind | FieldType] = {
-    "id": Kind.INTEGER, "i": Kind.INTEGER, "k": Kind.INTEGER, "x": Kind.NUMBER, "y": Kind.NUMBER, "d": SMALL, "e": WIDE,
-    "s": Kind.STRING, "u": Kind.STRING, "b": Kind.BOOLEAN, "day": Kind.DATE, "due": Kind.DATE, "at": Kind.TIMESTAMP,
-    "till": Kind.TIMESTAMP, "local": Kind.DATETIME, "t": Kind.TIME, "j": Kind.JSON,
+    "id": Kind.INTEGER,
+    "i": Kind.INTEGER, "k": Kind.INTEGER, "x": Kind.NUMBER, "y": Kind.NUMBER, "d": SMALL, "e": WIDE,
+    "name": Kind.STRING, "nick": Kind.STRING, "b": Kind.BOOLEAN, "day": Kind.DATE, "due": Kind.DATE,
+    "at": Kind.TIMESTAMP, "till": Kind.TIMESTAMP, "local": Kind.DATETIME, "t": Kind.TIME, "j": Kind.JSON,
 }  # fmt: skip
 TYPES = {name: kind if isinstance(kind, FieldType) else FieldType(kind) for name, kind in COLUMNS.items()}
 
@@ -63,7 +65,7 @@ VALUES: Mapping[str, st.SearchStrategy[Any]] = {
     | st.integers(-(10**10) + 1, 10**10 - 1).map(lambda n: Decimal(n).scaleb(-2)),
     "e": st.sampled_from([Decimal("0.1"), _CUT, _CUT.copy_negate(), Decimal("1e-9"), Decimal("123456789012.100000001")])
     | st.integers(-(10**38) + 1, 10**38 - 1).map(lambda n: Decimal(n).scaleb(-9, _EXACT)),
-    "s": _STRINGS, "u": _STRINGS, "b": st.booleans(), "day": _DATES, "due": _DATES,
+    "name": _STRINGS, "nick": _STRINGS, "b": st.booleans(), "day": _DATES, "due": _DATES,
     "at": _MOMENTS.map(lambda m: m.replace(tzinfo=UTC)), "till": _MOMENTS.map(lambda m: m.replace(tzinfo=UTC)),
     "local": _MOMENTS, "t": st.sampled_from([time.min, time.max, time(12)]) | st.times(),
     "j": st.sampled_from(['{"a": 1}', "[]", "null", '"é"', "{}"]),
@@ -81,7 +83,7 @@ def rows(draw: st.DrawFn, max_size: int = 8) -> list[dict[str, Any]]:
 
 # -- rules -------------------------------------------------------------------------------------------------------------
 
-_SETS = ["i", "x", "d", "e", "s", "b", "day", "at", "local", "t"]
+_SETS = ["i", "x", "d", "e", "name", "b", "day", "at", "local", "t"]
 _ORDERED = ["i", "x", "d", "e", "day", "at", "local", "t"]
 _PATTERNS = [
     "^[a-z]*$",
@@ -100,7 +102,7 @@ _PATTERNS = [
     "(?s)^..$",
 ]
 _PAIRS = [
-    ("i", "k"), ("x", "y"), ("d", "e"), ("i", "x"), ("x", "i"), ("i", "e"), ("e", "i"), ("x", "d"), ("s", "u"),
+    ("i", "k"), ("x", "y"), ("d", "e"), ("i", "x"), ("x", "i"), ("i", "e"), ("e", "i"), ("x", "d"), ("name", "nick"),
     ("day", "due"), ("at", "till"), ("local", "local"), ("t", "t"), ("b", "b"),
 ]  # fmt: skip
 
@@ -118,6 +120,8 @@ def _operand(name: str) -> st.SearchStrategy[Any]:
     found = VALUES[name].filter(lambda value: not isinstance(value, float) or math.isfinite(value))
     more: dict[str, list[Any]] = {"i": [0.5], "d": [1e-7, 0.005], "e": [1e-12, 1e28], "x": [10**20]}
     values = found.map(lambda value: written(name, value))
+    if TYPES[name].numeric:  # a contract with others is refused
+        values = values.filter(lambda value: within(value, TYPES[name]))
     return values | st.sampled_from(more[name]) if name in more else values
 
 
@@ -128,15 +132,15 @@ def _comparison(name: str, other: str) -> st.SearchStrategy[str]:
 
 _ATOMS = st.one_of(
     _comparison("i", "k"), _comparison("i", "1"), _comparison("x", "y"), _comparison("x", "0.5"), _comparison("d", "e"),
-    _comparison("s", "u"), _comparison("day", "due"), _comparison("day", "CAST('2024-02-29' AS DATE)"),
-    _comparison("at", "till"), _comparison("LENGTH(s)", "1"), _comparison("LENGTH(TRIM(s))", "LENGTH(u)"),
+    _comparison("name", "nick"), _comparison("day", "due"), _comparison("day", "CAST('2024-02-29' AS DATE)"),
+    _comparison("at", "till"), _comparison("LENGTH(name)", "1"), _comparison("LENGTH(TRIM(name))", "LENGTH(nick)"),
     st.sampled_from(
         [
-            "s IS NULL", "j IS NOT NULL", "b", "NOT b", "s IN ('a', 'é')", "s LIKE 'a%'", "s LIKE '%é%'",
+            "name IS NULL", "j IS NOT NULL", "b", "NOT b", "name IN ('a', 'é')", "name LIKE 'a%'", "name LIKE '%é%'",
             "i BETWEEN 0 AND 2",
-            "COALESCE(i, 0) = 0", "UPPER(s) = 'A'", "LOWER(s) = u", "CONCAT(s, u) = 'ab'", "ABS(d) > 1",
+            "COALESCE(i, 0) = 0", "UPPER(name) = 'A'", "LOWER(name) = nick", "CONCAT(name, nick) = 'ab'", "ABS(d) > 1",
             "MOD(k, 3) = 1",
-            "NULLIF(i, 0) IS NULL", "CASE WHEN b THEN x > 1 ELSE s = 'a' END", "SUBSTRING(s, 1, 1) = 'a'",
+            "NULLIF(i, 0) IS NULL", "CASE WHEN b THEN x > 1 ELSE name = 'a' END", "SUBSTRING(name, 1, 1) = 'a'",
             "EXTRACT(YEAR FROM day) = 2024", "EXTRACT(MONTH FROM day) > 2", "FLOOR(d) = d",
         ]
     ),
@@ -185,16 +189,16 @@ def _listed(argument: str, names: Sequence[str]) -> st.SearchStrategy[Any]:
     return st.sampled_from(names).flatmap(values)
 
 
-_LENGTH = _one(["s"], minLength=st.integers(0, 3), maxLength=st.integers(0, 4)) | _one(
-    ["s"], maxLength=st.integers(0, 3)
+_LENGTH = _one(["name"], minLength=st.integers(0, 3), maxLength=st.integers(0, 4)) | _one(
+    ["name"], maxLength=st.integers(0, 3)
 )
 _KINDS: Mapping[RuleKind, st.SearchStrategy[tuple[tuple[str, ...], dict[str, Any]]]] = {
     RuleKind.NOT_NULL: _one(list(VALUES)),
     RuleKind.MISSING: _listed("sentinels", _SETS),
     RuleKind.RANGE: _range(),
     RuleKind.LENGTH: _LENGTH,
-    RuleKind.PATTERN: _one(["s"], pattern=st.sampled_from(_PATTERNS)),
-    RuleKind.FORMAT: _one(["s"], format=st.sampled_from(list(FORMATS))),
+    RuleKind.PATTERN: _one(["name"], pattern=st.sampled_from(_PATTERNS)),
+    RuleKind.FORMAT: _one(["name"], format=st.sampled_from(list(FORMATS))),
     RuleKind.IN_SET: _listed("values", _SETS),
     RuleKind.NOT_IN_SET: _listed("values", _SETS),
     RuleKind.COMPARE: st.tuples(
@@ -260,7 +264,7 @@ def _usual(content: Content, zone: tzinfo) -> tuple[Content, pd.DataFrame]:
     frame = from_arrow(arrow_rows(content))
     for name in ("x", "y"):
         frame[name] = frame[name].astype("float64")
-    for name in ("s", "u"):
+    for name in ("name", "nick"):
         frame[name] = frame[name].astype(object)
     for name in ("at", "till"):
         shown = [row[name] is None or _shown_in(zone, row[name]) is not row[name] for row in content]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import sys
 from datetime import UTC, date, datetime, time
+from decimal import Decimal
 from typing import Any
 
 from dataops_platform.contracts.types import FieldType, Kind
@@ -47,12 +48,14 @@ def convert(value: Any, field_type: FieldType) -> Any:
 
 def within(value: float, field_type: FieldType) -> bool:
     """Whether a number lies in the range of a numeric type; engines can't compare a column with one that doesn't."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return False
     match field_type.kind:
         case Kind.INTEGER:
             return -(2**63) <= value < 2**63
         case Kind.DECIMAL:
             digits = (field_type.precision or 38) - (field_type.scale or 0)
-            return bool(abs(value) < 10**digits)
+            return bool(abs(Decimal(str(value))) < 10**digits)  # as it is written: as a float, 1e29 is a little less
         case _:
             return abs(value) <= sys.float_info.max
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -123,4 +124,6 @@ def _rows(count: int) -> str:
 
 
 def _shown(value: Any) -> str:
+    if isinstance(value, float) and math.isnan(value):
+        return "NaN"
     return "null" if pd.api.types.is_scalar(value) and pd.isna(value) else str(value)

@@ -6,7 +6,8 @@ rules see them.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from decimal import ROUND_CEILING, ROUND_FLOOR, Context, Decimal
 from typing import Any
 
 import sqlglot
@@ -15,6 +16,10 @@ from sqlglot import exp
 from dataops_platform.contracts.formats import DATE, FORMATS
 from dataops_platform.contracts.model import Rule, RuleKind, Table
 from dataops_platform.contracts.types import FieldType, Kind
+
+_MOST_DIGITS = 38
+"""Of a decimal, on DuckDB."""
+_DIGITS = Context(prec=400)  # a float has no more before the point than 309
 
 
 def bad_row(table: Table, rule: Rule) -> exp.Expr:
@@ -29,8 +34,12 @@ def bad_row(table: Table, rule: Rule) -> exp.Expr:
 def literal(type_: FieldType, value: Any) -> exp.Expr:
     """A contract's value as an SQL literal of the column's type."""
     match type_.kind:
-        case Kind.INTEGER | Kind.NUMBER | Kind.DECIMAL:
+        case Kind.NUMBER if abs(value) >= 2**63:  # an integer to BigQuery, which has none as large
+            return exp.Literal.number(repr(float(value)))
+        case Kind.INTEGER | Kind.NUMBER:
             return exp.Literal.number(str(value))
+        case Kind.DECIMAL:
+            return _exact(Decimal(str(value)), type_)
         case Kind.BOOLEAN:
             return exp.true() if value else exp.false()
         case Kind.DATE:
@@ -45,6 +54,19 @@ def literal(type_: FieldType, value: Any) -> exp.Expr:
             return exp.Literal.string(str(value))
 
 
+def _exact(value: Decimal, type_: FieldType) -> exp.Expr:
+    """A number as it is written. To BigQuery a bare number with a point is binary floating point, which it isn't."""
+    _, digits, exponent = value.as_tuple()
+    assert isinstance(exponent, int), value  # contracts have finite numbers
+    scale = max(0, -exponent)
+    whole = max(len(digits) + exponent, (type_.precision or 19) - (type_.scale or 0))
+    if scale == 0 and len(digits) + exponent < 19:
+        return exp.Literal.number(f"{value:f}")
+    if whole + scale > _MOST_DIGITS:
+        return exp.Literal.number(str(value))
+    return exp.cast(exp.Literal.string(f"{value:f}"), f"DECIMAL({whole + scale}, {scale})")
+
+
 def _column(rule: Rule) -> exp.Column:
     return exp.column(rule.columns[0], quoted=True)
 
@@ -56,11 +78,8 @@ def _not_null(_: Table, rule: Rule) -> exp.Expr:
 def _missing(table: Table, rule: Rule) -> exp.Expr:
     sentinels = [value for value in rule.args["sentinels"] if value is not None]
     condition = _not_null(table, rule)
-    if sentinels:
-        type_ = table.column(rule.columns[0]).type
-        inside = exp.In(this=_column(rule), expressions=[literal(type_, value) for value in sentinels])
-        condition = exp.or_(condition, inside)
-    return condition
+    inside = _among(table, rule, sentinels)
+    return condition if inside is None else exp.or_(condition, inside)
 
 
 def _range(table: Table, rule: Rule) -> exp.Expr:
@@ -72,7 +91,7 @@ def _range(table: Table, rule: Rule) -> exp.Expr:
         "exclusiveMaximum": exp.GTE,
     }
     terms: list[exp.Expr] = [
-        operator(this=_column(rule), expression=literal(type_, rule.args[name]))
+        operator(this=_column(rule), expression=literal(type_, _nearest(rule.args[name], type_, _ROUNDING[operator])))
         for name, operator in comparisons.items()
         if name in rule.args
     ]
@@ -84,11 +103,22 @@ def _range(table: Table, rule: Rule) -> exp.Expr:
     return exp.or_(*terms)
 
 
+_ROUNDING = {exp.LT: ROUND_CEILING, exp.GTE: ROUND_CEILING, exp.LTE: ROUND_FLOOR, exp.GT: ROUND_FLOOR}
+
+
+def _nearest(bound: Any, type_: FieldType, rounding: str) -> Any:
+    """The bound among the values of an exact type that the same of them satisfy; engines compare those exactly."""
+    if type_.kind not in (Kind.INTEGER, Kind.DECIMAL):
+        return bound
+    found = Decimal(str(bound)).quantize(Decimal(1).scaleb(-(type_.scale or 0)), rounding, _DIGITS)
+    return int(found) if type_.kind is Kind.INTEGER else found.normalize(_DIGITS)
+
+
 def _no_multiple(rule: Rule, type_: FieldType) -> exp.Expr:
     """Exact for integers and decimals; for floats the quotient is within 1e-9 of a whole number, as in frame rules."""
     factor = rule.args["multipleOf"]
     if type_.kind is not Kind.NUMBER:
-        remainder = exp.Mod(this=_column(rule), expression=literal(type_, factor))
+        remainder = exp.Mod(this=_column(rule), expression=_exact(Decimal(str(factor)), type_))
         return exp.NEQ(this=remainder, expression=exp.Literal.number(0))
     # The factor is cast from text: a bare 0.1 is a decimal in SQL, and dividing by that may round otherwise.
     divisor = exp.cast(exp.Literal.string(repr(float(factor))), "DOUBLE")
@@ -125,13 +155,24 @@ def _format(_: Table, rule: Rule) -> exp.Expr:
     return wrong
 
 
-def _listed(table: Table, rule: Rule) -> exp.Expr:
+def _among(table: Table, rule: Rule, values: Iterable[Any]) -> exp.Expr | None:
+    """Whether the column has one of some values; None where its type can hold none of them."""
     type_ = table.column(rule.columns[0]).type
-    return exp.In(this=_column(rule), expressions=[literal(type_, value) for value in rule.args["values"]])
+    held = [
+        value
+        for value in values
+        if type_.kind is not Kind.DECIMAL or _nearest(value, type_, ROUND_FLOOR) == Decimal(str(value))
+    ]
+    return exp.In(this=_column(rule), expressions=[literal(type_, value) for value in held]) if held else None
+
+
+def _listed(table: Table, rule: Rule) -> exp.Expr:
+    return _among(table, rule, rule.args["values"]) or exp.false()
 
 
 def _in_set(table: Table, rule: Rule) -> exp.Expr:
-    return exp.Not(this=_listed(table, rule))
+    inside = _among(table, rule, rule.args["values"])
+    return exp.Not(this=_not_null(table, rule) if inside is None else inside)
 
 
 _COMPARISONS: dict[str, type[exp.Binary]] = {

@@ -13,6 +13,7 @@ import sqlglot
 from sqlglot import exp
 
 from dataops_platform.contracts.model import Rule, Scope, Table
+from dataops_platform.contracts.types import FieldType, Kind
 from dataops_platform.quality.predicates import CONTRACT_DIALECT, bad_row
 
 ROW_COUNT_INDEX = -1
@@ -50,7 +51,17 @@ def render_bad(table: Table, rule: Rule, dialect: str) -> str:
                 else node
             )
         )
+    if dialect == "bigquery":
+        tree = tree.transform(_bigquery_decimal)
     return f"({tree.sql(dialect=dialect)})"
+
+
+def _bigquery_decimal(node: exp.Expr) -> exp.Expr:
+    """A decimal type by the name that BigQuery has for its size."""
+    if not isinstance(node, exp.DataType) or node.this is not exp.DataType.Type.DECIMAL or len(node.expressions) != 2:
+        return node
+    precision, scale = (int(size.name) for size in node.expressions)
+    return exp.DataType.build(FieldType(Kind.DECIMAL, precision, scale).bigquery, dialect="bigquery")
 
 
 OBJECT_PLACEHOLDER = "__object__"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import re
 from decimal import Decimal
 
 import pandas as pd
@@ -10,6 +11,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pandera.errors import SchemaErrors
 
 from dataops_platform.contracts import (
     Column,
@@ -27,7 +29,8 @@ from dataops_platform.contracts import (
     arrow_schema,
     load_contracts,
 )
-from dataops_platform.quality.pandera_schema import pandera_schema, validate
+from dataops_platform.contracts.frames import from_arrow
+from dataops_platform.quality.pandera_schema import pandera_schema, split, validate
 from dataops_platform_tests import support
 from dataops_platform_tests.readme import REPO
 
@@ -215,3 +218,89 @@ def test_one_message_for_everything():
     ]
     with pytest.raises(DataRefused, match=r"airlines: 1 problem in 0 rows\n  name: the column is missing"):
         validate(airlines, pd.DataFrame({"carrier": []}))
+
+
+def test_the_documentations_example_runs(tmp_path, monkeypatch):
+    """Of docs/contracts.md, over the contract that it shows."""
+    text = (REPO / "docs" / "contracts.md").read_text(encoding="utf-8")
+    (contract,) = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
+    (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    (tmp_path / "contracts").mkdir()
+    (tmp_path / "contracts" / "orders.odcs.yaml").write_text(contract, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    frame = pd.DataFrame(
+        {
+            "order_date": ["2024-01-01"], "order_id": [1], "customer_id": [1], "country": ["NO"], "amount": ["9.90"],
+            "email": ["a@b.co"], "paid_at": ["2024-01-01T10:00:00+01:00"],
+        }
+    )  # fmt: skip
+    names = {"frame": frame}
+    exec(code, names)
+    assert names["clean"].iloc[0].to_dict() == {
+        "order_date": dt.date(2024, 1, 1), "order_id": 1, "customer_id": 1, "country": "NO", "amount": Decimal("9.90"),
+        "email": "a@b.co", "paid_at": pd.Timestamp("2024-01-01 09:00", tz="UTC"),
+    }  # fmt: skip
+    with pytest.raises(DataRefused, match="paid_orders_have_an_amount"):
+        exec(code, {"frame": frame.assign(amount=None)})
+
+
+def test_columns_are_compared_row_by_row():
+    """Nulls pass; NaN satisfies no comparison, not even with itself."""
+    frame = from_arrow(pa.table({"a": [1.0, 3.0, None, NAN, NAN], "b": [2.0, 2.0, 1.0, NAN, None]}))
+    compared = support.rule("r", RuleKind.COMPARE, "a", "b", operator="<=")
+    t = support.table("t", {"a": Kind.NUMBER, "b": Kind.NUMBER}, rules=[compared])
+    parts = split(t, frame)
+    assert parts.positions.to_pylist() == [1, 3]
+    assert parts.reasons.to_pylist() == [["r"], ["r"]]
+    assert parts.good.num_rows == 3
+    with pytest.raises(DataRefused, match=r"  a, b \[r\]: 2 rows failing: 3.0 2.0, NaN NaN"):
+        validate(t, frame)
+
+
+def test_a_condition_that_fails_is_said():
+    t = support.table("t", {"s": Kind.STRING}, rules=[
+        support.rule("r", RuleKind.CONDITION, condition="CAST(s AS BIGINT) > 1"),
+        support.rule("q", RuleKind.CONDITION, condition="no_such_function(s)"),
+    ])  # fmt: skip
+    frame = pd.DataFrame({"s": ["x"]})
+    for judge in (validate, split):
+        with pytest.raises(DataRefused) as caught:
+            judge(t, frame)
+        assert "s [r]: the rule can't be computed for these rows: Conversion Error: Could not convert" in str(
+            caught.value
+        )
+        assert "s [q]: the rule can't be computed for these rows: Catalog Error" in str(caught.value)
+
+
+def test_pandera_itself_names_rules_and_rows():
+    """With an index of the frame's own, and every failure case."""
+    t = support.table("t", {"a": Kind.INTEGER, "b": Kind.INTEGER}, rules=[
+        support.rule("positive", RuleKind.RANGE, "a", minimum=1), support.rule("unique", RuleKind.DUPLICATES, "a", "b"),
+    ])  # fmt: skip
+    frame = pd.DataFrame({"a": [0, 0, 2] + [-1] * 20, "b": 1}, index=[*"xyz", *range(20)])
+    with pytest.raises(SchemaErrors) as caught:
+        pandera_schema(t).validate(frame, lazy=True)
+    cases = caught.value.failure_cases
+    assert set(cases["check"]) == {"positive", "unique"}
+    assert set(cases[cases["check"] == "positive"]["index"]) == {"x", "y", *range(20)}
+    assert set(cases[cases["check"] == "unique"]["index"]) == {"y", *range(1, 20)}
+
+
+def test_absent_columns_are_null():
+    t = support.table("t", {"a": Kind.INTEGER, "b": Kind.INTEGER}, rules=[
+        support.rule("known", RuleKind.NOT_NULL, "b"),
+        support.rule("either", RuleKind.CONDITION, condition="a IS NULL AND b IS NULL"),
+    ])  # fmt: skip
+    parts = split(t, pd.DataFrame({"a": [1, None]}))
+    assert parts.bad.to_pylist() == [{"a": 1, "b": None}, {"a": None, "b": None}]
+    assert parts.reasons.to_pylist() == [["known"], ["known", "either"]]
+    assert parts.good.schema.names == ["a", "b"]
+
+
+def test_a_decimal_of_any_length_is_exact_or_refused():
+    """Python rounds to 28 digits by itself."""
+    most = "99999999999999999999999999999.999999999"
+    t = support.table("t", {"x": FieldType(Kind.DECIMAL, 38, 9)})
+    assert validate(t, pd.DataFrame({"x": [most]}))["x"].tolist() == [Decimal(most)]
+    with pytest.raises(DataRefused, match="not of type decimal"):
+        validate(t, pd.DataFrame({"x": ["1234567890123456789012345.0123456789"]}))
