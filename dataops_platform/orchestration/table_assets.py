@@ -199,14 +199,14 @@ def table_checks(table: Table) -> dg.AssetChecksDefinition | None:
 
 
 def _check_spec(table: Table, rule: Rule) -> dg.AssetCheckSpec:
-    parent = rule.args["table"] if rule.kind is RuleKind.ORPHANS and rule.args["table"] != table.name else None
+    other = rule.args["table"] if rule.kind in (RuleKind.ORPHANS, RuleKind.RECONCILE) else None
     return dg.AssetCheckSpec(
         name=rule.id,
         asset=staging_key(table.name),
         description=rule.description,
         blocking=rule.severity is Severity.ERROR,
-        # A reference is judged against its parent as loaded in the same run.
-        additional_deps=[staging_key(parent)] if parent else None,
+        # A reference, or a reconciliation, is judged against the other table as loaded in the same run.
+        additional_deps=[staging_key(other)] if other and other != table.name else None,
         metadata={
             "dimension": str(rule.dimension),
             "severity": str(rule.severity),
@@ -252,6 +252,11 @@ def _check_result(
         metadata["partitions failed"] = len(failed)
         listed = [verdict.partition_key for verdict in failed[:SHOWN]] + ["…"] * (len(failed) > SHOWN)
         metadata["failing partitions"] = ", ".join(listed)
+    # What a drift, an anomaly or a missing partition is about: of the first that failed, else of the newest.
+    told = next((verdict for verdict in (failed or verdicts[::-1]) if verdict.details), None)
+    if told is not None and told.details is not None:
+        metadata["details"] = dg.MetadataValue.json({"partition": told.partition_key, **json.loads(told.details)})
+    if failed:
         sample = next((verdict.sample for verdict in failed if verdict.sample), None)
         if sample:
             metadata["sample"] = dg.MetadataValue.json(json.loads(sample))

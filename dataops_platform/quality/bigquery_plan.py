@@ -18,6 +18,8 @@ from dataops_platform.warehouse.names import staging
 from dataops_platform.warehouse.partition_sql import in_partitions, partition_start, partition_start_literal
 
 DIALECT = "bigquery"
+BRANCHES = 400
+"""Partitions that one statement of a contract's own query is for: BigQuery takes a megabyte of SQL at most."""
 
 
 def quote(name: str) -> str:
@@ -47,11 +49,18 @@ class BigQueryPlan:
         made = [Statement(f"{self._table.name}.scan{suffix}", tuple(scan), self._scan(scan), self._scope)]
         for rule in own:
             build = _BUILDERS.get(rule.kind, BigQueryPlan._quantile)
-            made.append(Statement(f"{self._table.name}.{rule.id}{suffix}", (rule,), build(self, rule), self._scope))
+            name = f"{self._table.name}.{rule.id}{suffix}"
+            if rule.kind is not RuleKind.QUERY:
+                made.append(Statement(name, (rule,), build(self, rule), self._scope))
+                continue
+            for number, part in enumerate(self._queries(rule)):
+                made.append(Statement(name if number == 0 else f"{name}.{number}", (rule,), part, self._scope))
         return made
 
     def _alone(self, rule: Rule) -> bool:
-        return not decided_by_count(rule) and (rule.kind in _BUILDERS or quantile(rule) is not None)
+        return not decided_by_count(rule) and (
+            rule.kind is RuleKind.QUERY or rule.kind in _BUILDERS or quantile(rule) is not None
+        )
 
     def _scan(self, rules: Sequence[Rule]) -> str:
         """One row per partition with a column for each rule, turned into a row for each."""
@@ -120,16 +129,16 @@ class BigQueryPlan:
             f" (SELECT {self._part} AS _part, {value} AS _v FROM {self._relation} WHERE {self._where})){group}"
         )
 
-    def _query(self, rule: Rule) -> str:
+    def _queries(self, rule: Rule) -> list[str]:
         """A contract's own scalar query, once per partition: the table it names holds that partition's rows only.
 
-        Each partition has a predicate of constants, so that BigQuery reads it once, for its own query.
+        Each partition has a predicate of constants, so that BigQuery reads it once, for its own query. What a statement
+        may be long is limited: one is for `BRANCHES` partitions at most.
         """
         tree, table = query_tree(rule), self._table
         if not self._by_partition:
-            return self._observed(
-                with_object(tree, f"(SELECT * FROM {self._relation} WHERE {self._where})", DIALECT), self._part
-            )
+            rows = f"(SELECT * FROM {self._relation} WHERE {self._where})"
+            return [self._observed(with_object(tree, rows, DIALECT), self._part)]
         keys = sorted(self._partitions or ([table.partitioning.example] if table.partitioning else []))
         selects = []
         for key in keys:
@@ -137,7 +146,7 @@ class BigQueryPlan:
             selects.append(
                 self._observed(with_object(tree, rows, DIALECT), partition_start_literal(table, key, DIALECT))
             )
-        return "\nUNION ALL ".join(selects)
+        return ["\nUNION ALL ".join(selects[start : start + BRANCHES]) for start in range(0, len(selects), BRANCHES)]
 
     def _observed(self, query: str, part: str) -> str:
         return (
@@ -147,7 +156,6 @@ class BigQueryPlan:
 
 _BUILDERS: dict[RuleKind, Callable[[BigQueryPlan, Rule], str]] = {
     RuleKind.ORPHANS: BigQueryPlan._orphans,
-    RuleKind.QUERY: BigQueryPlan._query,
     RuleKind.RECONCILE: BigQueryPlan._reconcile,
 }
-"""Kinds of rules that read more than the partitions' rows, or each partition by itself."""
+"""How kinds of rules that read more than the partitions' rows are asked for."""

@@ -77,3 +77,12 @@ def test_few_statements():
     for partitions in (["2024-01-01"], [f"2024-01-{day:02}" for day in range(1, 32)]):
         statements = plan(T, partitions, "bigquery")
         assert len(statements) == len(alone) + len(Scope)
+
+
+def test_years_of_an_own_query_are_cut_into_statements_that_bigquery_takes():
+    keys = [str(DAYS[0] + timedelta(days=n)) for n in range(900)]
+    query = [r for r in RULES if r.id == "query"]
+    statements = [s for s in plan(T, keys, "bigquery", query) if query[0] in s.rules]
+    assert [s.id for s in statements] == ["t.query", "t.query.1", "t.query.2"]
+    assert sum(s.sql.count("AS observed") for s in statements) == 900
+    assert max(len(s.sql) for s in statements) < 1_000_000
