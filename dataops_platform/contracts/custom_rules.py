@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from dataops_platform.contracts.constraints import check_keys
-from dataops_platform.contracts.custom import custom_properties, read_partitioning
-from dataops_platform.contracts.document import Document, Place
+from dataops_platform.contracts.document import Place
 from dataops_platform.contracts.model import AGGREGATES, Column, LoadMode, RuleKind, Scope
 from dataops_platform.contracts.partitions import Partitioning
-from dataops_platform.contracts.references import Catalog, comparable
+from dataops_platform.contracts.references import Catalog, comparable, cut_of
 from dataops_platform.contracts.suggest import one_of
 from dataops_platform.contracts.tables import TableHead
 from dataops_platform.contracts.thresholds import OPERATOR_KEYS
@@ -291,7 +290,7 @@ def _reconcile(place: Place, about: About, column: Column | None, scope: Scope) 
         place.at("with").problem("rowCount is about tables", f"write `with: {other.name}`")
         return None
     args["table"] = other.name
-    cut = _cut_of(other)
+    cut = cut_of(other)
     if cut is not None:
         args |= {"cut": cut, "field_kind": other.columns[cut.field].type.kind}
     mine = about.partitioning
@@ -302,14 +301,6 @@ def _reconcile(place: Place, about: About, column: Column | None, scope: Scope) 
             place.at("with").problem(message, "add the customProperty `scope: table`, to compare the tables as a whole")
             return None
     return Found(RuleKind.RECONCILE, f"{name}_{other.name}", columns, args, place)
-
-
-def _cut_of(head: TableHead) -> Partitioning | None:
-    """How another table is cut by time. What is wrong with that is reported where the table itself is read."""
-    unheard = Document(head.place.document.file, head.place.document.data)
-    place = custom_properties(Place(unheard, head.place.path, head.place.value), "schema object").get("partitioning")
-    cut = read_partitioning(place, head.columns)
-    return cut if cut is not None and cut.field in head.columns else None
 
 
 _RULES: Mapping[str, tuple[tuple[str, ...], Callable[[Place, About, Column | None, Scope], Found | None]]] = {

@@ -198,6 +198,11 @@ class Rule:
         return self.kind.row_level and self.severity is Severity.ERROR and self.threshold == Threshold()
 
     @property
+    def other_table(self) -> str | None:
+        """The table that the rule reads besides its own, if any: it must be judged anew when that one changes."""
+        return self.args.get("table") if self.kind in (RuleKind.ORPHANS, RuleKind.RECONCILE) else None
+
+    @property
     def fingerprint(self) -> str:
         """Hash of everything that decides the outcome: a verdict counts only for the rule it was reached with."""
         threshold = [self.threshold.operator, [float(value) for value in self.threshold.values], self.threshold.unit]

@@ -6,7 +6,7 @@ from typing import Any
 
 import dagster as dg
 
-from dataops_platform.contracts.model import Rule, RuleKind, Severity, Table
+from dataops_platform.contracts.model import Rule, Severity, Table
 from dataops_platform.contracts.problems import DataRefused
 from dataops_platform.contracts.types import Kind
 from dataops_platform.ingestion.extractor import extract, extractor_for
@@ -199,7 +199,7 @@ def table_checks(table: Table) -> dg.AssetChecksDefinition | None:
 
 
 def _check_spec(table: Table, rule: Rule) -> dg.AssetCheckSpec:
-    other = rule.args["table"] if rule.kind in (RuleKind.ORPHANS, RuleKind.RECONCILE) else None
+    other = rule.other_table
     return dg.AssetCheckSpec(
         name=rule.id,
         asset=staging_key(table.name),

@@ -15,7 +15,12 @@ from dataops_platform.quality.reconciliation import reconcile_sql
 from dataops_platform.quality.statements import ROW_COUNT_INDEX, Statement, query_tree, render_bad, with_object
 from dataops_platform.warehouse.names import quote as _quote
 from dataops_platform.warehouse.names import staging
-from dataops_platform.warehouse.partition_sql import in_partitions, partition_start, partition_start_literal
+from dataops_platform.warehouse.partition_sql import (
+    any_partition,
+    in_partitions,
+    partition_start,
+    partition_start_literal,
+)
 
 DIALECT = "bigquery"
 BRANCHES = 400
@@ -109,6 +114,8 @@ class BigQueryPlan:
         grouped = ", ".join(["_part", *names] if self._by_partition else names)
         part, group = ("c._part", " GROUP BY part") if self._by_partition else ("CAST(NULL AS DATE)", "")
         parent = staging(rule.args["table"]).quoted(DIALECT)
+        if "partition_field" in rule.args:
+            match += f" AND {any_partition(rule.args['partition_field'], 'r.', DIALECT)}"
         return (
             f"SELECT 0 AS rule, {part} AS part, SUM(c._n) AS failed, CAST(NULL AS FLOAT64) AS observed"
             f" FROM (SELECT {self._part} AS _part, {keys}, COUNT(*) AS _n FROM {self._relation}"

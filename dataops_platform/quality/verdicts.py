@@ -66,7 +66,11 @@ def _evaluate(
     warehouse: Warehouse, table: Table, run_id: str, partitions: Collection[str] | None, chosen: Sequence[Rule]
 ) -> list[Verdict]:
     ledger = Ledger(warehouse)
-    versions = ledger.data_versions(table.name)
+    others = {other for rule in chosen if (other := rule.other_table) is not None}
+    # Before any statement runs: a version that is newer than what was read would hide that it wasn't.
+    known = ledger.all_data_versions({table.name, *others})
+    versions = known[table.name]
+    references = {other: version_of(known[other].values()) for other in others}
     wanted = sorted(versions if partitions is None else set(partitions) & set(versions))
     if not wanted or not chosen:
         return []
@@ -92,6 +96,7 @@ def _evaluate(
                     found.statement(rule),
                     run_id,
                     moment,
+                    references.get(rule.other_table or ""),
                 )
             )
     verdicts = _with_samples(warehouse, table, chosen, verdicts)
@@ -249,6 +254,7 @@ def _verdict(
     statement_id: str,
     run_id: str,
     moment: datetime,
+    reference_version: str | None,
 ) -> Verdict:
     observed = observation.value
     # Without rows there is nothing to judge (completeness rules see that); rows without a value satisfy nothing.
@@ -270,6 +276,7 @@ def _verdict(
         statement_id=statement_id,
         run_id=run_id,
         evaluated_at=moment,
+        reference_version=reference_version,
         details=None if observation.details is None else json.dumps(observation.details, default=str),
     )
 

@@ -63,6 +63,7 @@ TABLES: dict[str, dict[str, pa.DataType]] = {
         "failed_rows": _INT,
         "scanned_rows": _INT,
         "data_version": _TEXT,
+        "reference_version": _TEXT,
         "contract_version": _TEXT,
         "statement_id": _TEXT,
         "sample": _TEXT,
@@ -134,7 +135,8 @@ class Verdict:
     """A rule's outcome for one object, partition and data version; fields as in `dataops.verdicts`.
 
     `object_name` is `staging.<table>` or a model's name. `failed_rows` is None where a rule doesn't count rows.
-    `details` is JSON: what a rule compared with (see `anomaly`, `drift`), or what it misses (see `arrival`).
+    `reference_version` is the data version of the other table that was read, if any. `details` is JSON: what a rule
+    compared with (see `anomaly`, `drift`), or what it misses (see `arrivals`).
     """
 
     object_name: str
@@ -155,6 +157,7 @@ class Verdict:
     evaluated_at: datetime
     sample: str | None = None
     details: str | None = None
+    reference_version: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,6 +263,10 @@ class Ledger:
             for table, partitions in loads.items()
         }
 
+    def table_versions(self, tables: Collection[str]) -> dict[str, str]:
+        """Table → data version of all its rows; that of a table that was never loaded is one too."""
+        return {table: version_of(found.values()) for table, found in self.all_data_versions(tables).items()}
+
     def record_verdicts(self, verdicts: Sequence[Verdict]) -> None:
         """Append verdicts, in one transaction."""
         if verdicts:
@@ -337,11 +344,6 @@ class Ledger:
         for row in rows:
             result[row["model"]][row["partition_key"]] = row["data_version"]
         return result
-
-    def last_loads(self) -> dict[str, datetime]:
-        """Table → when something was last loaded into it."""
-        rows = self._rows(f"SELECT table_name, MAX(loaded_at) AS loaded_at FROM {LEDGER}.loads GROUP BY table_name")
-        return {row["table_name"]: row["loaded_at"] for row in rows}
 
     def publication_numbers(self, model: str) -> dict[str, int]:
         """Partition key → how often it was published."""

@@ -208,14 +208,19 @@ class LoadSql:
 
     def _replace(self, batch: Sequence[Delivery]) -> list[str]:
         """The partitions' rows are deleted and the newest delivery's inserted."""
-        deletes = []
-        for partition in dict.fromkeys(d.partition for d in batch):
-            where = in_partitions(self._table, [partition], "", DIALECT) if self._table.partitioning else "TRUE"
-            deletes.append(
-                f"DELETE FROM {self._target} WHERE {where}"
-                f" AND EXISTS (SELECT 1 FROM _newest WHERE _part = {literal(partition)})"
-            )
-        return [*deletes, self._insert(f"_incoming AS i WHERE ARRAY_LENGTH(i._reasons) = 0{self._current('AND')}")]
+        partitioning = self._table.partitioning
+        if partitioning is None:
+            where = "EXISTS (SELECT 1 FROM _newest)"
+        else:
+            # Constants first: other partitions aren't read.
+            start = f"CAST({partition_start(self._table, '', DIALECT)} AS DATETIME)"
+            key = f"FORMAT_DATETIME({literal(partitioning.key_format)}, {start})"
+            among = in_partitions(self._table, {d.partition for d in batch}, "", DIALECT)
+            where = f"{among} AND {key} IN (SELECT _part FROM _newest)"
+        return [
+            f"DELETE FROM {self._target} WHERE {where}",
+            self._insert(f"_incoming AS i WHERE ARRAY_LENGTH(i._reasons) = 0{self._current('AND')}"),
+        ]
 
     def _merge(self, batch: Sequence[Delivery]) -> list[str]:
         same = " AND ".join(f"t.{quote(name)} = i.{quote(name)}" for name in self._table.primary_key)

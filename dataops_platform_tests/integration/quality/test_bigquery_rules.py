@@ -7,8 +7,9 @@ from datetime import timedelta
 
 import pytest
 
-from dataops_platform.contracts.model import Scope
-from dataops_platform.quality.planner import plan
+from dataops_platform.contracts import load_contracts
+from dataops_platform.contracts.model import RuleKind, Scope
+from dataops_platform.quality.planner import plan, sample_sql
 from dataops_platform_tests.cloud import CloudHome
 from dataops_platform_tests.emulators.clients import bigquery_client, storage_client
 from dataops_platform_tests.emulators.fixtures import unique
@@ -86,3 +87,32 @@ def test_years_of_an_own_query_are_cut_into_statements_that_bigquery_takes():
     assert [s.id for s in statements] == ["t.query", "t.query.1", "t.query.2"]
     assert sum(s.sql.count("AS observed") for s in statements) == 900
     assert max(len(s.sql) for s in statements) < 1_000_000
+
+
+def test_a_parent_that_requires_a_partition_filter_gets_one(tmp_path):
+    """In the statement that decides, and in that for a sample: BigQuery refuses others."""
+    (tmp_path / "c.odcs.yaml").write_text(CHILD_AND_PARENT)
+    child = load_contracts(tmp_path).tables["child"]
+    (known,) = (r for r in child.rules if r.kind is RuleKind.ORPHANS)
+    every = "(r.`day` IS NULL OR r.`day` IS NOT NULL)"
+    (_, statement) = plan(child, None, "bigquery", [known])
+    assert every in statement.sql
+    assert every in (sample_sql(child, known, None, "bigquery", 5) or "")
+
+
+CHILD_AND_PARENT = """
+apiVersion: v3.2.0
+kind: DataContract
+id: c
+name: c
+version: 1.0.0
+status: active
+schema:
+  - name: child
+    properties: [{name: id, logicalType: integer, relationships: [{to: parent.id}]}]
+  - name: parent
+    customProperties:
+      - {property: partitioning, vendor: dataops, value: {field: day, granularity: day, start: 2024-01-01}}
+      - {property: requirePartitionFilter, vendor: dataops, value: true}
+    properties: [{name: id, logicalType: integer}, {name: day, logicalType: date, required: true}]
+"""

@@ -63,7 +63,7 @@ def test_demo_rule_ids(demo):
     assert [rule for rule in found["flights"] if not rule.endswith(("_required", "_range"))] == [
         "carrier_pattern", "origin_allowed", "dest_length", "primary_key", "carrier_in_airlines", "dest_in_airports",
         "tailnum_in_planes", "tailnum_known", "daily_volume", "cancelled_has_no_actuals", "date_parts_agree",
-        "plausible_speed", "mean_departure_delay", "latency",
+        "plausible_speed", "mean_departure_delay", "late_departures", "usual_volume", "distance_drift", "latency",
     ]  # fmt: skip
     assert {len(ids) - len(set(ids)) for ids in found.values()} == {0}
 
