@@ -18,6 +18,21 @@ from dataops_platform.lake.deliveries import Delivery
 from dataops_platform.lake.store import ObjectStore
 from dataops_platform.warehouse.names import Relation
 
+EXCLUSIVE_WAIT_SECONDS = 600.0
+"""How long a run waits for another one that builds the same models."""
+
+
+def busy(by: str) -> str:
+    """What to say when others don't let go of models in time.
+
+    Args:
+        by: who builds what, and since when.
+    """
+    return (
+        f"the models are being built by somebody else: {by}. Wait for that run to end, or end it, then run this again;"
+        f" one that died is forgotten after some minutes"
+    )
+
 
 class NoSuchTable(DataRefused):
     """A table or view that was asked for is not in the warehouse."""
@@ -198,6 +213,17 @@ class Warehouse(Protocol):
 
     def append(self, ledger_table: str, rows: pa.Table) -> None:
         """Append rows to a table of the ledger, all or none."""
+        ...
+
+    def exclusive(self, models: Collection[str], run_id: str) -> AbstractContextManager[Callable[[], bool]]:
+        """Keeps other runs from building these models meanwhile; waits for those that do.
+
+        Two builds of one model at the same time would judge each other's rows. The function that it gives ends that,
+        and tells whether it was so all the time.
+
+        Raises:
+            Unavailable: others don't end in time; see `busy`.
+        """
         ...
 
     def differences(self, table: Table) -> list[str]:

@@ -89,6 +89,13 @@ TABLES: dict[str, dict[str, pa.DataType]] = {
         "run_id": _TEXT,
         "recorded_at": _TIME,
     },
+    "leases": {
+        "name": _TEXT,
+        "holder": _TEXT,
+        "token": _TEXT,
+        "taken_at": _TIME,
+        "until": _TIME,
+    },
     "baselines": {
         "table_name": _TEXT,
         "rule_id": _TEXT,
@@ -119,6 +126,7 @@ CLUSTERED_BY = {
     "verdicts": "object_name",
     "builds": "model",
     "costs": "object_name",
+    "leases": "name",
     "baselines": "table_name",
     "publications": "model",
 }

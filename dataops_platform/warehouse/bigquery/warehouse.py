@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -30,6 +30,7 @@ from dataops_platform.warehouse.base import (
 from dataops_platform.warehouse.bigquery import tables
 from dataops_platform.warehouse.bigquery.export import export
 from dataops_platform.warehouse.bigquery.jobs import Jobs, job_name
+from dataops_platform.warehouse.bigquery.leases import Leases
 from dataops_platform.warehouse.bigquery.load import Loader
 from dataops_platform.warehouse.bigquery.models import ModelTables, changed
 from dataops_platform.warehouse.bigquery.naming import Naming
@@ -79,6 +80,7 @@ class BigQueryWarehouse:
         self._models = ModelTables(self.jobs, self._naming)
         self._rows = Rows(self.jobs, self._naming)
         self._tags = dict(policy_tags or {})
+        self.leases = Leases(self.jobs, self._naming)
         self._read_client = read_client
         self._ensured: set[str] = set()
 
@@ -107,6 +109,10 @@ class BigQueryWarehouse:
                 yield
         except api.BadRequest as error:
             raise ConfigError(f"can't {what} {where}: {_said(error)}") from error
+
+    def exclusive(self, models: Collection[str], run_id: str) -> AbstractContextManager[Callable[[], bool]]:
+        """See `Warehouse.exclusive`: by leases."""
+        return self.leases.held(models, run_id)
 
     # -- tables -------------------------------------------------------------------------------------------------------
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
+import os
+import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,12 +14,13 @@ import duckdb
 import pyarrow as pa
 
 from dataops_platform.contracts.model import Table
-from dataops_platform.contracts.problems import ConfigError, DataRefused
+from dataops_platform.contracts.problems import ConfigError, DataRefused, Unavailable
 from dataops_platform.lake import keys
 from dataops_platform.lake.deliveries import Delivery, remove_scratch
 from dataops_platform.lake.store import ObjectStore, checksum, checksum_name
 from dataops_platform.warehouse.base import (
     EMPTY,
+    EXCLUSIVE_WAIT_SECONDS,
     Cost,
     LoadOutcome,
     ModelSlice,
@@ -24,6 +28,7 @@ from dataops_platform.warehouse.base import (
     PublicationItem,
     RowCheck,
     Window,
+    busy,
 )
 from dataops_platform.warehouse.duckdb import connection as connections
 from dataops_platform.warehouse.duckdb import models, tables
@@ -52,6 +57,7 @@ class DuckDBWarehouse:
         self.path = path.absolute()
         self._memory_limit = memory_limit
         self._lock_wait = lock_wait
+        self.build_wait = EXCLUSIVE_WAIT_SECONDS
         self._ensured: set[str] = set()
         self._session: duckdb.DuckDBPyConnection | None = None
 
@@ -83,6 +89,26 @@ class DuckDBWarehouse:
     def work(self, step: str, of: str, run_id: str) -> Iterator[Callable[[], Cost]]:
         """See `Warehouse.work`: nothing is charged."""
         yield Cost
+
+    @contextmanager
+    def exclusive(self, models: Collection[str], run_id: str) -> Iterator[Callable[[], bool]]:
+        """See `Warehouse.exclusive`: by a lock on a file beside the warehouse's, which goes with its holder."""
+        path = self.path.with_name(f"{self.path.name}.build")
+        deadline = time.monotonic() + self.build_wait
+        with path.open("a+") as file:
+            while True:
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError:
+                    if time.monotonic() > deadline:
+                        file.seek(0)
+                        raise Unavailable(busy(file.read() or "another process")) from None
+                    time.sleep(0.1)
+            file.truncate(0)
+            file.write(f"run {run_id} (process {os.getpid()})")
+            file.flush()
+            yield lambda: True
 
     def ensure(self, wanted: Collection[Table]) -> None:
         """See `Warehouse.ensure`. What this object has ensured already is not looked at again."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
 
@@ -397,6 +398,23 @@ def test_models_are_cut_by_day(platform):
     monthly = replace(T, partitioning=daily(granularity=Granularity.MONTH))
     with pytest.raises(ValueError, match="cut by month: a model is cut by day"):
         model_partitioning(platform.dbt.read, {"orders": monthly})
+
+
+def test_a_build_that_was_not_alone_records_nothing(platform, monkeypatch):
+    """Its tests may have judged the rows of another run."""
+    platform.fill((DAY1, 1))
+    exclusive = type(platform.home.warehouse).exclusive
+
+    @contextmanager
+    def interrupted(self, models, run_id):
+        with exclusive(self, models, run_id):
+            yield lambda: False
+
+    monkeypatch.setattr(type(platform.home.warehouse), "exclusive", interrupted)
+    before = platform.home.dump("dataops.builds", "dataops.verdicts")
+    with pytest.raises(ConfigError, match="nothing was recorded"):
+        platform.build()
+    assert platform.home.dump("dataops.builds", "dataops.verdicts") == before
 
 
 def test_a_reference_is_judged_by_versions_not_by_clocks(tmp_path, monkeypatch):
