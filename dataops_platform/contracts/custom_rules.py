@@ -53,11 +53,11 @@ def read_custom(entry: Place, about: About, column: Column | None, scope: Scope)
         place.problem("the implementation isn't a mapping", hint)
         return None
     name = place.get("rule")
-    if name not in _RULES:
+    if name not in CUSTOM_RULES:
         what = f"rule `{name}` isn't known" if name is not None else "the implementation names no rule"
-        (place.at("rule") if "rule" in place else place).problem(what, one_of(name, _RULES))
+        (place.at("rule") if "rule" in place else place).problem(what, one_of(name, CUSTOM_RULES))
         return None
-    keys, read = _RULES[name]
+    keys, read = CUSTOM_RULES[name]
     article = "an" if name[0] in "aeiou" else "a"
     if not check_keys(place, ("rule", *keys, *OPERATOR_KEYS, "unit"), f"key of {article} {name} rule"):
         return None
@@ -312,7 +312,7 @@ def _cut_of(head: TableHead) -> Partitioning | None:
     return cut if cut is not None and cut.field in head.columns else None
 
 
-_RULES: Mapping[str, tuple[tuple[str, ...], Callable[[Place, About, Column | None, Scope], Found | None]]] = {
+CUSTOM_RULES: Mapping[str, tuple[tuple[str, ...], Callable[[Place, About, Column | None, Scope], Found | None]]] = {
     "aggregate": (("function", "quantile", "column"), _aggregate),
     "anomaly": (("function", "quantile", "column", "history", "minimum"), _anomaly),
     "compare": (("left", "operator", "right"), _compare),

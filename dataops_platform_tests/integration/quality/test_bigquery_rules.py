@@ -9,20 +9,10 @@ import pytest
 
 from dataops_platform.contracts.model import Scope
 from dataops_platform.quality.planner import plan
-from dataops_platform_tests.cloud import CloudHome
-from dataops_platform_tests.emulators.clients import bigquery_client, storage_client
-from dataops_platform_tests.emulators.fixtures import unique
 from dataops_platform_tests.integration.quality.test_rules import DAYS, NOON, PARENT, PARENTS, RULES, T
 from dataops_platform_tests.support import Home
 
 pytestmark = pytest.mark.cloud
-
-
-@pytest.fixture
-def cloud(gcs_server, bigquery_server, bq_project, cloud_env, tmp_path) -> CloudHome:
-    storage = storage_client(gcs_server)
-    bucket = storage.create_bucket(unique("bucket")).name
-    return CloudHome(tmp_path / "cloud", storage, bucket, bigquery_client(bigquery_server, bq_project))
 
 
 def row(day, i, x, s, b, at):
