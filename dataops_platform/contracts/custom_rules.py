@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any
 
 from dataops_platform.contracts.constraints import check_keys
@@ -62,7 +63,7 @@ def read_custom(entry: Place, about: About, column: Column | None, scope: Scope)
     if not check_keys(place, ("rule", *keys, *OPERATOR_KEYS, "unit"), f"key of {article} {name} rule"):
         return None
     if "unit" in place and name != "reconcile":
-        place.at("unit").problem(f"a {name} rule has no unit", "remove it")
+        place.at("unit").problem(f"{article} {name} rule has no unit", "remove it")
         return None
     return read(place, about, column, scope)
 
@@ -203,14 +204,29 @@ def _reference(place: Place, about: About) -> tuple[str | None, str | None] | No
             return None
         try:
             about.partitioning.parse(str(window.get(name)))
+            outside = _outside(about.partitioning, str(window.get(name)))
         except ValueError as error:
             window.at(name).problem(str(error), "write a partition's key")
+            return None
+        if outside is not None:
+            message = f"{name} `{window.get(name)}` is outside the table's partitions, {outside}"
+            window.at(name).problem(message, "write a partition that the table has")
             return None
         keys.append(str(window.get(name)))
     if keys[0] > keys[1]:
         window.problem(f"the reference runs backwards: {keys[0]} is after {keys[1]}", "swap the two")
         return None
     return keys[0], keys[1]
+
+
+def _outside(cut: Partitioning, key: str) -> str | None:
+    """The range of a table's partitions, if `key` lies outside."""
+    first, beyond = cut.example, None
+    if cut.end is not None:
+        beyond = cut.key(datetime.combine(cut.end, datetime.min.time()) + timedelta(days=1))
+    if key < first or (beyond is not None and key >= beyond):
+        return f"which begin with {first}" if cut.end is None else f"which begin with {first} and end on {cut.end}"
+    return None
 
 
 def _compare(place: Place, about: About, column: Column | None, scope: Scope) -> Found | None:

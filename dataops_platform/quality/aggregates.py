@@ -9,6 +9,9 @@ from dataops_platform.warehouse.names import quote
 ROW_COUNT = "row_count"
 _FUNCTIONS = {"avg": "AVG", "min": "MIN", "max": "MAX", "sum": "SUM", "stddev": "STDDEV_SAMP"}
 MEDIAN = 0.5
+NOT_A_NUMBER = "CAST('NaN' AS {})"
+_ORDERING = ("min", "max", "median", "quantile")
+"""Functions that would only sort NaN, each engine in its own way; of the others it makes NaN anywhere."""
 
 
 def decided_by_count(rule: Rule) -> bool:
@@ -49,8 +52,12 @@ def aggregate_sql(table: Table, rule: Rule, dialect: str) -> str:
         return f"CAST(COUNT(DISTINCT {column}) AS {double})"
     share = quantile(rule)
     if share is not None:
-        return f"quantile_cont(CAST({column} AS DOUBLE), {share!r})"
-    return f"CAST({_FUNCTIONS[function]}({column}) AS {double})"
+        value = f"quantile_cont(CAST({column} AS DOUBLE), {share!r})"
+    else:
+        value = f"CAST({_FUNCTIONS[function]}({column}) AS {double})"
+    if dialect == "bigquery" or function not in _ORDERING or table.column(rule.columns[0]).type.kind is not Kind.NUMBER:
+        return value
+    return f"CASE WHEN bool_or(isnan({column})) THEN {NOT_A_NUMBER.format(double)} ELSE {value} END"
 
 
 def seconds(table: Table, name: str, dialect: str) -> str:

@@ -174,7 +174,7 @@ class _Found:
             case RuleKind.FRESHNESS:
                 instant = self._moment.timestamp()
                 return {
-                    key: _Observation(None, (instant - v) / 3600 if (v := values.get(key)) else None) for key in keys
+                    key: _Observation(None, (instant - values[key]) / 3600 if key in values else None) for key in keys
                 }
             case RuleKind.LATENCY:
                 late = latencies(self._warehouse, self._table, keys)
