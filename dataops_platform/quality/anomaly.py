@@ -12,6 +12,9 @@ from dataops_platform.contracts.model import Rule, Table
 from dataops_platform.warehouse.base import Warehouse
 from dataops_platform.warehouse.names import LEDGER, literal, staging
 
+_LARGEST = 1e150
+"""The squares of larger values are no numbers any more."""
+
 
 def metric_of(rule: Rule) -> str:
     """What an anomaly rule measures, as the ledger names it: values of one metric are comparable with each other."""
@@ -70,10 +73,10 @@ def judge(
 
     Args:
         values: what was measured now, by partition key; None where there is nothing to measure. What isn't finite is
-            no history of others.
+            no history of others, nor is what is too large to have a spread.
         earlier: what the ledger knows of other partitions. Keys sort in time order.
     """
-    known = {key: value for key, value in {**earlier, **values}.items() if value is not None and math.isfinite(value)}
+    known = {key: v for key, v in {**earlier, **values}.items() if v is not None and abs(v) < _LARGEST}
     in_order = sorted(known)
     found: dict[str, tuple[float | None, dict[str, Any]]] = {}
     for key, value in values.items():

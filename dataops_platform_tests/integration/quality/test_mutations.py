@@ -1,4 +1,4 @@
-"""The smallest change that breaks a rule flips that rule's verdict, and no other of a table with a rule of every kind."""
+"""The smallest change that breaks a rule flips that rule's verdict, and no other of a table with every kind of rule."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ RULES = [
     ),
     rule(
         "reconcile", RuleKind.RECONCILE, "amount", function="sum", table="other", column="amount", cut=daily(),
-        field_kind="date",
+        field_kind=Kind.DATE,
     ),
     rule("query", RuleKind.QUERY, query="SELECT COUNT(DISTINCT city) FROM {object}", threshold=most(1)),
     rule("schema", RuleKind.SCHEMA),
