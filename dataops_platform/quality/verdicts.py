@@ -103,16 +103,14 @@ def _evaluate(
 
 @contextmanager
 def _rules_named(table: Table, statement: Statement) -> Iterator[None]:
-    """What the engine says of a query that can't be run, with the rule that it comes from."""
+    """What is said of a query that can't be run, with the rule that it comes from."""
     try:
         yield
     except (ConfigError, DataRefused) as error:
-        (line, what) = (table.line, f"the rules of {table.name}")
+        line, what = table.line, f"the rules of {table.name}"
         if len(statement.rules) == 1:
-            (line, what) = (statement.rules[0].line, f"rule {statement.rules[0].id} of {table.name}")
-        raise type(error)(
-            f"{table.file}:{line}: {what} can't be decided: {error} → check the columns and tables that it reads"
-        ) from error
+            line, what = statement.rules[0].line, f"rule {statement.rules[0].id} of {table.name}"
+        raise type(error)(f"{table.file}:{line}: {what} can't be decided: {error}") from error
 
 
 _COUNTING = {RuleKind.DUPLICATES, RuleKind.ORPHANS}
