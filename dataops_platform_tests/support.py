@@ -188,6 +188,11 @@ class Home:
     def rows(self, sql: str) -> list[tuple[Any, ...]]:
         return [tuple(row.values()) for row in self.warehouse.query(sql).to_pylist()]
 
+    def by_hand(self, statement: str) -> None:
+        """What somebody does to the warehouse past the platform."""
+        with self.warehouse.connect() as connection:
+            connection.execute(statement)
+
     def dump(self, *relations: str) -> dict[str, list[str]]:
         """Everything in some tables, in an order of its own: equal dumps, equal tables."""
         return {name: sorted(map(repr, self.rows(f"SELECT * FROM {name}"))) for name in relations}

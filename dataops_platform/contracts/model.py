@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -138,8 +139,8 @@ class Threshold:
     unit: Unit = Unit.ROWS
 
     def holds(self, observed: float | None) -> bool:
-        """Whether `observed` satisfies the threshold. An unknown value (None) satisfies none."""
-        if observed is None:
+        """Whether `observed` satisfies the threshold. An unknown value (None or NaN) satisfies none."""
+        if observed is None or math.isnan(observed):
             return False
         low, high = self.values[0], self.values[-1]
         match self.operator:

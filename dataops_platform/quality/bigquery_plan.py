@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Sequence
 
 from dataops_platform.contracts.model import Rule, RuleKind, Scope, Table
 from dataops_platform.contracts.types import Kind
-from dataops_platform.quality.aggregates import aggregate_sql, aggregated, decided_by_count, quantile
+from dataops_platform.quality.aggregates import NOT_A_NUMBER, aggregate_sql, aggregated, decided_by_count, quantile
 from dataops_platform.quality.reconciliation import reconcile_sql
 from dataops_platform.quality.statements import ROW_COUNT_INDEX, Statement, query_tree, render_bad, with_object
 from dataops_platform.warehouse.names import quote as _quote
@@ -131,8 +131,9 @@ class BigQueryPlan:
         value = f"CAST({quote(rule.columns[0])} AS FLOAT64)"
         part, group = ("_part", " GROUP BY part") if self._by_partition else ("CAST(NULL AS DATE)", "")
         return (
-            f"SELECT 0 AS rule, {part} AS part, CAST(NULL AS INT64) AS failed, ANY_VALUE(_m) AS observed"
-            f" FROM (SELECT _part, PERCENTILE_CONT(_v, {quantile(rule)!r}) OVER ({window}) AS _m FROM"
+            f"SELECT 0 AS rule, {part} AS part, CAST(NULL AS INT64) AS failed,"
+            f" IF(LOGICAL_OR(IS_NAN(_v)), {NOT_A_NUMBER.format('FLOAT64')}, ANY_VALUE(_m)) AS observed"
+            f" FROM (SELECT _part, _v, PERCENTILE_CONT(_v, {quantile(rule)!r}) OVER ({window}) AS _m FROM"
             f" (SELECT {self._part} AS _part, {value} AS _v FROM {self._relation} WHERE {self._where})){group}"
         )
 

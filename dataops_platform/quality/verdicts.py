@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from dataops_platform.contracts.model import Rule, RuleKind, Scope, Table, Unit
 from dataops_platform.contracts.partitions import UNPARTITIONED
+from dataops_platform.contracts.problems import ConfigError, DataRefused
 from dataops_platform.quality.aggregates import aggregated, decided_by_count
 from dataops_platform.quality.anomaly import history, judge
 from dataops_platform.quality.arrivals import SHOWN, delivered_rows, latencies, missing
@@ -104,6 +106,18 @@ def _evaluate(
     return verdicts
 
 
+@contextmanager
+def _rules_named(table: Table, statement: Statement) -> Iterator[None]:
+    """What is said of a query that can't be run, with the rule that it comes from."""
+    try:
+        yield
+    except (ConfigError, DataRefused) as error:
+        line, what = table.line, f"the rules of {table.name}"
+        if len(statement.rules) == 1:
+            line, what = statement.rules[0].line, f"rule {statement.rules[0].id} of {table.name}"
+        raise type(error)(f"{table.file}:{line}: {what} can't be decided: {error}") from error
+
+
 _COUNTING = {RuleKind.DUPLICATES, RuleKind.ORPHANS}
 
 
@@ -143,8 +157,9 @@ class _Found:
         for statement in plan(self._table, keys, self._warehouse.dialect, asked, self._baselines):
             for rule in statement.rules:
                 self._statements[rule.id] = statement
-            if statement.proof is None or not self._warehouse.query(statement.proof).column(0)[0].as_py():
-                self._read(statement)
+            with _rules_named(self._table, statement):
+                if statement.proof is None or not self._warehouse.query(statement.proof).column(0)[0].as_py():
+                    self._read(statement)
 
     def _read(self, statement: Statement) -> None:
         result = self._warehouse.query(statement.sql)
@@ -179,7 +194,7 @@ class _Found:
             case RuleKind.FRESHNESS:
                 instant = self._moment.timestamp()
                 return {
-                    key: _Observation(None, (instant - v) / 3600 if (v := values.get(key)) else None) for key in keys
+                    key: _Observation(None, (instant - values[key]) / 3600 if key in values else None) for key in keys
                 }
             case RuleKind.LATENCY:
                 late = latencies(self._warehouse, self._table, keys)
