@@ -53,7 +53,7 @@ def read_custom(entry: Place, about: About, column: Column | None, scope: Scope)
         place.problem("the implementation isn't a mapping", hint)
         return None
     name = place.get("rule")
-    if name not in CUSTOM_RULES:
+    if name not in tuple(CUSTOM_RULES):  # it may be a list, which no mapping can be asked for
         what = f"rule `{name}` isn't known" if name is not None else "the implementation names no rule"
         (place.at("rule") if "rule" in place else place).problem(what, one_of(name, CUSTOM_RULES))
         return None
