@@ -212,6 +212,11 @@ class Rule:
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
+PUBLIC = "public"
+MASK = "•••"
+"""Stands for the value of a column that isn't public, wherever single rows are shown."""
+
+
 @dataclass(frozen=True, slots=True)
 class Column:
     """A column as declared."""
@@ -223,13 +228,24 @@ class Column:
     classification: str | None = None
     line: int = 0
 
+    @property
+    def public(self) -> bool:
+        """Whether its values may be shown: it has no classification, or that one."""
+        return self.classification is None or self.classification.lower() == PUBLIC
+
 
 @dataclass(frozen=True, slots=True)
 class BadRows:
-    """What happens to bad rows; more than `max_percent` of a delivery's rows refuses the delivery as a whole."""
+    """What happens to bad rows; more of them than the limits refuse a delivery as a whole.
+
+    Attributes:
+        max_percent: of a delivery's rows.
+        max_rows: of a delivery; None: no such limit.
+    """
 
     action: BadRowAction = BadRowAction.QUARANTINE
     max_percent: float = 100.0
+    max_rows: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from dataops_platform.contracts.model import Rule, RuleKind, Scope, Table, Unit
+from dataops_platform.contracts.model import MASK, Rule, RuleKind, Scope, Table, Unit
 from dataops_platform.contracts.partitions import UNPARTITIONED
 from dataops_platform.contracts.problems import ConfigError, DataRefused
 from dataops_platform.quality.aggregates import aggregated, decided_by_count
@@ -312,7 +312,10 @@ def _with_samples(
             partitions = failed[rule.id] if table.partitioning else None
             sql = sample_sql(table, rule, partitions, warehouse.dialect, SAMPLE_ROWS)
             if sql is not None:
-                samples[rule.id] = json.dumps(warehouse.query(sql).to_pylist(), default=str)
+                hidden = {column.name for column in table.columns if not column.public}
+                rows = warehouse.query(sql).to_pylist()
+                shown = [{name: MASK if name in hidden else value for name, value in row.items()} for row in rows]
+                samples[rule.id] = json.dumps(shown, default=str)
     first = {rule_id: keys[0] for rule_id, keys in failed.items()}
     return [
         replace(v, sample=samples[v.rule_id]) if v.rule_id in samples and first[v.rule_id] == v.partition_key else v

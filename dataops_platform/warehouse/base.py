@@ -81,6 +81,34 @@ class ModelSlice:
     granularity: Granularity = Granularity.DAY
 
 
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which quarantined rows are meant.
+
+    Attributes:
+        partitions: of their deliveries; None: all.
+        reason: a rule that they break, whichever others too; None: any.
+    """
+
+    partitions: Collection[str] | None = None
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Replayed:
+    """What became of the quarantined rows of one partition that were judged again.
+
+    Attributes:
+        rows_superseded: rows that pass, but gave way to a later row of their key, or to a later snapshot.
+        rows_left: rows that still fail.
+    """
+
+    partition_key: str
+    rows_loaded: int
+    rows_superseded: int
+    rows_left: int
+
+
 EMPTY = "empty"
 """Data version of a partition without rows."""
 
@@ -187,6 +215,20 @@ class Warehouse(Protocol):
         Args:
             uris: object key → address the engine reads it at.
         """
+        ...
+
+    def replay(self, table: Table, checks: Sequence[RowCheck], selection: Selection, run_id: str) -> list[Replayed]:
+        """Judge quarantined rows again, in one transaction: those that no check finds bad any more go to staging.
+
+        Data versions of the partitions that they go to change, so that rules and models are asked again.
+
+        Args:
+            checks: the table's splitting rules as they are now.
+        """
+        ...
+
+    def drop(self, table: Table, selection: Selection, because: str, run_id: str) -> int:
+        """Delete quarantined rows, and record that in the ledger, in one transaction; how many there were."""
         ...
 
     def sql(self, relation: Relation) -> str:

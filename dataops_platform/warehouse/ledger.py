@@ -89,6 +89,21 @@ TABLES: dict[str, dict[str, pa.DataType]] = {
         "run_id": _TEXT,
         "recorded_at": _TIME,
     },
+    "replays": {
+        "replay_id": _TEXT,
+        "table_name": _TEXT,
+        "load_id": _TEXT,
+        "partition_key": _TEXT,
+        "rows_loaded": _INT,
+        "rows_superseded": _INT,
+        "rows_left": _INT,
+        "rows_dropped": _INT,
+        "affected_partitions": _TEXT,
+        "because": _TEXT,
+        "contract_version": _TEXT,
+        "run_id": _TEXT,
+        "replayed_at": _TIME,
+    },
     "leases": {
         "name": _TEXT,
         "holder": _TEXT,
@@ -126,6 +141,7 @@ CLUSTERED_BY = {
     "verdicts": "object_name",
     "builds": "model",
     "costs": "object_name",
+    "replays": "table_name",
     "leases": "name",
     "baselines": "table_name",
     "publications": "model",
@@ -250,15 +266,19 @@ class Ledger:
     def all_data_versions(self, tables: Collection[str]) -> dict[str, dict[str, str]]:
         """Table → partition key → data version.
 
-        A load counts for its own partition and for those it took rows from (a key that moved between partitions).
+        A load counts for its own partition and for those it took rows from (a key that moved between partitions), and
+        so does a replay that brought rows.
         When it was loaded counts too: a delivery that is loaded anew after a reset, under other rules perhaps, may
         leave other rows, and no verdict or build of before may stand for them.
         """
         if not tables:
             return {}
+        names = ", ".join(map(literal, tables))
         rows = self._rows(
             f"SELECT table_name, partition_key, load_id, loaded_at, affected_partitions FROM {LEDGER}.loads"
-            f" WHERE table_name IN ({', '.join(map(literal, tables))})"
+            f" WHERE table_name IN ({names})"
+            f" UNION ALL SELECT table_name, partition_key, replay_id, replayed_at, affected_partitions"
+            f" FROM {LEDGER}.replays WHERE table_name IN ({names}) AND rows_loaded > 0"
         )
         loads: dict[str, dict[str, set[str]]] = {table: {} for table in tables}
         for row in rows:

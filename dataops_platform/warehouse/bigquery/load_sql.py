@@ -157,12 +157,15 @@ class LoadSql:
 
     def _breaker(self) -> list[str]:
         """Raises an error that names the deliveries with too many bad rows, twenty at most."""
-        limit = self._table.bad_rows.max_percent
+        limits = self._table.bad_rows
+        tripped = f"100 * s.bad > {limits.max_percent!r} * s.n"
+        if limits.max_rows is not None:
+            tripped = f"({tripped} OR s.bad > {limits.max_rows})"
         return [
             "SET _tripped = (SELECT IF(COUNT(*) = 0, NULL, TO_JSON_STRING("
             "ARRAY_AGG(STRUCT(s.load_id AS load_id, s.bad AS bad, s.n AS n) ORDER BY s.load_id LIMIT 20)))"
             " FROM (SELECT i._load AS load_id, COUNTIF(ARRAY_LENGTH(i._reasons) > 0) AS bad, COUNT(*) AS n"
-            f" FROM _incoming AS i{self._current('WHERE')} GROUP BY 1) AS s WHERE 100 * s.bad > {limit!r} * s.n)",
+            f" FROM _incoming AS i{self._current('WHERE')} GROUP BY 1) AS s WHERE {tripped})",
             f"IF _tripped IS NOT NULL THEN RAISE USING MESSAGE = CONCAT({literal(BREAKER)}, _tripped); END IF",
         ]
 

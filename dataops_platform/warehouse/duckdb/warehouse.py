@@ -6,9 +6,12 @@ import fcntl
 import hashlib
 import os
 import time
+import uuid
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import pyarrow as pa
@@ -18,6 +21,7 @@ from dataops_platform.contracts.problems import ConfigError, DataRefused, Unavai
 from dataops_platform.lake import keys
 from dataops_platform.lake.deliveries import Delivery, remove_scratch
 from dataops_platform.lake.store import ObjectStore, checksum, checksum_name
+from dataops_platform.warehouse import ledger
 from dataops_platform.warehouse.base import (
     EMPTY,
     EXCLUSIVE_WAIT_SECONDS,
@@ -26,7 +30,9 @@ from dataops_platform.warehouse.base import (
     ModelSlice,
     ModelVersion,
     PublicationItem,
+    Replayed,
     RowCheck,
+    Selection,
     Window,
     busy,
 )
@@ -35,6 +41,7 @@ from dataops_platform.warehouse.duckdb import models, tables
 from dataops_platform.warehouse.duckdb.load import Loader, append_rows
 from dataops_platform.warehouse.names import LEDGER, Relation, literal, quarantine, quote, staging
 from dataops_platform.warehouse.partition_sql import in_window
+from dataops_platform.warehouse.replay import Act, ReplaySql, outcome, selected
 
 _READING = {duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN}
 _NOT_THE_USERS = (duckdb.InternalError, duckdb.FatalException, duckdb.InterruptException)
@@ -134,6 +141,45 @@ class DuckDBWarehouse:
         with connections.connect(self.path, self._memory_limit or LOAD_MEMORY, self._lock_wait) as con:
             return Loader(con, table, uris, checks, run_id).load(deliveries)
 
+    def replay(self, table: Table, checks: Sequence[RowCheck], selection: Selection, run_id: str) -> list[Replayed]:
+        """See `Warehouse.replay`."""
+        return outcome(*self._held(table, selection, run_id, None, lambda sql: sql.replay(checks)))
+
+    def drop(self, table: Table, selection: Selection, because: str, run_id: str) -> int:
+        """See `Warehouse.drop`."""
+        rows, _ = self._held(table, selection, run_id, because, ReplaySql.drop)
+        return sum(row["rows_dropped"] for row in rows)
+
+    def _held(
+        self,
+        table: Table,
+        selection: Selection,
+        run_id: str,
+        because: str | None,
+        statements: Callable[[ReplaySql], Sequence[str]],
+    ) -> tuple[list[dict[str, Any]], dict[str, int]]:
+        """Do something with quarantined rows: the ledger's rows about it, and how many there were by partition."""
+        act = Act(str(uuid.uuid4()), run_id, ledger.now(), because)
+        with self.connect() as con, connections.transaction(con):
+            held = quarantine(table.name).sql
+            where = selected(selection, self.dialect)
+            before = dict(
+                con.execute(f"SELECT _delivered_partition, count(*) FROM {held} WHERE {where} GROUP BY 1").fetchall()
+            )
+            if not before:
+                return [], {}
+            sql = ReplaySql(table, replace(selection, partitions=set(before)), act, self.dialect, self.sql)
+            try:
+                for statement in statements(sql):
+                    con.execute(statement)
+            except (duckdb.BinderException, duckdb.ParserException) as error:
+                what = f"a blocking rule of {table.name} can't run"
+                raise ConfigError(f"{table.file}: {what}: {connections.translate(error)}") from error
+            rows = con.sql(
+                f"SELECT * FROM {LEDGER}.replays WHERE replay_id = {literal(act.replay_id)}"
+            ).to_arrow_table()
+        return rows.to_pylist(), before
+
     def sql(self, relation: Relation) -> str:
         """See `Warehouse.sql`."""
         return relation.sql
@@ -226,7 +272,8 @@ class DuckDBWarehouse:
         with self.connect() as con, connections.transaction(con):
             con.execute(f"DROP TABLE IF EXISTS {staging(table.name).sql}")
             con.execute(f"DROP TABLE IF EXISTS {quarantine(table.name).sql}")
-            con.execute(f"DELETE FROM {LEDGER}.loads WHERE table_name = {literal(table.name)}")
+            for name in ("loads", "replays"):
+                con.execute(f"DELETE FROM {LEDGER}.{name} WHERE table_name = {literal(table.name)}")
             tables.ensure_table(con, table)
 
 
