@@ -67,6 +67,8 @@ class Row:
     rank: tuple
     position: int
     reasons: list[str]
+    every_reason: tuple[str, ...] = ()
+    """By all rules of the contract; one may be gone from it for a while."""
 
     @property
     def staged(self) -> tuple:
@@ -131,7 +133,7 @@ class Model:
         """Judge quarantined rows again; one rule may be gone from the contract."""
         asked = [row for row in self.quarantine if partition in (None, row.delivery.partition)]
         for row in asked:
-            row.reasons = [reason for reason in row.reasons if reason != forgiven]
+            row.reasons = [reason for reason in row.every_reason if reason != forgiven]
         good = [row for row in asked if not row.reasons]
         self.quarantine = [row for row in self.quarantine if row not in good]
         if self.table.load_mode is LoadMode.REPLACE:
@@ -177,7 +179,7 @@ def deliver(home: Home, t, scenario) -> list[tuple[Delivery, list[Row]]]:
                 # Of rows in one object the greatest stays, column by column, the key aside; nulls are lowest.
                 rest = (v for n, v in zip(COLUMNS, value, strict=True) if n not in t.primary_key)
                 order = (delivery.created_at, item.key, *((v is not None, v) for v in rest))
-                known.append(Row(value, delivery, order, number, reasons))
+                known.append(Row(value, delivery, order, number, reasons, tuple(reasons)))
         result.append((delivery, known))
     return result
 

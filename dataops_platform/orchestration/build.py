@@ -20,6 +20,7 @@ from dataops_platform.contracts.problems import ConfigError
 from dataops_platform.orchestration.event_log import enable_batching
 from dataops_platform.orchestration.io_managers import LakeIOManager, WarehouseIOManager
 from dataops_platform.orchestration.jobs import jobs
+from dataops_platform.orchestration.replay import replay_job
 from dataops_platform.orchestration.resources import Platform, dbt_project
 from dataops_platform.orchestration.table_assets import table_assets, table_checks
 from dataops_platform.secrets import install_redaction
@@ -93,7 +94,7 @@ def assemble(
     return dg.Definitions(
         assets=assets,
         asset_checks=checks,
-        jobs=made_jobs,
+        jobs=[*made_jobs, replay_job(tables)],
         schedules=schedules,
         executor=dg.in_process_executor,
         resources={

@@ -14,9 +14,9 @@ from dataops_platform.lake.deliveries import Delivery
 from dataops_platform.orchestration import partitions
 from dataops_platform.orchestration.errors import failure, user_errors
 from dataops_platform.orchestration.resources import Platform
-from dataops_platform.quality.planner import render_bad
+from dataops_platform.quality.quarantine import row_checks
 from dataops_platform.quality.verdicts import evaluate
-from dataops_platform.warehouse.base import LoadOutcome, RowCheck
+from dataops_platform.warehouse.base import LoadOutcome
 from dataops_platform.warehouse.ledger import Verdict
 
 SHOWN = 20
@@ -169,8 +169,7 @@ def load_new(
     if not deliveries:
         return [], damaged
     uris = {item.key: lake.store.uri(item.key) for delivery in deliveries for item in delivery.objects}
-    checks = [RowCheck(rule.id, render_bad(table, rule, warehouse.dialect)) for rule in table.splitting_rules]
-    return warehouse.load(table, deliveries, uris, checks, run_id), damaged
+    return warehouse.load(table, deliveries, uris, row_checks(table, warehouse.dialect), run_id), damaged
 
 
 def table_checks(table: Table) -> dg.AssetChecksDefinition | None:

@@ -8,9 +8,10 @@ from datetime import date
 from typing import Any
 
 from dataops_platform.contracts.model import Dimension, Severity
+from dataops_platform.quality.quarantine import held
 from dataops_platform.warehouse.base import Cost, Warehouse
 from dataops_platform.warehouse.ledger import Ledger, Verdict
-from dataops_platform.warehouse.names import LEDGER, literal, quarantine, staging
+from dataops_platform.warehouse.names import LEDGER, staging
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,8 +95,10 @@ def scorecard(warehouse: Warehouse, tables: Sequence[str], models: Sequence[str]
     loads = _by(
         warehouse.query(
             "SELECT table_name AS name, COUNT(DISTINCT partition_key) AS partitions, SUM(rows_read) AS rows_read,"
-            " SUM(rows_loaded) AS rows_loaded, SUM(rows_quarantined) AS rows_quarantined"
-            f" FROM {LEDGER}.loads GROUP BY table_name"
+            " SUM(rows_loaded) AS rows_loaded, SUM(rows_quarantined) AS rows_quarantined FROM ("
+            f"SELECT table_name, partition_key, rows_read, rows_loaded, rows_quarantined FROM {LEDGER}.loads"
+            " UNION ALL SELECT table_name, partition_key, 0, rows_loaded,"  # of a replay, rows leave quarantine
+            f" 0 - rows_loaded - rows_superseded - rows_dropped FROM {LEDGER}.replays) AS moved GROUP BY table_name"
         ).to_pylist()
     )
     published = _by(
@@ -173,23 +176,17 @@ def _failed(verdicts: Mapping[str, Mapping[str, Sequence[Verdict]]]) -> list[Fai
 
 
 def _quarantined(warehouse: Warehouse, tables: Sequence[str]) -> list[Quarantined]:
-    """Rows by reason, for the tables whose ledger says that there are any."""
-    held = {
+    """Rows by reason, for the tables whose ledger says that there were any."""
+    some = {
         row["table_name"]
         for row in warehouse.query(
             f"SELECT DISTINCT table_name FROM {LEDGER}.loads WHERE rows_quarantined > 0"
         ).to_pylist()
     }
-    selects = [
-        f"SELECT {literal(table)} AS t, reason, COUNT(*) AS n FROM {warehouse.sql(quarantine(table))} AS q,"
-        f" UNNEST(q._reasons) AS {'reason' if warehouse.dialect == 'bigquery' else 'u(reason)'} GROUP BY reason"
-        for table in tables
-        if table in held
-    ]
-    if not selects:
-        return []
-    rows = warehouse.query(" UNION ALL ".join(selects) + " ORDER BY t, reason").to_pylist()
-    return [Quarantined(row["t"], row["reason"], row["n"]) for row in rows]
+    counts: dict[tuple[str, str], int] = {}
+    for item in held(warehouse, [table for table in tables if table in some]):
+        counts[item.table, item.reason] = counts.get((item.table, item.reason), 0) + item.rows
+    return [Quarantined(table, reason, count) for (table, reason), count in sorted(counts.items())]
 
 
 COST_DAYS = 7
