@@ -103,6 +103,18 @@ def status() -> None:
 
 
 @app.command()
+def report(
+    output: Annotated[
+        Path | None, typer.Option("--output", help="File to write; default: report.html in DATAOPS_HOME.")
+    ] = None,
+) -> None:
+    """Write the quality report: one HTML page with scores, trends, failed rules, quarantine and drift."""
+    from dataops_platform.cli import report as reporting
+
+    reporting.write(out, output)
+
+
+@app.command()
 def doctor() -> None:
     """Check everything that this deployment needs, in order, and say what to do about what is missing."""
     from dataops_platform.cli import doctor as checks

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
@@ -9,6 +10,7 @@ from typing import Any
 
 from dataops_platform.contracts.model import Dimension, Severity
 from dataops_platform.quality.quarantine import held
+from dataops_platform.quality.scores import score
 from dataops_platform.warehouse.base import Cost, Warehouse
 from dataops_platform.warehouse.ledger import Ledger, Verdict
 from dataops_platform.warehouse.names import LEDGER, staging
@@ -18,17 +20,35 @@ from dataops_platform.warehouse.names import LEDGER, staging
 class DimensionScore:
     """Newest verdicts of one dimension of one object: how many rules, how many partitions failed them.
 
-    `failed` counts verdicts of severity error, `warned` those of severity warning.
+    `blocking` counts verdicts of severity error, `failed` those of them that failed, `warned` the failed ones of
+    severity warning.
     """
 
     verdicts: int = 0
     failed: int = 0
     warned: int = 0
+    blocking: int = 0
+
+    @property
+    def blocking_score(self) -> float | None:
+        """Of the blocking rules; see `scores`."""
+        return score(self.blocking - self.failed, self.blocking)
+
+    @property
+    def warning_score(self) -> float | None:
+        """Of the rules that only warn."""
+        total = self.verdicts - self.blocking
+        return score(total - self.warned, total)
 
 
 @dataclass(frozen=True, slots=True)
 class FailedRule:
-    """A rule with at least one failing newest verdict; `rows` is None where the rule doesn't count rows."""
+    """A rule with at least one failing newest verdict.
+
+    Attributes:
+        rows: None where the rule doesn't count rows.
+        sample: a few of the rows that break it, as JSON, where there are such.
+    """
 
     object_name: str
     rule_id: str
@@ -38,6 +58,23 @@ class FailedRule:
     rows: int | None
     example: str
     threshold: str
+    sample: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Drift:
+    """A drift rule's newest verdict on the partition that is furthest from the reference; shares of rows by bin."""
+
+    object_name: str
+    rule_id: str
+    partition_key: str
+    metric: str
+    observed: float
+    threshold: str
+    passed: bool
+    bins: Sequence[str]
+    reference: Sequence[float]
+    current: Sequence[float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +117,7 @@ class Scorecard:
     quarantined: Sequence[Quarantined]
     refusals: Sequence[Mapping[str, Any]]
     costs: Sequence[Expense]
+    drifts: Sequence[Drift] = ()
 
 
 def scorecard(warehouse: Warehouse, tables: Sequence[str], models: Sequence[str]) -> Scorecard:
@@ -129,7 +167,14 @@ def scorecard(warehouse: Warehouse, tables: Sequence[str], models: Sequence[str]
         lines.append(
             Line(model, len(builds[model]), None, rows, None, int(row.get("published") or 0), _scores(verdicts[model]))
         )
-    return Scorecard(lines, _failed(verdicts), _quarantined(warehouse, tables), _refusals(warehouse), _costs(warehouse))
+    return Scorecard(
+        lines,
+        _failed(verdicts),
+        _quarantined(warehouse, tables),
+        _refusals(warehouse),
+        _costs(warehouse),
+        _drifts(verdicts),
+    )
 
 
 def _by(rows: Iterable[dict[str, Any]]) -> dict[str, dict[str, Any]]:
@@ -145,6 +190,7 @@ def _scores(partitions: Mapping[str, Sequence[Verdict]]) -> dict[Dimension, Dime
             old.verdicts + 1,
             old.failed + (bad and verdict.severity is Severity.ERROR),
             old.warned + (bad and verdict.severity is Severity.WARNING),
+            old.blocking + (verdict.severity is Severity.ERROR),
         )
     return scores
 
@@ -170,9 +216,39 @@ def _failed(verdicts: Mapping[str, Mapping[str, Sequence[Verdict]]]) -> list[Fai
                 sum(counts) if counts else None,
                 f"{first.partition_key}: {observed}",
                 first.threshold,
+                next((v.sample for v in failed if v.sample), None),
             )
         )
     return result
+
+
+def _drifts(verdicts: Mapping[str, Mapping[str, Sequence[Verdict]]]) -> list[Drift]:
+    worst: dict[tuple[str, str], Verdict] = {}
+    for name, partitions in verdicts.items():
+        for verdict in (v for group in partitions.values() for v in group):
+            if verdict.details is None or verdict.observed is None or '"bins"' not in verdict.details:
+                continue
+            other = worst.get((name, verdict.rule_id))
+            if other is None or verdict.observed > (other.observed or 0):
+                worst[name, verdict.rule_id] = verdict
+    found = []
+    for (name, rule_id), verdict in sorted(worst.items()):
+        details = json.loads(verdict.details or "{}")
+        found.append(
+            Drift(
+                name,
+                rule_id,
+                verdict.partition_key,
+                details["metric"],
+                verdict.observed or 0.0,
+                verdict.threshold,
+                verdict.passed,
+                details["bins"],
+                details["reference"],
+                details["current"],
+            )
+        )
+    return found
 
 
 def _quarantined(warehouse: Warehouse, tables: Sequence[str]) -> list[Quarantined]:

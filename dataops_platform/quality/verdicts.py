@@ -242,7 +242,10 @@ class _Found:
             return _Observation(None, None)
         baseline, metric = self._baselines[rule.id], rule.args["metric"]
         current = shares_of(baseline, counts)
-        details = {"metric": metric, "bins": baseline.labels, "reference": baseline.shares, "current": current}
+        labels = baseline.labels
+        if not self._table.column(rule.columns[0]).public:
+            labels = ["missing", *(f"bin {number}" for number in range(1, len(labels)))]
+        details = {"metric": metric, "bins": labels, "reference": baseline.shares, "current": current}
         return _Observation(None, distance(metric, baseline.shares, current), details)
 
     def _against_manifests(

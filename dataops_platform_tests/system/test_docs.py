@@ -10,7 +10,7 @@ import pytest
 from dataops_platform_tests import readme
 from dataops_platform_tests.conftest import REPO, dataops
 
-PAGES = ("quarantine.md", "conformance.md")
+PAGES = ("quarantine.md", "conformance.md", "quality.md")
 
 
 def commands(page: str) -> list[str]:
@@ -31,6 +31,15 @@ def test_quarantine(home_copy):
     assert "wind_speed=1048" in said[1]
     assert "0 loaded, 0 superseded, 1 still in quarantine" in said[2]
     assert said[3].startswith("1 row of weather dropped")
+
+
+def test_the_report(home_copy, tmp_path):
+    home = home_copy()
+    for command, path in zip(commands("quality.md"), (home / "report.html", tmp_path / "quality.html"), strict=True):
+        done = dataops(shlex.split(command.replace("quality.html", str(path)))[1:], home)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert done.stdout.strip() == path.as_uri()
+        assert path.exists()
 
 
 def test_conformance(tmp_path):
