@@ -44,6 +44,10 @@ def report(page, home):
     if done.returncode:
         sys.exit(done.stdout + done.stderr)
     page.goto(done.stdout.strip())
+    # Where the warehouse lies on this machine is nobody's business.
+    page.locator("p.about").first.evaluate(
+        "e => { e.textContent = e.textContent.replace(/from \\S+/, 'from the warehouse') }"
+    )
     return 1060
 
 
