@@ -86,19 +86,32 @@ def _evaluate(
         scope = Scope.PARTITION if by_partition and table.partitioning else Scope.TABLE
         keys = wanted if by_partition else [UNPARTITIONED]
         observations = found.of(rule, keys, scope)
+        # What is the same for all partitions is worked out once: there may be thousands of them.
+        common: dict[str, Any] = {
+            "object_name": str(staging(table.name)),
+            "rule_id": rule.id,
+            "rule_hash": rule.fingerprint,
+            "dimension": rule.dimension,
+            "severity": rule.severity,
+            "threshold": str(rule.threshold),
+            "contract_version": table.contract_version,
+            "statement_id": found.statement(rule),
+            "run_id": run_id,
+            "evaluated_at": moment,
+            "reference_version": references.get(rule.other_table or ""),
+        }
         for key in keys:
+            seen, scanned = observations[key], found.scanned[scope].get(key, 0)
             verdicts.append(
-                _verdict(
-                    table,
-                    rule,
-                    key,
-                    observations[key],
-                    found.scanned[scope].get(key, 0),
-                    versions[key] if by_partition else table_version,
-                    found.statement(rule),
-                    run_id,
-                    moment,
-                    references.get(rule.other_table or ""),
+                Verdict(
+                    partition_key=key,
+                    passed=_passes(rule, seen, scanned),
+                    observed=seen.value,
+                    failed_rows=seen.failed,
+                    scanned_rows=scanned,
+                    data_version=versions[key] if by_partition else table_version,
+                    details=None if seen.details is None else json.dumps(seen.details, default=str),
+                    **common,
                 )
             )
     verdicts = _with_samples(warehouse, table, chosen, verdicts)
@@ -262,41 +275,9 @@ class _Found:
         return found
 
 
-def _verdict(
-    table: Table,
-    rule: Rule,
-    key: str,
-    observation: _Observation,
-    scanned: int,
-    version: str,
-    statement_id: str,
-    run_id: str,
-    moment: datetime,
-    reference_version: str | None,
-) -> Verdict:
-    observed = observation.value
-    # Without rows there is nothing to judge (completeness rules see that); rows without a value satisfy nothing.
-    passed = rule.threshold.holds(observed) or (observed is None and (not scanned or observation.unjudged))
-    return Verdict(
-        object_name=str(staging(table.name)),
-        partition_key=key,
-        rule_id=rule.id,
-        rule_hash=rule.fingerprint,
-        dimension=rule.dimension,
-        severity=rule.severity,
-        passed=passed,
-        observed=observed,
-        threshold=str(rule.threshold),
-        failed_rows=observation.failed,
-        scanned_rows=scanned,
-        data_version=version,
-        contract_version=table.contract_version,
-        statement_id=statement_id,
-        run_id=run_id,
-        evaluated_at=moment,
-        reference_version=reference_version,
-        details=None if observation.details is None else json.dumps(observation.details, default=str),
-    )
+def _passes(rule: Rule, seen: _Observation, scanned: int) -> bool:
+    """Without rows there is nothing to judge (completeness rules see that); rows without a value satisfy nothing."""
+    return rule.threshold.holds(seen.value) or (seen.value is None and (not scanned or seen.unjudged))
 
 
 def _with_samples(

@@ -7,6 +7,7 @@ import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -210,14 +211,21 @@ def version_of(load_ids: Iterable[str | UUID]) -> str:
 
 def rows_of(table: str, items: Sequence[Any]) -> pa.Table:
     """Ledger rows from dataclass items; mappings become JSON."""
-    names = TABLES[table]
     available = {f.name for f in fields(items[0])} if items else set()
     columns = {}
-    for name, kind in names.items():
-        values = [getattr(item, name) if name in available else None for item in items]
-        values = [json.dumps(dict(v), sort_keys=True) if isinstance(v, Mapping) else v for v in values]
-        columns[name] = pa.array([str(v) if kind == _TEXT and v is not None else v for v in values], kind)
+    for name, kind in TABLES[table].items():
+        if name not in available:
+            columns[name] = pa.nulls(len(items), kind)
+            continue
+        values = map(attrgetter(name), items)
+        columns[name] = pa.array(map(_text, values) if kind == _TEXT else values, kind)
     return pa.table(columns, schema=schema(table))
+
+
+def _text(value: Any) -> str | None:
+    if value is None or type(value) is str:
+        return value
+    return json.dumps(dict(value), sort_keys=True) if isinstance(value, Mapping) else str(value)
 
 
 class Ledger:
