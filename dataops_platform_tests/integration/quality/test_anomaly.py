@@ -53,21 +53,21 @@ def observed(verdicts, rule_id: str = "usual") -> list[float | None]:
     return [v.observed for v in sorted(verdicts, key=lambda v: v.partition_key) if v.rule_id == rule_id]
 
 
-def test_a_backfill_and_day_by_day_are_judged_alike(engine):
+def test_a_backfill_and_day_by_day_are_judged_alike(either_engine):
     """In one run, or in several: two days, then the one after, then the rest."""
     whole, parts = daily_table("whole"), daily_table("parts")
-    fill(engine, whole, DAYS)
+    fill(either_engine, whole, DAYS)
     wanted = [pytest.approx(value) if value is not None else None for value in expected(VALUES)]
-    verdicts = engine.judge(whole)
+    verdicts = either_engine.judge(whole)
     assert observed(verdicts) == observed(verdicts, "middle") == wanted
     assert {v.partition_key for v in verdicts if v.rule_id == "usual" and not v.passed} == {str(DAYS[3]), str(DAYS[8])}
     assert observed(verdicts, "rows") == [None] * MINIMUM + [0] * (len(DAYS) - MINIMUM)
 
     found = []
     for number, days in enumerate((DAYS[:2], DAYS[2:3], DAYS[3:])):
-        fill(engine, parts, days)
+        fill(either_engine, parts, days)
         keys = [str(day) for day in days]
-        found += engine.judge(parts, run_id=f"run {number}", partitions=keys)
+        found += either_engine.judge(parts, run_id=f"run {number}", partitions=keys)
     assert observed(found) == wanted
     first = json.loads(next(v for v in found if v.rule_id == "usual" and v.partition_key == keys[0]).details)
     before = VALUES[:3]

@@ -93,7 +93,7 @@ def contents() -> dict[str, tuple[Any, list[list[Any]]]]:
     }
 
 
-def test_distances(engine):
+def test_distances(either_engine):
     """Numbers with infinities, NaN and nulls, many zeros, decimals, texts beyond the bins, booleans, a constant."""
     from decimal import Decimal
 
@@ -111,11 +111,11 @@ def test_distances(engine):
         return Decimal(str(found)).quantize(Decimal("0.01")) if name == "d" else found
 
     rows = len(given["x"][1][0])
-    engine.fill(
+    either_engine.fill(
         t,
         [{"day": day} | {name: value(name, k, n) for name in given} for k, day in enumerate(DAYS) for n in range(rows)],
     )
-    found = {(v.rule_id, v.partition_key): v for v in engine.judge(t)}
+    found = {(v.rule_id, v.partition_key): v for v in either_engine.judge(t)}
     for name, (_, days) in given.items():
         reference = days[0] + days[1]
         for number, day in enumerate(DAYS):
@@ -133,7 +133,9 @@ def test_distances(engine):
     details = json.loads(found["i_psi_5", str(DAYS[3])].details)
     assert "0" in details["bins"]  # the many zeros are one bin
     assert sum(details["current"]) == pytest.approx(1)
-    assert engine.rows("SELECT COUNT(*) FROM dataops.baselines") == [(2 * len(given) + 1,)]  # none for each metric
+    assert either_engine.rows("SELECT COUNT(*) FROM dataops.baselines") == [
+        (2 * len(given) + 1,)
+    ]  # none for each metric
 
 
 def test_the_reference_stays(engine):

@@ -30,7 +30,7 @@ PAYMENTS = table("payments", {"at": Kind.TIMESTAMP, "paid": DECIMAL}, partitioni
 CUT = {"cut": PAYMENTS.partitioning, "field_kind": Kind.TIMESTAMP}
 
 
-def test_partitions_with_partitions(engine):
+def test_partitions_with_partitions(either_engine):
     """Those of a timestamp in the tables' own zone, with days that one side hasn't got."""
     rules = [
         reconcile("rows", "row_count", **CUT),
@@ -42,12 +42,12 @@ def test_partitions_with_partitions(engine):
     t = table("invoices", {"day": Kind.DATE, "amount": DECIMAL}, partitioning=daily(timezone=ZONE), rules=rules)
     invoices = [(0, "10.10"), (0, "0.20"), (1, "5"), (1, None), (2, "1")]
     payments = [(NIGHT, "10.30"), (NIGHT, None), (NIGHT + timedelta(days=1), "5.50"), (NIGHT + timedelta(days=3), "7")]
-    engine.fill(t, [{"day": DAYS[n], "amount": Decimal(v) if v else None} for n, v in invoices])
+    either_engine.fill(t, [{"day": DAYS[n], "amount": Decimal(v) if v else None} for n, v in invoices])
     for at, paid in payments:
         key = PAYMENTS.partitioning.key((at - timedelta(hours=5)).replace(tzinfo=None))
         rows = [{"at": at, "paid": Decimal(paid) if paid else None}]
-        engine.load(PAYMENTS, [engine.deliver(PAYMENTS, rows, partition=key)])
-    found = {(v.rule_id, v.partition_key): (v.observed, v.passed) for v in engine.judge(t)}
+        either_engine.load(PAYMENTS, [either_engine.deliver(PAYMENTS, rows, partition=key)])
+    found = {(v.rule_id, v.partition_key): (v.observed, v.passed) for v in either_engine.judge(t)}
     days = [str(day) for day in DAYS]
     assert [found["rows", day] for day in days[:3]] == [(0, True), (1, False), (1, False)]
     assert [found["sum", day] for day in days[:3]] == [(0, True), (pytest.approx(-0.5), False), (1, False)]
@@ -56,7 +56,7 @@ def test_partitions_with_partitions(engine):
     assert (found["rows_all", "all"], found["percent_all", "all"]) == ((1, False), (25, False))
     # A day of the other table alone was never delivered here: it has no verdict, as a whole it counts.
     assert {key for _, key in found} == {*days[:3], "all"}
-    assert {v.partition_key for v in engine.judge(t, "rows", partitions=days[1:2])} == {days[1]}
+    assert {v.partition_key for v in either_engine.judge(t, "rows", partitions=days[1:2])} == {days[1]}
 
 
 def manifest(*, id: str = "delivered", **more):

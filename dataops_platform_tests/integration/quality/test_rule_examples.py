@@ -91,6 +91,7 @@ def test_names_of_tables_are_used_once():
 
 
 @pytest.mark.cloud
+@pytest.mark.long
 def test_examples_on_bigquery(cloud):
     for example in EXAMPLES.values():
         check(example, cloud)
