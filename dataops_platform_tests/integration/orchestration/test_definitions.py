@@ -13,6 +13,7 @@ from dataops_platform.contracts import load_contracts
 from dataops_platform.contracts.model import Severity
 from dataops_platform.orchestration import runs
 from dataops_platform.orchestration.build import build_definitions, read_project
+from dataops_platform.orchestration.report_asset import REPORT_KEY
 from dataops_platform_tests.conftest import REPO
 from dataops_platform_tests.integration.orchestration.conftest import BATCHING, STOCK, instance, settings_of
 
@@ -51,7 +52,7 @@ def test_assets(demo):
     expected = {f"{layer}/{name}" for layer in ("raw", "staging") for name in TABLES}
     expected |= {f"stg_{name}" for name in TABLES} | set(MODELS)
     expected |= {f"{layer}/{name}" for layer in ("transformed", "production") for name in MODELS}
-    assert keys == expected | {"insights/carrier_punctuality"}
+    assert keys == expected | {"insights/carrier_punctuality", "quality/report"}
 
 
 def test_partitioned_assets_share_the_days_of_their_contract(demo):
