@@ -1,7 +1,6 @@
 """What tables promise: contract files (Open Data Contract Standard), read, checked, and typed.
 
-`load_contracts` is the way in. What needs a heavy library (Arrow, pandera, sqlglot) is imported on first use.
-The function `pandera_schema` is in the module of that name, which is why it can't be here too.
+`load_contracts` is the way in. What needs a heavy library (Arrow, sqlglot) is imported on first use.
 """
 
 from __future__ import annotations
@@ -34,7 +33,6 @@ from dataops_platform.contracts.types import FieldType, Kind
 if TYPE_CHECKING:
     from dataops_platform.contracts.arrow import arrow_schema
     from dataops_platform.contracts.dbt_sources import sources_yaml
-    from dataops_platform.contracts.pandera_schema import validate
     from dataops_platform.contracts.reader import find_contracts, load_contracts
 
 _LAZY = {
@@ -42,7 +40,6 @@ _LAZY = {
     "find_contracts": "reader",
     "load_contracts": "reader",
     "sources_yaml": "dbt_sources",
-    "validate": "pandera_schema",
 }
 
 __all__ = [
@@ -76,7 +73,6 @@ __all__ = [
     "find_contracts",
     "load_contracts",
     "sources_yaml",
-    "validate",
 ]
 
 

@@ -11,7 +11,7 @@ from dataops_platform.contracts.model import Column
 from dataops_platform.contracts.patterns import pattern_error
 from dataops_platform.contracts.suggest import one_of
 from dataops_platform.contracts.types import Kind
-from dataops_platform.contracts.values import convert, expected
+from dataops_platform.contracts.values import convert, within
 
 BOUNDS = ("minimum", "exclusiveMinimum", "maximum", "exclusiveMaximum", "multipleOf")
 LENGTHS = ("minLength", "maxLength")
@@ -34,11 +34,16 @@ def read_range(place: Place, column: Column) -> dict[str, Any] | None:
                 at.problem(f"`multipleOf` makes no sense for a column of type {column.type.kind}", "remove it")
             elif not isinstance(at.value, int | float) or isinstance(at.value, bool) or at.value <= 0:
                 at.problem(f"multipleOf `{at.value}` isn't a number above 0", "write a number above 0")
+            elif not within(at.value, column.type):
+                at.problem(*_beyond(key, at, column))
             else:
                 args[key] = at.value
         elif column.type.numeric:
             if isinstance(at.value, int | float) and not isinstance(at.value, bool):
-                args[key] = at.value
+                if within(at.value, column.type):
+                    args[key] = at.value
+                else:
+                    at.problem(*_beyond(key, at, column))
             else:
                 at.problem(
                     f"{key} `{at.value}` isn't a number", f"`{column.name}` has type {column.type.kind}: write a number"
@@ -49,6 +54,10 @@ def read_range(place: Place, column: Column) -> dict[str, Any] | None:
             except ValueError as error:
                 at.problem(f"{key} `{at.value}` doesn't fit `{column.name}`", str(error))
     return args if len(args) == len(given) and _ordered(place, args) else None
+
+
+def _beyond(key: str, at: Place, column: Column) -> tuple[str, str]:
+    return f"{key} `{at.value}` is beyond `{column.name}`", f"write a number that {column.type.duckdb} can hold"
 
 
 def _length_hint(column: Column) -> str:
@@ -146,10 +155,10 @@ def read_values(values: Iterable[Place], column: Column, what: str) -> list[Any]
     for entry in values:
         try:
             value = convert(entry.value, column.type)
-        except ValueError:
+        except ValueError as error:
             message = f"{what} `{_shown(entry.value)}` isn't a value of `{column.name}` ({column.type.kind})"
             quoted = column.type.kind is Kind.STRING and not isinstance(entry.value, list | dict)
-            hint = f"put it in quotes: '{_shown(entry.value)}'" if quoted else f"write {expected(column.type.kind)}"
+            hint = f"put it in quotes: '{_shown(entry.value)}'" if quoted else str(error)
             entry.problem(message, hint)
             fits = False
             continue

@@ -6,16 +6,19 @@ either converted exactly or left as it is, to be refused with its row.
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable
 from datetime import UTC, date, datetime, time
-from decimal import Decimal, InvalidOperation
+from decimal import Context, Decimal, InvalidOperation
 from numbers import Real
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 
+from dataops_platform.contracts.arrow import arrow_type
 from dataops_platform.contracts.types import FieldType, Kind
 
 _DTYPES: dict[Kind, Any] = {
@@ -27,6 +30,7 @@ _DTYPES: dict[Kind, Any] = {
     Kind.DATETIME: np.dtype("datetime64[us]"),
 }
 _OBJECT = np.dtype(object)  # dates, times, decimals and JSON: pandas has no type of its own for them
+_EXACT = Context(prec=1000)  # the usual one rounds to 28 digits
 _INT64 = (-(2**63), 2**63 - 1)
 
 
@@ -41,7 +45,7 @@ def convert_series(series: pd.Series[Any], field_type: FieldType) -> pd.Series[A
     Missing values of every spelling (None, NaN, NaT, NA) become null. A timestamp without a zone is in UTC.
     """
     target = dtype(field_type)
-    if field_type.kind is Kind.JSON or series.dtype == target != _OBJECT:
+    if series.dtype == target != _OBJECT:
         return series
     fast: pd.Series[Any] | None = _whole(series, field_type.kind)
     if fast is not None:
@@ -64,7 +68,7 @@ def convert_series(series: pd.Series[Any], field_type: FieldType) -> pd.Series[A
 
 def wrong_type(series: pd.Series[Any], field_type: FieldType) -> pd.Series[Any]:
     """Which values of a converted series aren't of the column's type."""
-    if field_type.kind is Kind.JSON or (series.dtype == dtype(field_type) != _OBJECT):
+    if series.dtype == dtype(field_type) != _OBJECT:
         return pd.Series(False, index=series.index)
     convert = _CONVERTERS[field_type.kind]
 
@@ -77,6 +81,35 @@ def wrong_type(series: pd.Series[Any], field_type: FieldType) -> pd.Series[Any]:
 
     missing = series.isna()
     return pd.Series([not n and wrong(v) for v, n in zip(series, missing, strict=True)], index=series.index, dtype=bool)
+
+
+def arrow_array(series: pd.Series[Any], field_type: FieldType) -> pa.Array | None:
+    """A converted series as Arrow; None where a value isn't of the column's type."""
+    if series.dtype != dtype(field_type):
+        return None
+    try:
+        return pa.array(series, arrow_type(field_type))
+    except (pa.ArrowInvalid, pa.ArrowTypeError, UnicodeError):
+        if series.dtype == _OBJECT and not wrong_type(series, field_type).any():
+            raise
+        return None
+
+
+def from_arrow(rows: pa.Table) -> pd.DataFrame:
+    """A frame that keeps what pandas' usual types lose: large integers beside nulls, and NaN apart from null."""
+    frame: pd.DataFrame = rows.to_pandas(types_mapper=_PANDAS.get)
+    return frame
+
+
+_PANDAS = {
+    pa.int64(): pd.Int64Dtype(),
+    pa.int32(): pd.Int32Dtype(),
+    pa.uint64(): pd.UInt64Dtype(),
+    pa.float64(): pd.Float64Dtype(),
+    pa.float32(): pd.Float32Dtype(),
+    pa.bool_(): pd.BooleanDtype(),
+    pa.string(): pd.StringDtype(),
+}
 
 
 def _whole(series: Any, kind: Kind) -> Any:
@@ -104,7 +137,27 @@ def _whole(series: Any, kind: Kind) -> Any:
 def _string(value: Any, field_type: FieldType) -> str:
     if not isinstance(value, str):
         raise ValueError
+    value.encode()  # half of a surrogate pair is no text
     return value
+
+
+def _json(value: Any, field_type: FieldType) -> str:
+    """JSON as text: a text as it is, if it is JSON; other values as they are written in it."""
+    if isinstance(value, str):
+        json.loads(_string(value, field_type), parse_constant=_no_constant)
+        return value
+    return json.dumps(value, allow_nan=False, ensure_ascii=False, default=_plain)
+
+
+def _plain(value: Any) -> Any:
+    """What Arrow makes of lists on their way to pandas."""
+    if isinstance(value, np.ndarray | np.generic):
+        return value.tolist()
+    raise TypeError(f"{type(value).__name__} is no JSON")
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is no JSON")
 
 
 def _integer(value: Any, field_type: FieldType) -> int:
@@ -121,7 +174,10 @@ def _integer(value: Any, field_type: FieldType) -> int:
 def _number(value: Any, field_type: FieldType) -> float:
     if isinstance(value, bool | np.bool_) or not isinstance(value, str | Real | Decimal):
         raise ValueError
-    return float(value)
+    number = float(value)
+    if math.isnan(number):  # pandas would take the text for null; as a float it has been that already
+        raise ValueError
+    return number
 
 
 def _decimal(value: Any, field_type: FieldType) -> Decimal:
@@ -131,7 +187,7 @@ def _decimal(value: Any, field_type: FieldType) -> Decimal:
     precision, scale = field_type.precision or 38, field_type.scale or 0
     if not number.is_finite():
         raise InvalidOperation
-    exponent = number.normalize().as_tuple().exponent
+    exponent = number.normalize(_EXACT).as_tuple().exponent
     if not isinstance(exponent, int) or -exponent > scale or number.adjusted() >= precision - scale:
         raise ValueError
     return number
@@ -192,4 +248,5 @@ _CONVERTERS: dict[Kind, Callable[[Any, FieldType], Any]] = {
     Kind.TIMESTAMP: _timestamp,
     Kind.DATETIME: _datetime,
     Kind.TIME: _time,
+    Kind.JSON: _json,
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from datetime import UTC, date, datetime, time
 from typing import Any
 
@@ -39,7 +40,21 @@ def convert(value: Any, field_type: FieldType) -> Any:
     converted = _convert(value, field_type)
     if converted is None:
         raise ValueError(f"write {expected(field_type.kind)}")
+    if field_type.numeric and not within(converted, field_type):
+        raise ValueError(f"write a number that {field_type.duckdb} can hold")
     return converted
+
+
+def within(value: float, field_type: FieldType) -> bool:
+    """Whether a number lies in the range of a numeric type; engines can't compare a column with one that doesn't."""
+    match field_type.kind:
+        case Kind.INTEGER:
+            return -(2**63) <= value < 2**63
+        case Kind.DECIMAL:
+            digits = (field_type.precision or 38) - (field_type.scale or 0)
+            return bool(abs(value) < 10**digits)
+        case _:
+            return abs(value) <= sys.float_info.max
 
 
 def _convert(value: Any, field_type: FieldType) -> Any:

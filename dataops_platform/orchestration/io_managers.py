@@ -1,7 +1,8 @@
 """IO managers: thin adapters over the warehouse and the lake, for users' own Python assets.
 
 An asset returns a pandas DataFrame, a pyarrow Table or nothing; it asks for an upstream asset as a DataFrame, a Table
-or a lazy `TableReference`, by annotating its argument. A table with a contract is validated before it is written.
+or a lazy `TableReference`, by annotating its argument. A table with a contract is validated before it is written; in
+the warehouse, bad rows go to quarantine as those of a load do.
 """
 
 from __future__ import annotations
@@ -17,15 +18,18 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from dataops_platform.contracts.model import Table
-from dataops_platform.contracts.pandera_schema import validate
+from dataops_platform.contracts.arrow import arrow_schema
+from dataops_platform.contracts.frames import from_arrow
+from dataops_platform.contracts.model import BadRowAction, Table
 from dataops_platform.contracts.problems import ConfigError
 from dataops_platform.lake import keys
 from dataops_platform.lake.store import ObjectMissing, checksum, checksum_name
 from dataops_platform.orchestration.errors import user_errors
 from dataops_platform.orchestration.resources import Platform
+from dataops_platform.quality.pandera_schema import split, validate
 from dataops_platform.warehouse.base import Warehouse, Window
-from dataops_platform.warehouse.names import LEDGER, PRODUCTION, QUARANTINE, STAGING, Relation
+from dataops_platform.warehouse.held import HeldRows
+from dataops_platform.warehouse.names import LEDGER, PRODUCTION, QUARANTINE, REASONS, SOURCE_ROW, STAGING, Relation
 from dataops_platform.warehouse.partition_sql import in_window
 
 PARTITION_FIELD = "partition_field"
@@ -57,20 +61,26 @@ class TableReference:
         return self.warehouse.query(self.sql.strip("()"))
 
 
-def _arrow(value: Any, table: Table | None) -> pa.Table:
-    """What an asset returned, as Arrow; validated when its table has a contract."""
-    if isinstance(value, pa.Table):
-        frame, result = None, value
-    elif isinstance(value, pd.DataFrame):
-        frame, result = value, None
-    else:
-        raise ConfigError(f"an asset must return a pandas DataFrame or a pyarrow Table, not {type(value).__name__}")
-    if table is not None:
-        frame = validate(table, value.to_pandas() if frame is None else frame)
-        from dataops_platform.contracts.arrow import arrow_schema
+def _frame(value: Any) -> pd.DataFrame:
+    """What an asset returned, for its contract's schema."""
+    return value if isinstance(value, pd.DataFrame) else from_arrow(_plain_arrow(value))
 
-        return pa.Table.from_pandas(frame, schema=arrow_schema(table), preserve_index=False)
-    return pa.Table.from_pandas(frame, preserve_index=False) if result is None else result
+
+def _plain_arrow(value: Any) -> pa.Table:
+    """What an asset returned, as Arrow, with the types that it has by itself."""
+    if isinstance(value, pa.Table):
+        return value
+    if isinstance(value, pd.DataFrame):
+        return pa.Table.from_pandas(value, preserve_index=False)
+    raise ConfigError(f"an asset must return a pandas DataFrame or a pyarrow Table, not {type(value).__name__}")
+
+
+def _valid_arrow(value: Any, table: Table | None) -> pa.Table:
+    """What an asset returned, as Arrow; refused as a whole where its table's contract is broken."""
+    if table is None:
+        return _plain_arrow(value)
+    frame = validate(table, _frame(value))
+    return pa.Table.from_pandas(frame, schema=arrow_schema(table), preserve_index=False)
 
 
 def _relation(path: Sequence[str], platform: Platform) -> Relation:
@@ -118,6 +128,16 @@ def _window(context: dg.InputContext | dg.OutputContext, field: str) -> Window:
     return Window(field, found.start, found.end)
 
 
+def _parted(value: Any, table: Table, context: dg.OutputContext) -> tuple[pa.Table, HeldRows | None]:
+    """The good rows of what an asset returned, and the bad ones, where its contract lets them go to quarantine."""
+    if table.bad_rows.action is not BadRowAction.QUARANTINE:
+        return _valid_arrow(value, table), None
+    parts = split(table, _frame(value))
+    rows = parts.bad.append_column(REASONS, parts.reasons).append_column(SOURCE_ROW, parts.positions)
+    partitions = list(context.asset_partition_keys) if context.has_asset_partitions else []
+    return parts.good, HeldRows(table, rows, context.asset_key.to_user_string(), partitions, context.run_id)
+
+
 class WarehouseIOManager(dg.IOManager):
     """Tables in the warehouse. The rows of a run's partitions are replaced in one transaction."""
 
@@ -134,8 +154,8 @@ class WarehouseIOManager(dg.IOManager):
             return
         with user_errors():
             relation = _target(context.asset_key.path, self._platform)
-            rows = _arrow(obj, self._platform.tables.get(relation.name))
-            window = None
+            table, window = self._platform.tables.get(relation.name), None
+            rows, held = (_plain_arrow(obj), None) if table is None else _parted(obj, table, context)
             if context.has_asset_partitions:
                 field = (context.definition_metadata or {}).get(PARTITION_FIELD)
                 if not field:
@@ -143,8 +163,9 @@ class WarehouseIOManager(dg.IOManager):
                         f"partitioned asset {relation}: name its date column in metadata {PARTITION_FIELD!r}"
                     )
                 window = _window(context, str(field))
-            self._platform.warehouse.replace_rows(relation, rows, window)
-        context.add_output_metadata({"dagster/row_count": rows.num_rows, "table": str(relation)})
+            self._platform.warehouse.replace_rows(relation, rows, window, held)
+        quarantined = {} if held is None else {"rows quarantined": held.rows.num_rows}
+        context.add_output_metadata({"dagster/row_count": rows.num_rows, "table": str(relation), **quarantined})
 
     def load_input(self, context: dg.InputContext) -> Any:
         """Read an upstream asset as the type that the argument is annotated with."""
@@ -198,7 +219,8 @@ class LakeIOManager(dg.IOManager):
                     " one object; use BackfillPolicy.multi_run()"
                 )
             partition = context.asset_partition_key if context.has_asset_partitions else "all"
-            rows = _arrow(obj, self._platform.tables.get(context.asset_key.path[-1]))
+            # An object in the lake and rows in the warehouse don't commit together: bad rows refuse the whole.
+            rows = _valid_arrow(obj, self._platform.tables.get(context.asset_key.path[-1]))
             store = self._platform.lake.store
             folder = store.scratch()
             try:

@@ -16,6 +16,7 @@ from dataops_platform.contracts.partitions import Granularity
 from dataops_platform.contracts.problems import DataRefused
 from dataops_platform.lake.deliveries import Delivery
 from dataops_platform.lake.store import ObjectStore
+from dataops_platform.warehouse.held import HeldRows
 from dataops_platform.warehouse.names import Relation
 
 EXCLUSIVE_WAIT_SECONDS = 600.0
@@ -276,9 +277,15 @@ class Warehouse(Protocol):
         """Whether the table or view exists."""
         ...
 
-    def replace_rows(self, relation: Relation, rows: pa.Table, window: Window | None) -> None:
+    def replace_rows(
+        self, relation: Relation, rows: pa.Table, window: Window | None, held: HeldRows | None = None
+    ) -> None:
         """Write a small result: create the table if need be, delete the rows of the window and insert `rows`, in one
         transaction. Without a window the table is made anew, with the columns of `rows`.
+
+        Args:
+            held: rows that go to quarantine instead, in the same transaction, and replace what was held before. On
+                BigQuery, where a whole table gets other columns, they are written in a transaction of their own first.
 
         Raises:
             DataRefused: some of `rows` lie outside the window: writing them again would double them.

@@ -21,7 +21,9 @@ from dataops_platform.warehouse import ledger
 from dataops_platform.warehouse.base import Window
 from dataops_platform.warehouse.bigquery.jobs import JobFailed, Jobs, job_name
 from dataops_platform.warehouse.bigquery.naming import Naming
-from dataops_platform.warehouse.names import LEDGER, Relation, quote
+from dataops_platform.warehouse.bigquery.tables import quarantine_schema
+from dataops_platform.warehouse.held import HeldRows, reasons_sql
+from dataops_platform.warehouse.names import LEDGER, REASONS, Relation, quarantine, quote
 from dataops_platform.warehouse.partition_sql import in_window
 
 DIALECT = "bigquery"
@@ -138,24 +140,64 @@ class Rows:
             ),
         )
 
-    def replace(self, relation: Relation, rows: pa.Table, window: Window | None) -> None:
+    def replace(self, relation: Relation, rows: pa.Table, window: Window | None, held: HeldRows | None) -> None:
         """See `Warehouse.replace_rows`."""
         schema = schema_of(rows.schema)
         reference = self._naming.reference(relation)
         self._ensure_dataset(relation)
         try:
-            if window is None:
+            if window is None and (held is None or self._changed(reference, schema)):
+                if held is not None:
+                    with self._held(held, None) as statements:
+                        self._together(relation, statements)
                 # One job: whoever reads the table sees the rows of before, or these.
                 self.load(reference, rows, bigquery.WriteDisposition.WRITE_TRUNCATE, schema)
                 return
-            where = in_window(relation, rows.schema, window, DIALECT)
-            with self._staged(rows, schema) as stage:
-                self._refuse_others(relation, stage, where, rows.num_rows)
+            where = in_window(relation, rows.schema, window, DIALECT) if window is not None else None
+            with self._staged(rows, schema) as stage, self._held(held, where) as statements:
+                if where is not None:
+                    self._refuse_others(relation, stage, where, rows.num_rows)
                 existing = self._table(relation, schema, window)
                 self._refuse_another_schema(relation, schema, existing.schema)
-                self._swap(relation, stage, where, [field.name for field in schema])
+                names = [field.name for field in schema]
+                self._together(relation, [*self._swap(relation, stage, where or "TRUE", names), *statements])
         except JobFailed as error:
             raise ConfigError(f"{relation} can't be written: {error.text}") from error
+
+    def _changed(self, reference: bigquery.TableReference, schema: Sequence[bigquery.SchemaField]) -> bool:
+        """Whether there is a table that has other columns."""
+        with self._jobs.words("read a table in"):
+            try:
+                existing = self._jobs.client.get_table(reference, retry=self._jobs.retry)
+            except api.NotFound:
+                return False
+        return {f.name: (f.field_type, f.mode) for f in existing.schema} != {
+            f.name: (f.field_type, f.mode) for f in schema
+        }
+
+    @contextmanager
+    def _held(self, held: HeldRows | None, where: str | None) -> Iterator[list[str]]:
+        """The statements that replace what quarantine has of an asset."""
+        if held is None:
+            yield []
+            return
+        target = self._naming.sql(quarantine(held.table.name))
+        delete = f"DELETE FROM {target} WHERE {held.replaced(where, DIALECT)}"
+        if not held.rows.num_rows:
+            yield [delete]
+            return
+        wanted = quarantine_schema(held.table, {})
+        # A load job makes text of JSON, a statement makes JSON of it.
+        schema = [_staged_field(field) for field in wanted]
+        made = {f.name: f"PARSE_JSON({quote(f.name, DIALECT)})" for f in wanted if f.field_type == "JSON"}
+        made[REASONS] = reasons_sql(where, DIALECT)
+        columns = [quote(field.name, DIALECT) for field in wanted]
+        values = [made.get(field.name, column) for field, column in zip(wanted, columns, strict=True)]
+        with self._staged(held.quarantined(ledger.now()), schema) as stage:
+            insert = (
+                f"INSERT INTO {target} ({', '.join(columns)}) SELECT {', '.join(values)} FROM {self._naming.sql(stage)}"
+            )
+            yield [delete, insert]
 
     def _ensure_dataset(self, relation: Relation) -> None:
         made = bigquery.Dataset(self._naming.dataset(relation.schema))
@@ -183,13 +225,14 @@ class Rows:
             with self._jobs.words("drop a table in"):
                 self._jobs.client.delete_table(table.reference, not_found_ok=True, retry=self._jobs.retry)
 
-    def _table(self, relation: Relation, schema: list[bigquery.SchemaField], window: Window) -> bigquery.Table:
+    def _table(self, relation: Relation, schema: list[bigquery.SchemaField], window: Window | None) -> bigquery.Table:
         """The table as it is; made, cut by the window's field, where there is none."""
         made = bigquery.Table(self._naming.reference(relation), schema=schema)
-        hourly = (window.end - window.start) < timedelta(days=1)
-        unit = bigquery.TimePartitioningType.HOUR if hourly else bigquery.TimePartitioningType.DAY
-        field = next(field.name for field in schema if field.name.lower() == window.field.lower())
-        made.time_partitioning = bigquery.TimePartitioning(type_=unit, field=field)
+        if window is not None:
+            hourly = (window.end - window.start) < timedelta(days=1)
+            unit = bigquery.TimePartitioningType.HOUR if hourly else bigquery.TimePartitioningType.DAY
+            field = next(field.name for field in schema if field.name.lower() == window.field.lower())
+            made.time_partitioning = bigquery.TimePartitioning(type_=unit, field=field)
         with self._jobs.words("create a table in"):
             try:
                 return self._jobs.client.get_table(made.reference, retry=self._jobs.retry)
@@ -231,22 +274,32 @@ class Rows:
                 " all its partitions anew."
             )
 
-    def _swap(self, relation: Relation, stage: Relation, where: str, names: Sequence[str]) -> None:
+    def _swap(self, relation: Relation, stage: Relation, where: str, names: Sequence[str]) -> list[str]:
         target = self._naming.sql(relation)
         columns = ", ".join(quote(name, DIALECT) for name in names)
-        sql = (
-            "BEGIN TRANSACTION;\n"
-            f"DELETE FROM {target} WHERE {where};\n"
-            f"INSERT INTO {target} ({columns}) SELECT {columns} FROM {self._naming.sql(stage)};\n"
-            "COMMIT TRANSACTION;"
-        )
+        return [
+            f"DELETE FROM {target} WHERE {where}",
+            f"INSERT INTO {target} ({columns}) SELECT {columns} FROM {self._naming.sql(stage)}",
+        ]
+
+    def _together(self, relation: Relation, statements: Sequence[str]) -> None:
+        """Run statements in one transaction."""
+        sql = "\n".join(f"{line};" for line in ("BEGIN TRANSACTION", *statements, "COMMIT TRANSACTION"))
         config = self._jobs.query_config(self._jobs.labels(dataops_step="write"))
         self._jobs.run(
-            job_name("write", stage),
+            job_name("write", relation, uuid.uuid4()),
             lambda job_id: self._jobs.client.query(
                 sql, job_config=config, job_id=job_id, location=self._jobs.location, job_retry=None
             ),
         )
+
+
+def _staged_field(field: bigquery.SchemaField) -> bigquery.SchemaField:
+    """A column of a quarantine table as a load job can fill it: parquet's columns may all be null, and JSON is text."""
+    if field.field_type == "JSON":
+        return bigquery.SchemaField(field.name, "STRING")
+    mode = "NULLABLE" if field.mode == "REQUIRED" else field.mode
+    return bigquery.SchemaField.from_api_repr(field.to_api_repr() | {"mode": mode})
 
 
 _SQL_TYPES = {"INTEGER": "INT64", "FLOAT": "FLOAT64", "BOOLEAN": "BOOL"}

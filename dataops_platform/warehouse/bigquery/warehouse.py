@@ -39,6 +39,7 @@ from dataops_platform.warehouse.bigquery.load import Loader
 from dataops_platform.warehouse.bigquery.models import ModelTables, changed
 from dataops_platform.warehouse.bigquery.naming import Naming
 from dataops_platform.warehouse.bigquery.rows import Rows
+from dataops_platform.warehouse.held import HeldRows
 from dataops_platform.warehouse.names import LEDGER, PRODUCTION, QUARANTINE, STAGING, Relation, quarantine, staging
 from dataops_platform.warehouse.partition_sql import in_partitions
 from dataops_platform.warehouse.replay import Act, ReplaySql, outcome, selected
@@ -392,9 +393,11 @@ class BigQueryWarehouse:
             reference = self._naming.reference(relation)
             self._rows.load(reference, rows, bigquery.WriteDisposition.WRITE_APPEND, schema)
 
-    def replace_rows(self, relation: Relation, rows: pa.Table, window: Window | None) -> None:
+    def replace_rows(
+        self, relation: Relation, rows: pa.Table, window: Window | None, held: HeldRows | None = None
+    ) -> None:
         """See `Warehouse.replace_rows`."""
-        self._rows.replace(relation, rows, window)
+        self._rows.replace(relation, rows, window, held)
 
     # -- models -------------------------------------------------------------------------------------------------------
 

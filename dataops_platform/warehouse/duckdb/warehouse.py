@@ -39,7 +39,9 @@ from dataops_platform.warehouse.base import (
 from dataops_platform.warehouse.duckdb import connection as connections
 from dataops_platform.warehouse.duckdb import models, tables
 from dataops_platform.warehouse.duckdb.load import Loader, append_rows
-from dataops_platform.warehouse.names import LEDGER, Relation, literal, quarantine, quote, staging
+from dataops_platform.warehouse.held import HeldRows, reasons_sql
+from dataops_platform.warehouse.ledger import now
+from dataops_platform.warehouse.names import LEDGER, REASONS, Relation, literal, quarantine, quote, staging
 from dataops_platform.warehouse.partition_sql import in_window
 from dataops_platform.warehouse.replay import Act, ReplaySql, outcome, selected
 
@@ -217,7 +219,9 @@ class DuckDBWarehouse:
         with self.connect() as con:
             return bool(tables.columns_of(con, relation))
 
-    def replace_rows(self, relation: Relation, rows: pa.Table, window: Window | None) -> None:
+    def replace_rows(
+        self, relation: Relation, rows: pa.Table, window: Window | None, held: HeldRows | None = None
+    ) -> None:
         """See `Warehouse.replace_rows`."""
         where = in_window(relation, rows.schema, window) if window is not None else None
         with self.connect() as con:
@@ -225,6 +229,8 @@ class DuckDBWarehouse:
             try:
                 with connections.transaction(con):
                     _replace_rows(con, relation, where)
+                    if held is not None:
+                        _replace_held(con, held, where)
             except duckdb.Error as error:
                 if isinstance(error, _NOT_THE_USERS):
                     raise
@@ -277,8 +283,8 @@ class DuckDBWarehouse:
             tables.ensure_table(con, table)
 
 
-_ROWS = "_rows_view"
-"""Name under which rows from Python are read while they are written."""
+_ROWS, _HELD = "_rows_view", "_held_view"
+"""Names under which rows from Python are read while they are written."""
 
 _EXAMPLE_LENGTH = 200
 
@@ -295,6 +301,19 @@ def _replace_rows(con: duckdb.DuckDBPyConnection, relation: Relation, where: str
         _refuse_another_schema(con, relation, existing)
         con.execute(f"DELETE FROM {relation.sql} WHERE {where}")
     con.execute(f"INSERT INTO {relation.sql} BY NAME SELECT * FROM {_ROWS}")
+
+
+def _replace_held(con: duckdb.DuckDBPyConnection, held: HeldRows, where: str | None) -> None:
+    """Replace what quarantine has of an asset, inside the open transaction."""
+    target = quarantine(held.table.name).sql
+    con.execute(f"DELETE FROM {target} WHERE {held.replaced(where, DuckDBWarehouse.dialect)}")
+    if held.rows.num_rows:
+        con.register(_HELD, held.quarantined(now()))
+        try:
+            reasons = reasons_sql(where, DuckDBWarehouse.dialect)
+            con.execute(f"INSERT INTO {target} BY NAME SELECT * REPLACE ({reasons} AS {REASONS}) FROM {_HELD}")
+        finally:
+            con.unregister(_HELD)
 
 
 def _refuse_others(con: duckdb.DuckDBPyConnection, relation: Relation, where: str) -> None:

@@ -166,14 +166,21 @@ def test_decimals_are_exact(run, platform):
 
 
 @pytest.mark.parametrize("manager", [WAREHOUSE, LAKE])
-def test_a_contract_guards_what_an_asset_returns(run, platform, manager):
+def test_a_contract_guards_what_an_asset_returns(run, platform, shop, manager):
+    """Wrong keys, columns and types refuse the whole; bad rows do where they can't go to quarantine."""
     good = pd.DataFrame({"sku": ["a", "b"], "price": ["1.50", "2"]})
     assert run(asset("prices", good, manager=manager)).success
-    for bad, word in (
-        (pd.DataFrame({"sku": ["a", "b"], "price": ["1.50", "-2"]}), "price"),
+    refused = [
         (pd.DataFrame({"sku": ["a", "a"], "price": ["1", "2"]}), "sku"),
         (pd.DataFrame({"sku": ["a"]}), "price"),
-    ):
+        (
+            pd.DataFrame({"sku": ["a", "b"], "price": ["1.50", "cheap"]}),
+            "price [type]: 1 row not of type decimal: cheap",
+        ),
+    ]
+    if manager == LAKE:
+        refused.append((pd.DataFrame({"sku": ["a", "b"], "price": ["1.50", "-2"]}), "price"))
+    for bad, word in refused:
         result = run(asset("prices", bad, manager=manager), raise_on_error=False)
         text = message(result)
         assert word in text
@@ -182,6 +189,145 @@ def test_a_contract_guards_what_an_asset_returns(run, platform, manager):
         assert platform.warehouse.query("SELECT count(*) AS n FROM own.prices").to_pylist() == [{"n": 2}]
     else:
         assert len(list(platform.lake.store.list("assets/own/prices/"))) == 1
+
+
+HELD = (
+    "SELECT sku, CAST(price AS VARCHAR) AS price, _reasons, _source_row, _source_object, _delivered_partition,"
+    " _contract_version FROM quarantine.prices ORDER BY _source_row"
+)
+
+
+@pytest.mark.parametrize("kind", [pd.DataFrame, pa.Table])
+def test_bad_rows_go_to_quarantine(run, platform, kind):
+    """With the reasons that a load would give; the next run of the asset replaces them, and not those of another."""
+    bad = pd.DataFrame({"sku": ["a", None, "b", None], "price": [Decimal("1.50"), Decimal(1), Decimal(-2), None]})
+    value = bad if kind is pd.DataFrame else pa.Table.from_pandas(bad)
+    found = [
+        {"sku": None, "price": "1.00", "_reasons": ["sku_required"], "_source_row": 1},
+        {"sku": "b", "price": "-2.00", "_reasons": ["price_range"], "_source_row": 2},
+        {"sku": None, "price": None, "_reasons": ["sku_required", "price_required"], "_source_row": 3},
+    ]
+    marks = {"_source_object": "own/prices", "_delivered_partition": "all", "_contract_version": "1.0.0"}
+    for _ in range(2):
+        result = run(asset("prices", value))
+        assert result.success
+        (handled,) = [event for event in result.all_events if event.event_type_value == "HANDLED_OUTPUT"]
+        assert handled.event_specific_data.metadata["rows quarantined"].value == 3
+        assert platform.warehouse.query("SELECT sku FROM own.prices").to_pylist() == [{"sku": "a"}]
+        assert platform.warehouse.query(HELD).to_pylist() == [row | marks for row in found]
+    runs = platform.warehouse.query("SELECT DISTINCT _run_id, _load_id FROM quarantine.prices").to_pylist()
+    assert [row["_run_id"] for row in runs] == [result.run_id]
+    assert run(asset("prices", value, layer="other")).success
+    assert run(asset("prices", bad.head(1))).success
+    assert {row["_source_object"] for row in platform.warehouse.query(HELD).to_pylist()} == {"other/prices"}
+
+
+def test_too_many_bad_rows_refuse_the_whole(run, platform, settings, shop):
+    (shop / "contracts/prices.odcs.yaml").write_text(
+        CONTRACT.replace(
+            "    properties:",
+            "    customProperties:\n"
+            "      - {property: onBadRow, vendor: dataops, value: {action: quarantine, maxPercent: 50}}\n"
+            "    properties:",
+        )
+    )
+    manager = {WAREHOUSE: WarehouseIOManager(Platform(settings, load_contracts(settings.contracts), Models(())))}
+    for prices, success in ((["1", "-1"], True), (["1", "-1", "-2"], False)):
+        value = pd.DataFrame({"sku": list("abc")[: len(prices)], "price": prices})
+        result = dg.materialize([asset("prices", value)], resources=manager, raise_on_error=False)
+        assert result.success is success
+        if not success:
+            assert "2 of 3 rows break blocking rules, more than maxPercent 50 allows" in message(result)
+            assert "price [price_range]: 2 rows failing" in message(result)
+        assert platform.warehouse.query("SELECT sku FROM own.prices").to_pylist() == [{"sku": "a"}]
+        assert [row["price"] for row in platform.warehouse.query(HELD).to_pylist()] == ["-1.00"]
+
+
+def test_keys_are_about_the_good_rows(run, platform):
+    """As after a load: a row that is in quarantine repeats no key."""
+    value = pd.DataFrame({"sku": ["a", "a"], "price": ["-1", "1"]})
+    assert run(asset("prices", value)).success
+    assert platform.warehouse.query("SELECT sku FROM own.prices").to_pylist() == [{"sku": "a"}]
+    worse = pd.DataFrame({"sku": ["a", "a", "a"], "price": ["-1", "1", "2"]})
+    text = message(run(asset("prices", worse), raise_on_error=False))
+    assert text == "prices: 1 problem in 2 rows\n  sku [primary_key]: 1 row failing (No two rows have the same sku): a"
+    assert len(platform.warehouse.query(HELD).to_pylist()) == 1
+
+
+def test_good_and_bad_rows_are_written_together(run, platform):
+    """Where quarantine can't be written, nothing is."""
+    assert run(asset("prices", pd.DataFrame({"sku": ["a"], "price": ["1"]}))).success
+    with platform.warehouse.connect() as con:
+        con.execute("ALTER TABLE quarantine.prices DROP COLUMN price")
+    text = message(run(asset("prices", pd.DataFrame({"sku": ["b", "c"], "price": ["1", "-1"]})), raise_on_error=False))
+    assert "own.prices can't be written" in text
+    assert platform.warehouse.query("SELECT sku FROM own.prices").to_pylist() == [{"sku": "a"}]
+
+
+OF_DAYS = """\
+apiVersion: v3.2.0
+kind: DataContract
+id: urn:shop:contract:visits
+name: visits
+version: 1.0.0
+status: active
+schema:
+  - name: visits
+    properties:
+      - {name: day, logicalType: date, required: true}
+      - {name: n, logicalType: integer, logicalTypeOptions: {minimum: 0}}
+      - {name: j, logicalType: object}
+"""
+
+
+def test_quarantine_of_partitions_is_replaced_with_them(settings, shop):
+    """A row that lies in no partition of the run, for want of a date, belongs to those it was made with."""
+    (shop / "contracts/visits.odcs.yaml").write_text(OF_DAYS)
+    platform = Platform(settings, load_contracts(settings.contracts), Models(()))
+    factor = [-1]
+
+    @dg.asset(
+        key=["own", "visits"], partitions_def=DAYS, io_manager_key=WAREHOUSE, metadata={PARTITION_FIELD: "day"},
+        backfill_policy=dg.BackfillPolicy.single_run(),
+    )  # fmt: skip
+    def visits(context: dg.AssetExecutionContext):
+        days = [date.fromisoformat(key) for key in context.partition_keys]
+        bad = pd.DataFrame(
+            {"day": [*days, None], "n": [factor[0] * day.day for day in days] + [0], "j": [{"a": 1}] * (len(days) + 1)}
+        )
+        return pd.concat([bad, pd.DataFrame({"day": days, "n": 100})])
+
+    def made(first, last=None):
+        tags = {"dagster/asset_partition_range_start": first, "dagster/asset_partition_range_end": last or first}
+        return dg.materialize([visits], resources={WAREHOUSE: WarehouseIOManager(platform)}, tags=tags).success
+
+    def held():
+        rows = platform.warehouse.query(
+            "SELECT CAST(day AS VARCHAR) AS day, n, _reasons, _delivered_partition AS part, CAST(j AS VARCHAR) AS j"
+            " FROM quarantine.visits ORDER BY day NULLS FIRST, part"
+        ).to_pylist()
+        assert {row["j"] for row in rows} == {'{"a": 1}'}
+        return [(row["day"], row["n"], row["_reasons"], row["part"]) for row in rows]
+
+    for _ in range(2):
+        assert made("2024-05-01", "2024-05-03")
+        span = "2024-05-01...2024-05-03"
+        assert held() == [
+            (None, 0, ["outside_partition", "day_required"], span),
+            *((f"2024-05-0{n}", -n, ["n_range"], span) for n in (1, 2, 3)),
+        ]
+    factor[0] = 1
+    for _ in range(2):
+        assert made("2024-05-02")
+        assert held() == [
+            (None, 0, ["outside_partition", "day_required"], span),
+            (None, 0, ["outside_partition", "day_required"], "2024-05-02"),
+            *((f"2024-05-0{n}", -n, ["n_range"], span) for n in (1, 3)),
+        ]
+    assert made("2024-05-01", "2024-05-03")
+    assert held() == [(None, 0, ["outside_partition", "day_required"], span)]
+    counts = platform.warehouse.query("SELECT count(*) AS n FROM own.visits WHERE n = 100").to_pylist()
+    assert counts == [{"n": 3}]
 
 
 def test_other_values_are_refused(run):

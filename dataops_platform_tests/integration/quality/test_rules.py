@@ -19,12 +19,12 @@ import sqlglot
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from dataops_platform.contracts.frame_rules import failing_values
 from dataops_platform.contracts.frames import convert_series
 from dataops_platform.contracts.model import Operator, RuleKind, Scope, Severity, Threshold, Unit
 from dataops_platform.contracts.partitions import Granularity
 from dataops_platform.contracts.types import Kind
 from dataops_platform.lake import local
+from dataops_platform.quality.frame_rules import failing_rows
 from dataops_platform.quality.planner import plan, render_bad
 from dataops_platform_tests.support import BLOCK, DAY1, Home, daily, moment, rule, table
 
@@ -538,9 +538,11 @@ def test_multiples_of_a_float_are_the_same_for_engines_and_frames(factor, times,
     with IN_MEMORY.cursor() as connection:
         sql = f"SELECT {render_bad(t, r, 'duckdb')} FROM (VALUES {listed}) AS t(n, v) ORDER BY n"
         found = [row[0] for row in connection.execute(sql).fetchall()]
-    frame = failing_values(r, convert_series(pd.Series(values, dtype="Float64"), t.columns[0].type), t.columns[0])
+    frame = pd.DataFrame({"v": convert_series(pd.Series(values, dtype="Float64"), t.columns[0].type)})
     # In a plain float column pandas can't tell NaN from null; in SQL it is a value that lies within nothing.
-    assert found == [math.isnan(value) or bad for value, bad in zip(values, frame.tolist(), strict=True)]
+    assert found == [
+        math.isnan(value) or bad for value, bad in zip(values, failing_rows(t, r, frame).tolist(), strict=True)
+    ]
 
 
 def test_a_multiple_of_a_float_is_valid_on_bigquery():

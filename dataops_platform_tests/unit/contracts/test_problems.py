@@ -134,6 +134,13 @@ SEMANTIC = [
          "schema[0].properties[4].logicalTypeOptions.exclusiveMinimum", "leave no value", "make exclusiveMinimum smaller"),
     column("bound that is no instant", "{name: placed_at, logicalType: timestamp, logicalTypeOptions: {minimum: noon}}",
            ".logicalTypeOptions.minimum", "minimum `noon` doesn't fit `placed_at`", "an instant like 2013-01-31T12"),
+    column("bound beyond the type", "{name: placed_at, logicalType: integer, logicalTypeOptions: {maximum: 1e20}}",
+           ".logicalTypeOptions.maximum", "maximum `1e+20` is beyond `placed_at`", "a number that BIGINT can hold"),
+    column("factor beyond the type", "{name: placed_at, logicalType: number, physicalType: 'NUMERIC(4,2)',"
+           " logicalTypeOptions: {multipleOf: 100}}", ".logicalTypeOptions.multipleOf", "multipleOf `100` is beyond",
+           "a number that DECIMAL(4,2) can hold"),
+    column("value beyond the type", "{name: placed_at, logicalType: number, physicalType: 'NUMERIC(4,2)',"
+           " enum: [{value: 100}]}", ".enum[0].value", "`100`", "a number that DECIMAL(4,2) can hold"),
     case("lengths reversed", TEXTS, "logicalTypeOptions: {minLength: 6, maxLength: 5}",
          "schema[0].properties[3].logicalTypeOptions.minLength", "minLength 6 is more than maxLength 5", "swap them"),
     case("broken pattern", "'^[a-z]+$'", "'^[a-z+$'", "schema[0].properties[3].logicalTypeOptions.pattern",
