@@ -94,6 +94,15 @@ class Model:
         key = tuple(row.values[names.index(name)] for name in self.table.primary_key)
         return None if None in key else key
 
+    def kept(self) -> list[Row]:
+        """Of the staged rows of a key the greatest; a key with a null is no key."""
+        best: dict[tuple, Row] = {}
+        for row in self.staging:
+            key = self.key(row)
+            if key is not None and (key not in best or row.rank > best[key].rank):
+                best[key] = row
+        return [row for row in self.staging if self.key(row) is None or best[self.key(row)] is row]
+
     def load(self, batch: list[tuple[Delivery, list[Row]]]) -> None:
         superseded: Counter = Counter()
         if self.table.load_mode is LoadMode.REPLACE:
@@ -113,12 +122,7 @@ class Model:
         self.quarantine += [row for row in arriving if row.reasons]
         self.staging += [row for row in arriving if not row.reasons]
         if self.table.load_mode is LoadMode.MERGE:
-            best: dict[tuple, Row] = {}
-            for row in self.staging:
-                key = self.key(row)
-                if key is not None and (key not in best or row.rank > best[key].rank):
-                    best[key] = row
-            keep = [row for row in self.staging if self.key(row) is None or best[self.key(row)] is row]
+            keep = self.kept()
             staged = {id(row) for row in keep}
             for row in arriving:
                 if not row.reasons and id(row) not in staged:
@@ -140,12 +144,7 @@ class Model:
             good = [row for row in good if self.newest[row.delivery.partition] == row.delivery.created_at]
         self.staging += good
         if self.table.load_mode is LoadMode.MERGE:
-            best: dict[tuple, Row] = {}
-            for row in self.staging:
-                key = self.key(row)
-                if key is not None and (key not in best or row.rank > best[key].rank):
-                    best[key] = row
-            self.staging = [row for row in self.staging if self.key(row) is None or best[self.key(row)] is row]
+            self.staging = self.kept()
 
     def drop(self, partition: str | None) -> None:
         """Give up quarantined rows."""
