@@ -20,7 +20,8 @@ from dataops_platform.quality.predicates import bad_row
 from dataops_platform.warehouse.ledger import Verdict
 from dataops_platform_tests.conformance.cases import Case, Dataset
 from dataops_platform_tests.conformance.columns import ROW, Typed, typed
-from dataops_platform_tests.conformance.translate import Translation, Unsupported, translate
+from dataops_platform_tests.conformance.rules import Translation, Unsupported
+from dataops_platform_tests.conformance.translate import translate
 from dataops_platform_tests.support import Home
 
 ENGINES = frozenset(
