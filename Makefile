@@ -6,7 +6,7 @@ READY  := $(VENV)/.ready
 
 export DATAOPS_PROJECT := $(CURDIR)
 
-.PHONY: help demo run status ui test test-cloud test-unit test-long lint bench screenshots browser setup clean
+.PHONY: help demo run status ui test test-cloud test-unit test-long lint conformance bench peers screenshots browser setup clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | sort
@@ -59,8 +59,15 @@ browser: ## Chromium for the UI tests: found, or installed where that is possibl
 	    echo "The UI tests need Chromium: install it (Debian: apt-get install chromium) or set DATAOPS_CHROMIUM to its path."; exit 2; \
 	  fi; }
 
+CASES ?= dataops_platform_tests/conformance/cases
+conformance: $(READY) ## the rules against Great Expectations' definition files; CASES=folder
+	@$(BIN)/python -m dataops_platform_tests.conformance $(CASES)
+
 bench: $(READY) ## benchmarks side by side; ONLY=load for one group
 	$(BIN)/python -m benchmarks $(ONLY)
+
+peers: $(READY) ## the peers of `make bench ONLY=peers`, each in a virtual environment of its own
+	$(BIN)/python -c "from benchmarks import peers; peers.install()"
 
 screenshots: $(READY) browser ## take the README's pictures anew
 	$(BIN)/python scripts/screenshots.py

@@ -109,6 +109,17 @@ def number_of_bytes(variable: str, text: str | None) -> int | None:
 _POLICY_TAG = re.compile(r"projects/[^/]+/locations/[^/]+/taxonomies/\d+/policyTags/\d+")
 
 
+_SUBSCRIPTION = re.compile(r"projects/([^/]+)/subscriptions/([A-Za-z][A-Za-z0-9._~+%-]{2,254})")
+
+
+def subscription(variable: str, text: str | None) -> str | None:
+    """The resource name of a Pub/Sub subscription, or None for an empty text."""
+    match = _SUBSCRIPTION.fullmatch(text) if text else None
+    if text and (match is None or not _PROJECT.fullmatch(match[1])):
+        raise ConfigError(f"{variable} is {text!r}: write projects/<project>/subscriptions/<name>")
+    return text or None
+
+
 def policy_tags(variable: str, text: str | None) -> dict[str, str]:
     """Classification → policy tag, of a text like `confidential=projects/…/policyTags/1,secret=…`."""
     found = {}

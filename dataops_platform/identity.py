@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from google.cloud.bigquery import Client as BigQueryClient
     from google.cloud.bigquery_storage import BigQueryReadClient
     from google.cloud.storage import Client as StorageClient
+    from google.pubsub_v1 import SubscriberClient
 
 CREDENTIALS = "DATAOPS_CREDENTIALS"
 IMPERSONATE = "DATAOPS_IMPERSONATE"
@@ -88,6 +89,7 @@ class Identity:
         storage_emulator: STORAGE_EMULATOR_HOST: URL of a server that stands in for Cloud Storage.
         bigquery_emulator: BIGQUERY_EMULATOR_HOST: the same for BigQuery.
         storage_read_emulator: BIGQUERY_STORAGE_EMULATOR_HOST: `host:port` of the same for its Storage Read API (gRPC).
+        pubsub_emulator: PUBSUB_EMULATOR_HOST: `host:port` of a server that stands in for Pub/Sub.
     """
 
     key: Secret | None = None
@@ -95,6 +97,7 @@ class Identity:
     storage_emulator: str | None = None
     bigquery_emulator: str | None = None
     storage_read_emulator: str | None = None
+    pubsub_emulator: str | None = None
     _made: dict[str, Credentials] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @classmethod
@@ -111,6 +114,7 @@ class Identity:
             storage_emulator=_url("STORAGE_EMULATOR_HOST", variables),
             bigquery_emulator=_url("BIGQUERY_EMULATOR_HOST", variables),
             storage_read_emulator=variables.get("BIGQUERY_STORAGE_EMULATOR_HOST") or None,
+            pubsub_emulator=variables.get("PUBSUB_EMULATOR_HOST") or None,
         )
 
     @property
@@ -191,6 +195,23 @@ class Identity:
         # As the client's own channels have it: a message holds many rows.
         channel = grpc.insecure_channel(self.storage_read_emulator, options=[("grpc.max_receive_message_length", -1)])
         return BigQueryReadClient(transport=BigQueryReadGrpcTransport(channel=channel))  # type: ignore[no-untyped-call]
+
+    def subscriber_client(self) -> SubscriberClient:
+        """A new client of Pub/Sub's subscriptions.
+
+        Raises:
+            ConfigError: as `credentials` does.
+            Unavailable: as `credentials` does.
+        """
+        # Imported here: slow, and only where notifications are used.
+        from google.pubsub_v1 import SubscriberClient
+
+        if self.pubsub_emulator is None:
+            return SubscriberClient(credentials=self.google_credentials())
+        import grpc
+        from google.pubsub_v1.services.subscriber.transports import SubscriberGrpcTransport
+
+        return SubscriberClient(transport=SubscriberGrpcTransport(channel=grpc.insecure_channel(self.pubsub_emulator)))
 
     def verify(self, request: Callable[..., Any] | None = None) -> None:
         """Have a token issued now. Everything before this only shows that credentials are well formed.

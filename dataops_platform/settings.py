@@ -36,6 +36,8 @@ class Settings:
             like `500GB` (1 GB is 2^30 bytes); default: no limit.
         policy_tags: DATAOPS_POLICY_TAGS: `classification=policy tag` of the columns' classifications, separated by
             commas; default: none.
+        notifications: DATAOPS_NOTIFICATIONS: `projects/<project>/subscriptions/<name>`, a Pub/Sub subscription that
+            tells of new objects in the lake's bucket; default: none.
         memory_limit: DATAOPS_MEMORY_LIMIT: of the embedded warehouse, like `2GB`; default: the engine's own.
         lock_wait: DATAOPS_LOCK_WAIT: seconds to wait for another process to release the embedded warehouse;
             default: 15.
@@ -57,6 +59,7 @@ class Settings:
     production_project: str | None = None
     maximum_bytes_billed: int | None = None
     policy_tags: Mapping[str, str] = field(default_factory=dict)
+    notifications: str | None = None
     memory_limit: str | None = None
     lock_wait: float = 15.0
     assets: str | None = None
@@ -98,6 +101,7 @@ class Settings:
                 "DATAOPS_MAXIMUM_BYTES_BILLED", env.get("DATAOPS_MAXIMUM_BYTES_BILLED")
             ),
             policy_tags=addresses.policy_tags("DATAOPS_POLICY_TAGS", env.get("DATAOPS_POLICY_TAGS")),
+            notifications=addresses.subscription("DATAOPS_NOTIFICATIONS", env.get("DATAOPS_NOTIFICATIONS")),
             memory_limit=env.get("DATAOPS_MEMORY_LIMIT") or None,
             lock_wait=addresses.number_of_seconds("DATAOPS_LOCK_WAIT", env.get("DATAOPS_LOCK_WAIT") or "15"),
             assets=env.get("DATAOPS_ASSETS") or None,

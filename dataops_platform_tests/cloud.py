@@ -23,6 +23,7 @@ class CloudHome(Home):
 
     def __init__(self, folder: Path, storage: StorageClient, bucket: str, client: bigquery.Client) -> None:
         super().__init__(folder)
+        self.client = client
         self.lake = Lake(GcsStore(storage, bucket, "lake"))
         self.production = GcsStore(storage, bucket, "production")
         self.warehouse = BigQueryWarehouse(client, pause=0.05)
@@ -31,3 +32,6 @@ class CloudHome(Home):
     def kept_open(self) -> Iterator[None]:
         """There is no file."""
         yield
+
+    def by_hand(self, statement: str) -> None:
+        self.client.query_and_wait(statement)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 
 import pytest
@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 from dataops_platform.contracts.model import LoadMode, RuleKind
 from dataops_platform.contracts.types import Kind
 from dataops_platform.lake import Delivery
+from dataops_platform.quality.quarantine import row_checks
+from dataops_platform.warehouse.base import Replayed, Selection
 from dataops_platform.warehouse.loading import batches
 from dataops_platform_tests.support import DAY1, Home, daily, moment, rule, table
 
@@ -42,12 +44,14 @@ ROW = st.tuples(
     st.sampled_from([0, 1, 2, 3, 4, None, -1]),
 )
 DELIVERY = st.tuples(st.integers(0, 2), st.integers(0, 3), st.lists(st.lists(ROW, max_size=5), min_size=1, max_size=2))
-# Deliveries, then load calls: each takes some of them (some again) with a batch size.
+# Deliveries, then load calls: each takes some of them (some again) with a batch size. After a call, quarantine may be
+# judged again by milder rules (or by the same), or given up, for one day or all.
+AFTER = st.sampled_from([None, None, "replay", "replay milder", "replay a day", "drop", "drop a day"])
 SCENARIO = st.lists(DELIVERY, min_size=1, max_size=6, unique_by=lambda d: d[:2]).flatmap(
     lambda deliveries: st.tuples(
         st.just(deliveries),
         st.lists(
-            st.tuples(st.lists(st.integers(0, len(deliveries) - 1), max_size=5), st.sampled_from([1, 6, 100])),
+            st.tuples(st.lists(st.integers(0, len(deliveries) - 1), max_size=5), st.sampled_from([1, 6, 100]), AFTER),
             max_size=3,
         ),
     )
@@ -63,6 +67,8 @@ class Row:
     rank: tuple
     position: int
     reasons: list[str]
+    every_reason: tuple[str, ...] = ()
+    """By all rules of the contract; one may be gone from it for a while."""
 
     @property
     def staged(self) -> tuple:
@@ -88,6 +94,15 @@ class Model:
         key = tuple(row.values[names.index(name)] for name in self.table.primary_key)
         return None if None in key else key
 
+    def kept(self) -> list[Row]:
+        """Of the staged rows of a key the greatest; a key with a null is no key."""
+        best: dict[tuple, Row] = {}
+        for row in self.staging:
+            key = self.key(row)
+            if key is not None and (key not in best or row.rank > best[key].rank):
+                best[key] = row
+        return [row for row in self.staging if self.key(row) is None or best[self.key(row)] is row]
+
     def load(self, batch: list[tuple[Delivery, list[Row]]]) -> None:
         superseded: Counter = Counter()
         if self.table.load_mode is LoadMode.REPLACE:
@@ -107,12 +122,7 @@ class Model:
         self.quarantine += [row for row in arriving if row.reasons]
         self.staging += [row for row in arriving if not row.reasons]
         if self.table.load_mode is LoadMode.MERGE:
-            best: dict[tuple, Row] = {}
-            for row in self.staging:
-                key = self.key(row)
-                if key is not None and (key not in best or row.rank > best[key].rank):
-                    best[key] = row
-            keep = [row for row in self.staging if self.key(row) is None or best[self.key(row)] is row]
+            keep = self.kept()
             staged = {id(row) for row in keep}
             for row in arriving:
                 if not row.reasons and id(row) not in staged:
@@ -122,6 +132,23 @@ class Model:
             bad = sum(bool(row.reasons) for row in rows) if self.loaded(delivery, arriving) else 0
             late = superseded[delivery.load_id]
             self.ledger[str(delivery.load_id)] = (len(rows), len(rows) - bad - late, bad, late)
+
+    def replay(self, forgiven: str | None, partition: str | None) -> None:
+        """Judge quarantined rows again; one rule may be gone from the contract."""
+        asked = [row for row in self.quarantine if partition in (None, row.delivery.partition)]
+        for row in asked:
+            row.reasons = [reason for reason in row.every_reason if reason != forgiven]
+        good = [row for row in asked if not row.reasons]
+        self.quarantine = [row for row in self.quarantine if row not in good]
+        if self.table.load_mode is LoadMode.REPLACE:
+            good = [row for row in good if self.newest[row.delivery.partition] == row.delivery.created_at]
+        self.staging += good
+        if self.table.load_mode is LoadMode.MERGE:
+            self.staging = self.kept()
+
+    def drop(self, partition: str | None) -> None:
+        """Give up quarantined rows."""
+        self.quarantine = [row for row in self.quarantine if partition not in (None, row.delivery.partition)]
 
     @staticmethod
     def loaded(delivery: Delivery, arriving: list[Row]) -> bool:
@@ -151,7 +178,7 @@ def deliver(home: Home, t, scenario) -> list[tuple[Delivery, list[Row]]]:
                 # Of rows in one object the greatest stays, column by column, the key aside; nulls are lowest.
                 rest = (v for n, v in zip(COLUMNS, value, strict=True) if n not in t.primary_key)
                 order = (delivery.created_at, item.key, *((v is not None, v) for v in rest))
-                known.append(Row(value, delivery, order, number, reasons))
+                known.append(Row(value, delivery, order, number, reasons, tuple(reasons)))
         result.append((delivery, known))
     return result
 
@@ -185,6 +212,28 @@ def check(home: Home, model: Model) -> None:
     assert {row[0]: row[1:] for row in home.rows(LOADS)} == model.ledger
 
 
+def afterwards(home: Home, model: Model, t, then: str) -> None:
+    """Judge quarantine again, or give it up, as a user does after a load."""
+    partition = (str(DAYS[0]) if t.partitioning else "all") if then.endswith("a day") else None
+    selection = Selection(None if partition is None else [partition])
+    if then.startswith("drop"):
+        before = len(model.quarantine)
+        model.drop(partition)
+        assert home.warehouse.drop(t, selection, "why not", "run") == before - len(model.quarantine)
+        return
+    forgiven = "v_range" if then == "replay milder" else None
+    milder = replace(t, rules=tuple(r for r in t.rules if r.id != forgiven))
+    before = len(model.quarantine), len(model.staging)
+    model.replay(forgiven, partition)
+    done = home.warehouse.replay(milder, row_checks(milder, home.warehouse.dialect), selection, "run")
+    left = len(model.quarantine) - sum(partition not in (None, r.delivery.partition) for r in model.quarantine)
+    assert sum(item.rows_left for item in done) == left
+    assert sum(item.rows_loaded + item.rows_superseded for item in done) == before[0] - len(model.quarantine)
+    assert home.warehouse.replay(milder, row_checks(milder, home.warehouse.dialect), selection, "run") == [
+        Replayed(item.partition_key, 0, 0, item.rows_left) for item in done if item.rows_left
+    ]
+
+
 def run(name: str, scenario, home: Home, another: Callable[[], Home]) -> None:
     """Carry out a scenario in an empty home, and compare with the model after each load.
 
@@ -196,7 +245,7 @@ def run(name: str, scenario, home: Home, another: Callable[[], Home]) -> None:
     with pytest.MonkeyPatch.context() as patch, home.kept_open():
         facts = deliver(home, t, deliveries)
         home.warehouse.ensure([t])
-        for chosen, size in [*calls, (range(len(facts)), 100)]:
+        for chosen, size, then in [*calls, (range(len(facts)), 100, None)]:
             patch.setattr(load, "MAX_BATCH_ROWS", size)
             asked = list(dict.fromkeys(index for index in chosen if index < len(facts)))
             before, versions = content(home), home.ledger.data_versions("t")
@@ -207,6 +256,9 @@ def run(name: str, scenario, home: Home, another: Callable[[], Home]) -> None:
             for batch in batches([pair[0] for pair in new], size, load.MAX_OBJECTS):
                 model.load([known[d.load_id] for d in batch])
             check(home, model)
+            if then is not None:
+                afterwards(home, model, t, then)
+                check(home, model)
             if t.partitioning:  # a verdict or a build names a version: other rows must never go by the same one
                 after, now = content(home), home.ledger.data_versions("t")
                 changed = {key for key in before.keys() | after.keys() if before.get(key) != after.get(key)}
@@ -214,7 +266,8 @@ def run(name: str, scenario, home: Home, another: Callable[[], Home]) -> None:
         dump = home.dump("staging.t", "quarantine.t", "dataops.loads")
         assert home.load(t) == []
         assert home.dump("staging.t", "quarantine.t", "dataops.loads") == dump
-        if t.load_mode is not LoadMode.APPEND:  # one load of everything gives the same rows
+        if t.load_mode is not LoadMode.APPEND and all(then is None for *_, then in calls):
+            # One load of everything gives the same rows.
             other = another()
             other.lake = home.lake
             other.load(t)

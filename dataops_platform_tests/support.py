@@ -31,9 +31,9 @@ from dataops_platform.contracts.model import (
 from dataops_platform.contracts.partitions import UNPARTITIONED, Granularity, Partitioning
 from dataops_platform.contracts.types import FieldType, Kind
 from dataops_platform.lake import Delivery, Lake, LocalStore, ObjectStore
-from dataops_platform.quality.planner import render_bad
+from dataops_platform.quality.quarantine import row_checks
 from dataops_platform.quality.verdicts import evaluate
-from dataops_platform.warehouse.base import LoadOutcome, RowCheck
+from dataops_platform.warehouse.base import LoadOutcome
 from dataops_platform.warehouse.duckdb import DuckDBWarehouse
 from dataops_platform.warehouse.duckdb import load as duckdb_load
 from dataops_platform.warehouse.ledger import Ledger, Verdict
@@ -168,8 +168,7 @@ class Home:
             deliveries = [self.lake.read(ref.key) for ref in self.lake.manifests(table.name)]
         self.warehouse.ensure([table])
         uris = {item.key: self.lake.store.uri(item.key) for d in deliveries for item in d.objects}
-        checks = [RowCheck(r.id, render_bad(table, r, self.warehouse.dialect)) for r in table.splitting_rules]
-        return self.warehouse.load(table, deliveries, uris, checks, run_id)
+        return self.warehouse.load(table, deliveries, uris, row_checks(table, self.warehouse.dialect), run_id)
 
     def fill(self, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
         """Deliver and load rows, each to the day of its partition column."""
@@ -187,6 +186,11 @@ class Home:
 
     def rows(self, sql: str) -> list[tuple[Any, ...]]:
         return [tuple(row.values()) for row in self.warehouse.query(sql).to_pylist()]
+
+    def by_hand(self, statement: str) -> None:
+        """What somebody does to the warehouse past the platform."""
+        with self.warehouse.connect() as connection:
+            connection.execute(statement)
 
     def dump(self, *relations: str) -> dict[str, list[str]]:
         """Everything in some tables, in an order of its own: equal dumps, equal tables."""

@@ -1,4 +1,4 @@
-"""Takes the README's pictures of Dagster's UI, from a run of the demo, into docs/images.
+"""Takes the docs' pictures of Dagster's UI and of the report, from a run of the demo, into docs/images.
 
 `make screenshots`, or with a home that has the demo already: `python scripts/screenshots.py --home .dataops`.
 """
@@ -38,6 +38,19 @@ def checks(page, ui):
     return plots.bounding_box()["y"] - 20
 
 
+def report(page, home):
+    """The quality report, down to the trends of the large tables."""
+    done = dataops(["report"], home)
+    if done.returncode:
+        sys.exit(done.stdout + done.stderr)
+    page.goto(done.stdout.strip())
+    # Where the warehouse lies on this machine is nobody's business.
+    page.locator("p.about").first.evaluate(
+        "e => { e.textContent = e.textContent.replace(/from \\S+/, 'from the warehouse') }"
+    )
+    return 1060
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--home", type=Path, help="a DATAOPS_HOME with the demo in it; without, the demo is run")
@@ -50,9 +63,9 @@ def main():
                 sys.exit(done.stdout + done.stderr)
         IMAGES.mkdir(parents=True, exist_ok=True)
         with browser.serve(environment(home.absolute()), Path(folder) / "log") as ui:
-            for name, take in (("asset-graph", graph), ("checks", checks)):
+            for name, take, of in (("asset-graph", graph, ui), ("checks", checks, ui), ("report", report, home)):
                 with browser.page(WIDTH, 1360) as page:
-                    height = take(page, ui)
+                    height = take(page, of)
                     path = IMAGES / f"{name}.png"
                     page.screenshot(path=path, clip={"x": 0, "y": 0, "width": WIDTH, "height": height})
                 if path.stat().st_size > LARGEST:

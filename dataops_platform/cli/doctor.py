@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from typing import Any
 
 import requests
 from packaging.requirements import Requirement
@@ -53,6 +54,7 @@ class Doctor:
             ("production lake", lambda: self.bucket("DATAOPS_PRODUCTION_LAKE", self.settings.production_lake_url)),
             ("warehouse", self.datasets),
             ("dbt", self.dbt),
+            *([("notifications", self.notifications)] if self.settings.notifications else []),
         ]
 
     def versions(self) -> Iterator[str]:
@@ -182,6 +184,66 @@ class Doctor:
             with google_errors("make tables in", where, f"bigquery.tables.create on {where}"):
                 client.query(f"CREATE TABLE `{project}`.`{name}`._doctor (x INT64)", job_config=dry)
             yield f"{where} in {found.location}: tables may be made"
+
+    def notifications(self) -> Iterator[str]:
+        """The subscription is there and may be read, and the lake's bucket sends its new objects to its topic."""
+        # Imported here: slow, and only where notifications are used.
+        from google.api_core import exceptions as api
+
+        name = self.settings.notifications or ""
+        variable, short = "DATAOPS_NOTIFICATIONS", name.rsplit("/", 1)[1]
+        client = self.settings.identity.subscriber_client()
+        try:
+            with google_errors("look at", name, f"pubsub.subscriptions.get on {name}"):
+                found = client.get_subscription(subscription=name, timeout=15)
+        except api.NotFound as error:
+            raise ConfigError(
+                f"{variable}: there is no subscription {name}. Create it"
+                f" (`gcloud pubsub subscriptions create {short} --topic <topic>`), or correct the setting."
+            ) from error
+        if found.topic == "_deleted-topic_" or found.detached:
+            raise ConfigError(
+                f"{variable}: {name} has no topic any more, so nothing arrives. Delete it, and create it anew"
+                f" (`gcloud pubsub subscriptions create {short} --topic <topic>`)."
+            )
+        if found.push_config.push_endpoint or found.bigquery_config.table or found.cloud_storage_config.bucket:
+            raise ConfigError(
+                f"{variable}: {name} delivers by itself, and can't be pulled from. Create one of type pull"
+                f" (`gcloud pubsub subscriptions create {short}-pull --topic {found.topic}`)."
+            )
+        consume = "pubsub.subscriptions.consume"
+        with google_errors("look at", name, consume):
+            try:
+                answer = client.test_iam_permissions(request={"resource": name, "permissions": [consume]}, timeout=15)
+                granted = consume in answer.permissions
+            except api.MethodNotImplemented:  # not every server has it
+                granted = True
+        if not granted:
+            raise ConfigError(f"{variable}: permission {consume} on {name} is missing. Grant roles/pubsub.subscriber.")
+        kept: Any = found.message_retention_duration  # a timedelta, whatever its type says
+        yield (
+            f"{name}: {found.ack_deadline_seconds} s to acknowledge, unread messages are kept for"
+            f" {kept.total_seconds() / 86400:g} days"
+        )
+        self._check_sent(found.topic)
+        yield f"new objects of {self.settings.lake_url} are told to {found.topic}"
+
+    def _check_sent(self, topic: str) -> None:
+        """Raises ConfigError where the lake's bucket doesn't tell a topic of its new objects."""
+        bucket_name, _ = addresses.bucket_and_prefix("DATAOPS_LAKE", self.settings.lake_url)
+        bucket = self.settings.identity.storage_client(self.settings.bigquery.project).bucket(bucket_name)
+        with google_errors("look at", f"gs://{bucket_name}", f"storage.buckets.get on bucket {bucket_name}"):
+            sent = list(bucket.list_notifications())
+        wanted = topic.removeprefix("projects/").split("/topics/")
+        if not any(
+            [item.topic_project, item.topic_name] == wanted
+            and (not item.event_types or "OBJECT_FINALIZE" in item.event_types)
+            for item in sent
+        ):
+            raise ConfigError(
+                f"DATAOPS_LAKE: bucket {bucket_name} doesn't tell {topic} of new objects. Let it (`gcloud storage"
+                f" buckets notifications create gs://{bucket_name} --topic {topic} --event-types OBJECT_FINALIZE`)."
+            )
 
     # -- dbt ----------------------------------------------------------------------------------------------------------
 

@@ -28,6 +28,8 @@ app = typer.Typer(
 )
 contract_app = typer.Typer(no_args_is_help=True, help="Check contracts, and show what they become.")
 app.add_typer(contract_app, name="contract")
+quarantine_app = typer.Typer(no_args_is_help=True, help="Rows that broke a blocking rule: see, replay, drop them.")
+app.add_typer(quarantine_app, name="quarantine")
 
 WIDTH_WITHOUT_TERMINAL = 170
 """Columns of output to a file or a pipe: a table that is cut off is worse than a wide one."""
@@ -101,6 +103,18 @@ def status() -> None:
 
 
 @app.command()
+def report(
+    output: Annotated[
+        Path | None, typer.Option("--output", help="File to write; default: report.html in DATAOPS_HOME.")
+    ] = None,
+) -> None:
+    """Write the quality report: one HTML page with scores, trends, failed rules, quarantine and drift."""
+    from dataops_platform.cli import report as reporting
+
+    reporting.write(out, output)
+
+
+@app.command()
 def doctor() -> None:
     """Check everything that this deployment needs, in order, and say what to do about what is missing."""
     from dataops_platform.cli import doctor as checks
@@ -156,6 +170,57 @@ def show(
     from dataops_platform.cli import inspect
 
     inspect.show(out, table, partitions)
+
+
+Reason = Annotated[str | None, typer.Option("--reason", metavar="RULE", help="Only rows that break this rule.")]
+Held = Annotated[str, typer.Argument(metavar="TABLE", help="A table of the contracts.")]
+
+
+@quarantine_app.command("list")
+def quarantine_list() -> None:
+    """List what is in quarantine, by table, partition and reason."""
+    from dataops_platform.cli import quarantine
+
+    quarantine.show_all(out)
+
+
+@quarantine_app.command("show")
+def quarantine_show(
+    table: Held,
+    partitions: Partitions = None,
+    reason: Reason = None,
+    limit: Annotated[int, typer.Option(min=1, help="Rows to show at most.")] = 20,
+) -> None:
+    """Show rows in quarantine: their values, all reasons, and where they come from."""
+    from dataops_platform.cli import quarantine
+
+    quarantine.show(out, table, partitions, reason, limit)
+
+
+@quarantine_app.command("replay")
+def quarantine_replay(
+    table: Annotated[str | None, typer.Argument(metavar="TABLE", help="A table of the contracts.")] = None,
+    everything: Annotated[bool, typer.Option("--all", help="Of every table.")] = False,
+    partitions: Partitions = None,
+    reason: Reason = None,
+) -> None:
+    """Judge rows in quarantine again by the contract as it reads now, and load what passes."""
+    from dataops_platform.cli import quarantine
+
+    quarantine.replay(out, table, everything, partitions, reason)
+
+
+@quarantine_app.command("drop")
+def quarantine_drop(
+    table: Held,
+    because: Annotated[str, typer.Option("--because", metavar="TEXT", help="Why; the ledger keeps it.")],
+    partitions: Partitions = None,
+    reason: Reason = None,
+) -> None:
+    """Delete rows from quarantine. The lake keeps its deliveries."""
+    from dataops_platform.cli import quarantine
+
+    quarantine.drop(out, table, partitions, reason, because)
 
 
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}

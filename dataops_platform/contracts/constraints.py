@@ -142,7 +142,7 @@ def read_format(place: Place, column: Column, *, native: bool) -> dict[str, Any]
         return None
     if native and place.value in WITHOUT_EFFECT:
         return None
-    if place.value not in FORMATS:
+    if place.value not in tuple(FORMATS):
         place.problem(f"format `{place.value}` isn't known", one_of(place.value, FORMATS))
         return None
     return {"format": place.value}

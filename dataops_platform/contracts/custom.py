@@ -93,7 +93,7 @@ def read_load_mode(place: Place | None, primary_key: Sequence[str]) -> LoadMode:
 
 def read_bad_rows(place: Place | None) -> BadRows:
     """What happens to rows that break a row-level rule of severity error."""
-    if place is None or not _mapping(place, ("action", "maxPercent"), "{action: quarantine, maxPercent: 1}"):
+    if place is None or not _mapping(place, ("action", "maxPercent", "maxRows"), "{action: quarantine, maxPercent: 1}"):
         return BadRows()
     action, percent = place.get("action", BadRowAction.QUARANTINE.value), place.get("maxPercent", 100)
     if action not in tuple(BadRowAction):
@@ -102,7 +102,11 @@ def read_bad_rows(place: Place | None) -> BadRows:
     if isinstance(percent, bool) or not isinstance(percent, int | float) or not 0 <= percent <= 100:
         place.at("maxPercent").problem(f"maxPercent `{percent}` isn't a percentage", "write a number from 0 to 100")
         return BadRows()
-    return BadRows(BadRowAction(action), float(percent))
+    rows = place.get("maxRows")
+    if rows is not None and (isinstance(rows, bool) or not isinstance(rows, int) or rows < 0):
+        place.at("maxRows").problem(f"maxRows `{rows}` isn't a number of rows", "write a whole number from 0")
+        return BadRows()
+    return BadRows(BadRowAction(action), float(percent), rows)
 
 
 def read_source(place: Place | None) -> Source | None:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any
 
 from dataops_platform.contracts.constraints import check_keys
-from dataops_platform.contracts.custom import custom_properties, read_partitioning
-from dataops_platform.contracts.document import Document, Place
+from dataops_platform.contracts.document import Place
 from dataops_platform.contracts.model import AGGREGATES, Column, LoadMode, RuleKind, Scope
 from dataops_platform.contracts.partitions import Partitioning
-from dataops_platform.contracts.references import Catalog, comparable
+from dataops_platform.contracts.references import Catalog, comparable, cut_of
 from dataops_platform.contracts.suggest import one_of
 from dataops_platform.contracts.tables import TableHead
 from dataops_platform.contracts.thresholds import OPERATOR_KEYS
@@ -53,16 +53,16 @@ def read_custom(entry: Place, about: About, column: Column | None, scope: Scope)
         place.problem("the implementation isn't a mapping", hint)
         return None
     name = place.get("rule")
-    if name not in _RULES:
+    if name not in tuple(CUSTOM_RULES):  # it may be a list, which no mapping can be asked for
         what = f"rule `{name}` isn't known" if name is not None else "the implementation names no rule"
-        (place.at("rule") if "rule" in place else place).problem(what, one_of(name, _RULES))
+        (place.at("rule") if "rule" in place else place).problem(what, one_of(name, CUSTOM_RULES))
         return None
-    keys, read = _RULES[name]
+    keys, read = CUSTOM_RULES[name]
     article = "an" if name[0] in "aeiou" else "a"
     if not check_keys(place, ("rule", *keys, *OPERATOR_KEYS, "unit"), f"key of {article} {name} rule"):
         return None
     if "unit" in place and name != "reconcile":
-        place.at("unit").problem(f"a {name} rule has no unit", "remove it")
+        place.at("unit").problem(f"{article} {name} rule has no unit", "remove it")
         return None
     return read(place, about, column, scope)
 
@@ -203,14 +203,29 @@ def _reference(place: Place, about: About) -> tuple[str | None, str | None] | No
             return None
         try:
             about.partitioning.parse(str(window.get(name)))
+            outside = _outside(about.partitioning, str(window.get(name)))
         except ValueError as error:
             window.at(name).problem(str(error), "write a partition's key")
+            return None
+        if outside is not None:
+            message = f"{name} `{window.get(name)}` is outside the table's partitions, {outside}"
+            window.at(name).problem(message, "write a partition that the table has")
             return None
         keys.append(str(window.get(name)))
     if keys[0] > keys[1]:
         window.problem(f"the reference runs backwards: {keys[0]} is after {keys[1]}", "swap the two")
         return None
     return keys[0], keys[1]
+
+
+def _outside(cut: Partitioning, key: str) -> str | None:
+    """The range of a table's partitions, if `key` lies outside."""
+    first, beyond = cut.example, None
+    if cut.end is not None:
+        beyond = cut.key(datetime.combine(cut.end, datetime.min.time()) + timedelta(days=1))
+    if key < first or (beyond is not None and key >= beyond):
+        return f"which begin with {first}" if cut.end is None else f"which begin with {first} and end on {cut.end}"
+    return None
 
 
 def _compare(place: Place, about: About, column: Column | None, scope: Scope) -> Found | None:
@@ -291,7 +306,7 @@ def _reconcile(place: Place, about: About, column: Column | None, scope: Scope) 
         place.at("with").problem("rowCount is about tables", f"write `with: {other.name}`")
         return None
     args["table"] = other.name
-    cut = _cut_of(other)
+    cut = cut_of(other)
     if cut is not None:
         args |= {"cut": cut, "field_kind": other.columns[cut.field].type.kind}
     mine = about.partitioning
@@ -304,15 +319,7 @@ def _reconcile(place: Place, about: About, column: Column | None, scope: Scope) 
     return Found(RuleKind.RECONCILE, f"{name}_{other.name}", columns, args, place)
 
 
-def _cut_of(head: TableHead) -> Partitioning | None:
-    """How another table is cut by time. What is wrong with that is reported where the table itself is read."""
-    unheard = Document(head.place.document.file, head.place.document.data)
-    place = custom_properties(Place(unheard, head.place.path, head.place.value), "schema object").get("partitioning")
-    cut = read_partitioning(place, head.columns)
-    return cut if cut is not None and cut.field in head.columns else None
-
-
-_RULES: Mapping[str, tuple[tuple[str, ...], Callable[[Place, About, Column | None, Scope], Found | None]]] = {
+CUSTOM_RULES: Mapping[str, tuple[tuple[str, ...], Callable[[Place, About, Column | None, Scope], Found | None]]] = {
     "aggregate": (("function", "quantile", "column"), _aggregate),
     "anomaly": (("function", "quantile", "column", "history", "minimum"), _anomaly),
     "compare": (("left", "operator", "right"), _compare),

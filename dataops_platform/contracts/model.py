@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -138,8 +139,8 @@ class Threshold:
     unit: Unit = Unit.ROWS
 
     def holds(self, observed: float | None) -> bool:
-        """Whether `observed` satisfies the threshold. An unknown value (None) satisfies none."""
-        if observed is None:
+        """Whether `observed` satisfies the threshold. An unknown value (None or NaN) satisfies none."""
+        if observed is None or math.isnan(observed):
             return False
         low, high = self.values[0], self.values[-1]
         match self.operator:
@@ -198,12 +199,22 @@ class Rule:
         return self.kind.row_level and self.severity is Severity.ERROR and self.threshold == Threshold()
 
     @property
+    def other_table(self) -> str | None:
+        """The table that the rule reads besides its own, if any: it must be judged anew when that one changes."""
+        return self.args.get("table") if self.kind in (RuleKind.ORPHANS, RuleKind.RECONCILE) else None
+
+    @property
     def fingerprint(self) -> str:
         """Hash of everything that decides the outcome: a verdict counts only for the rule it was reached with."""
         threshold = [self.threshold.operator, [float(value) for value in self.threshold.values], self.threshold.unit]
         parts = [self.kind, self.columns, dict(self.args), threshold, self.scope, self.severity]
         text = json.dumps(parts, sort_keys=True, default=str)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+PUBLIC = "public"
+MASK = "•••"
+"""Stands for the value of a column that isn't public, wherever single rows are shown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,13 +228,24 @@ class Column:
     classification: str | None = None
     line: int = 0
 
+    @property
+    def public(self) -> bool:
+        """Whether its values may be shown: it has no classification, or that one."""
+        return self.classification is None or self.classification.lower() == PUBLIC
+
 
 @dataclass(frozen=True, slots=True)
 class BadRows:
-    """What happens to bad rows; more than `max_percent` of a delivery's rows refuses the delivery as a whole."""
+    """What happens to bad rows; more of them than the limits refuse a delivery as a whole.
+
+    Attributes:
+        max_percent: of a delivery's rows.
+        max_rows: of a delivery; None: no such limit.
+    """
 
     action: BadRowAction = BadRowAction.QUARANTINE
     max_percent: float = 100.0
+    max_rows: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

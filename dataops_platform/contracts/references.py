@@ -6,11 +6,12 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from dataops_platform.contracts.custom import custom_properties, read_severity
-from dataops_platform.contracts.document import Place
+from dataops_platform.contracts.custom import custom_properties, read_partitioning, read_severity
+from dataops_platform.contracts.document import Document, Place
 from dataops_platform.contracts.model import Rule, RuleKind, Severity
 from dataops_platform.contracts.naming import rule_id
 from dataops_platform.contracts.native import native_rule
+from dataops_platform.contracts.partitions import Partitioning
 from dataops_platform.contracts.suggest import one_of
 from dataops_platform.contracts.tables import TableHead
 from dataops_platform.contracts.types import FieldType, Kind
@@ -90,9 +91,19 @@ def _read(entry: Place, head: TableHead, columns: tuple[str, ...], catalog: Cata
             at.problem(message, "give both the same type")
             return None
     args: dict[str, Any] = {"table": parent.name, "columns": tuple(target for *_, target in targets)}
+    if (cut := cut_of(parent)) is not None:
+        args["partition_field"] = cut.field  # a table may refuse queries that say nothing of it
     identifier = rule_id(entry, f"{'_'.join(columns)}_in_{parent.name}")
     what = f"Every {', '.join(columns)} is in {parent.name}."
     return native_rule(identifier, RuleKind.ORPHANS, columns, entry, what, args, severity)
+
+
+def cut_of(head: TableHead) -> Partitioning | None:
+    """How another table is cut by time. What is wrong with that is reported where the table itself is read."""
+    unheard = Document(head.place.document.file, head.place.document.data)
+    place = custom_properties(Place(unheard, head.place.path, head.place.value), "schema object").get("partitioning")
+    cut = read_partitioning(place, head.columns)
+    return cut if cut is not None and cut.field in head.columns else None
 
 
 def comparable(one: FieldType, other: FieldType) -> bool:

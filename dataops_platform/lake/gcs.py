@@ -25,6 +25,10 @@ PAGE = 1000
 """Objects per page of a listing: the most that the service returns."""
 
 
+_TYPES = {"parquet": "application/vnd.apache.parquet", "html": "text/html; charset=utf-8"}
+"""Content types by the end of a key."""
+
+
 class GcsStore:
     """Objects of one bucket whose names begin with a prefix. Reading and creating only: nothing is ever deleted."""
 
@@ -69,7 +73,7 @@ class GcsStore:
         """
         blob = self._bucket.blob(self._name(key), chunk_size=CHUNK)
         blob.metadata = dict(metadata or {})
-        kind = "application/vnd.apache.parquet" if key.endswith(".parquet") else "application/json"
+        kind = _TYPES.get(key.rsplit(".", 1)[-1], "application/json")
         options: dict[str, Any] = {
             "content_type": kind, "if_generation_match": 0, "checksum": "crc32c", "retry": self._retry
         }  # fmt: skip

@@ -20,6 +20,8 @@ from dataops_platform.contracts.problems import ConfigError
 from dataops_platform.orchestration.event_log import enable_batching
 from dataops_platform.orchestration.io_managers import LakeIOManager, WarehouseIOManager
 from dataops_platform.orchestration.jobs import jobs
+from dataops_platform.orchestration.replay import replay_job
+from dataops_platform.orchestration.report_asset import report_asset
 from dataops_platform.orchestration.resources import Platform, dbt_project
 from dataops_platform.orchestration.table_assets import table_assets, table_checks
 from dataops_platform.secrets import install_redaction
@@ -89,11 +91,14 @@ def assemble(
         assets += publication_assets(models, tables, keys)
     assets += _own(settings, own_assets, {spec.key for definition in assets for spec in definition.specs})
     made_jobs, schedules = jobs(assets, tables, models)
+    every = [spec.key for definition in assets for spec in definition.specs]
+    # After the jobs: nobody waits for the report who doesn't ask for it.
+    assets.append(report_asset(contracts.sourced, [k for k in every if k.path[0] == "production"] or every))
     platform = Platform(settings, contracts, models)
     return dg.Definitions(
         assets=assets,
         asset_checks=checks,
-        jobs=made_jobs,
+        jobs=[*made_jobs, replay_job(tables)],
         schedules=schedules,
         executor=dg.in_process_executor,
         resources={

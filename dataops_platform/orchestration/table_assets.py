@@ -6,7 +6,7 @@ from typing import Any
 
 import dagster as dg
 
-from dataops_platform.contracts.model import Rule, RuleKind, Severity, Table
+from dataops_platform.contracts.model import Rule, Severity, Table
 from dataops_platform.contracts.problems import DataRefused
 from dataops_platform.contracts.types import Kind
 from dataops_platform.ingestion.extractor import extract, extractor_for
@@ -14,9 +14,9 @@ from dataops_platform.lake.deliveries import Delivery
 from dataops_platform.orchestration import partitions
 from dataops_platform.orchestration.errors import failure, user_errors
 from dataops_platform.orchestration.resources import Platform
-from dataops_platform.quality.planner import render_bad
+from dataops_platform.quality.quarantine import row_checks
 from dataops_platform.quality.verdicts import evaluate
-from dataops_platform.warehouse.base import LoadOutcome, RowCheck
+from dataops_platform.warehouse.base import LoadOutcome
 from dataops_platform.warehouse.ledger import Verdict
 
 SHOWN = 20
@@ -169,8 +169,7 @@ def load_new(
     if not deliveries:
         return [], damaged
     uris = {item.key: lake.store.uri(item.key) for delivery in deliveries for item in delivery.objects}
-    checks = [RowCheck(rule.id, render_bad(table, rule, warehouse.dialect)) for rule in table.splitting_rules]
-    return warehouse.load(table, deliveries, uris, checks, run_id), damaged
+    return warehouse.load(table, deliveries, uris, row_checks(table, warehouse.dialect), run_id), damaged
 
 
 def table_checks(table: Table) -> dg.AssetChecksDefinition | None:
@@ -199,14 +198,14 @@ def table_checks(table: Table) -> dg.AssetChecksDefinition | None:
 
 
 def _check_spec(table: Table, rule: Rule) -> dg.AssetCheckSpec:
-    parent = rule.args["table"] if rule.kind is RuleKind.ORPHANS and rule.args["table"] != table.name else None
+    other = rule.other_table
     return dg.AssetCheckSpec(
         name=rule.id,
         asset=staging_key(table.name),
         description=rule.description,
         blocking=rule.severity is Severity.ERROR,
-        # A reference is judged against its parent as loaded in the same run.
-        additional_deps=[staging_key(parent)] if parent else None,
+        # A reference, or a reconciliation, is judged against the other table as loaded in the same run.
+        additional_deps=[staging_key(other)] if other and other != table.name else None,
         metadata={
             "dimension": str(rule.dimension),
             "severity": str(rule.severity),
@@ -252,6 +251,11 @@ def _check_result(
         metadata["partitions failed"] = len(failed)
         listed = [verdict.partition_key for verdict in failed[:SHOWN]] + ["…"] * (len(failed) > SHOWN)
         metadata["failing partitions"] = ", ".join(listed)
+    # What a drift, an anomaly or a missing partition is about: of the first that failed, else of the newest.
+    told = next((verdict for verdict in (failed or verdicts[::-1]) if verdict.details), None)
+    if told is not None and told.details is not None:
+        metadata["details"] = dg.MetadataValue.json({"partition": told.partition_key, **json.loads(told.details)})
+    if failed:
         sample = next((verdict.sample for verdict in failed if verdict.sample), None)
         if sample:
             metadata["sample"] = dg.MetadataValue.json(json.loads(sample))

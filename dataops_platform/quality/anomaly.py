@@ -12,6 +12,9 @@ from dataops_platform.contracts.model import Rule, Table
 from dataops_platform.warehouse.base import Warehouse
 from dataops_platform.warehouse.names import LEDGER, literal, staging
 
+_LARGEST = 1e150
+"""The squares of larger values are no numbers any more."""
+
 
 def metric_of(rule: Rule) -> str:
     """What an anomaly rule measures, as the ledger names it: values of one metric are comparable with each other."""
@@ -41,7 +44,7 @@ def history(warehouse: Warehouse, table: Table, rule: Rule, version: str) -> dic
     found = {}
     for row in rows:
         details = json.loads(row["details"])
-        if details.get("metric") == metric and details.get("value") is not None:
+        if details.get("metric") == metric and isinstance(details.get("value"), int | float):
             key = row["partition_key"] if cut else row["evaluated_at"].isoformat()
             found[key] = float(details["value"])
     return found
@@ -56,7 +59,7 @@ def deviation(value: float, before: Sequence[float]) -> float:
     Args:
         before: at least two values.
     """
-    distance = abs(value - statistics.fmean(before))
+    distance = abs(value - statistics.mean(before))
     spread = statistics.stdev(before)
     if spread == 0:
         return 0.0 if distance == 0 else math.inf
@@ -69,21 +72,24 @@ def judge(
     """Partition → deviation, and what it was compared with; no deviation where too little went before.
 
     Args:
-        values: what was measured now, by partition key; None where there is nothing to measure.
+        values: what was measured now, by partition key; None where there is nothing to measure. What isn't finite is
+            no history of others, nor is what is too large to have a spread.
         earlier: what the ledger knows of other partitions. Keys sort in time order.
     """
-    known = {**earlier, **{key: value for key, value in values.items() if value is not None}}
+    known = {key: v for key, v in {**earlier, **values}.items() if v is not None and abs(v) < _LARGEST}
     in_order = sorted(known)
     found: dict[str, tuple[float | None, dict[str, Any]]] = {}
     for key, value in values.items():
         before = [known[other] for other in in_order if other < key][-rule.args["history"] :]
-        details: dict[str, Any] = {"metric": metric_of(rule), "value": value, "history": len(before)}
-        if value is None:
+        finite = value is None or math.isfinite(value)
+        shown = value if finite else str(value)  # JSON has finite numbers only
+        details: dict[str, Any] = {"metric": metric_of(rule), "value": shown, "history": len(before)}
+        if value is None or math.isnan(value):
             found[key] = (None, details)
         elif len(before) < rule.args["minimum"]:
             details["reason"] = f"not judged: {len(before)} values before it, {rule.args['minimum']} are needed"
             found[key] = (None, details)
         else:
-            details |= {"mean": statistics.fmean(before), "stddev": statistics.stdev(before)}
+            details |= {"mean": statistics.mean(before), "stddev": statistics.stdev(before)}
             found[key] = (deviation(value, before), details)
     return found

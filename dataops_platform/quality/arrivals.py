@@ -39,15 +39,17 @@ def missing(warehouse: Warehouse, table: Table, rule: Rule, now: datetime) -> li
 
 def delivered_rows(warehouse: Warehouse, table: Table) -> Mapping[str, int]:
     """Partition → rows that its deliveries left in staging, by their own counts; of snapshots the newest's."""
+    name = literal(table.name)
     rows: list[dict[str, Any]] = warehouse.query(
-        "SELECT partition_key, rows_loaded,"
-        " ROW_NUMBER() OVER (PARTITION BY partition_key ORDER BY created_at DESC) AS n"
-        f" FROM {LEDGER}.loads WHERE table_name = {literal(table.name)}"
+        "SELECT l.partition_key, l.rows_loaded + COALESCE(r.n, 0) AS rows_loaded,"
+        " ROW_NUMBER() OVER (PARTITION BY l.partition_key ORDER BY l.created_at DESC) AS n"
+        f" FROM {LEDGER}.loads AS l LEFT JOIN (SELECT load_id, SUM(rows_loaded) AS n FROM {LEDGER}.replays"
+        f" WHERE table_name = {name} GROUP BY load_id) AS r ON r.load_id = l.load_id WHERE l.table_name = {name}"
     ).to_pylist()
     found: dict[str, int] = {}
     for row in rows:
         if row["n"] == 1 or table.load_mode is not LoadMode.REPLACE:
-            found[row["partition_key"]] = found.get(row["partition_key"], 0) + row["rows_loaded"]
+            found[row["partition_key"]] = found.get(row["partition_key"], 0) + int(row["rows_loaded"])
     return found
 
 

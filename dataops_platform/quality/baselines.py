@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 import pyarrow as pa
@@ -40,11 +40,12 @@ def baselines(
     if not drifting:
         return {}, {}
     found = _stored(warehouse, table)
-    known = {rule.id: found[_mark(rule)] for rule in drifting if _mark(rule) in found}
+    known: dict[str, Baseline] = {}
     missing: dict[str, str] = {}
     rows = []
     for rule in drifting:
-        if rule.id in known:
+        if _mark(rule) in found:  # stored, or just frozen for another metric
+            known[rule.id] = found[_mark(rule)]
             continue
         window = reference_window(table, rule)
         there = len(set(window) & set(loaded)) if window is not None else 0
@@ -56,7 +57,7 @@ def baselines(
         if not count:
             missing[rule.id] = "not judged: its reference holds no rows"
             continue
-        known[rule.id] = frozen
+        known[rule.id] = found[_mark(rule)] = frozen
         rows.append(
             {
                 "table_name": table.name,
@@ -80,7 +81,7 @@ def _mark(rule: Rule) -> str:
     return replace(rule, args=kept, threshold=type(rule.threshold)(), severity=type(rule.severity)("error")).fingerprint
 
 
-def _stored(warehouse: Warehouse, table: Table) -> Mapping[str, Baseline]:
+def _stored(warehouse: Warehouse, table: Table) -> dict[str, Baseline]:
     """The first reference of each kind: of two that were frozen at the same time, one counts."""
     rows = warehouse.query(
         f"SELECT rule_hash, bins, shares FROM {LEDGER}.baselines WHERE table_name = {literal(table.name)}"

@@ -10,14 +10,21 @@ from collections.abc import Callable, Collection, Sequence
 
 from dataops_platform.contracts.model import Rule, RuleKind, Scope, Table
 from dataops_platform.contracts.types import Kind
-from dataops_platform.quality.aggregates import aggregate_sql, aggregated, decided_by_count, quantile
+from dataops_platform.quality.aggregates import NOT_A_NUMBER, aggregate_sql, aggregated, decided_by_count, quantile
 from dataops_platform.quality.reconciliation import reconcile_sql
 from dataops_platform.quality.statements import ROW_COUNT_INDEX, Statement, query_tree, render_bad, with_object
 from dataops_platform.warehouse.names import quote as _quote
 from dataops_platform.warehouse.names import staging
-from dataops_platform.warehouse.partition_sql import in_partitions, partition_start, partition_start_literal
+from dataops_platform.warehouse.partition_sql import (
+    any_partition,
+    in_partitions,
+    partition_start,
+    partition_start_literal,
+)
 
 DIALECT = "bigquery"
+BRANCHES = 400
+"""Partitions that one statement of a contract's own query is for: BigQuery takes a megabyte of SQL at most."""
 
 
 def quote(name: str) -> str:
@@ -47,11 +54,18 @@ class BigQueryPlan:
         made = [Statement(f"{self._table.name}.scan{suffix}", tuple(scan), self._scan(scan), self._scope)]
         for rule in own:
             build = _BUILDERS.get(rule.kind, BigQueryPlan._quantile)
-            made.append(Statement(f"{self._table.name}.{rule.id}{suffix}", (rule,), build(self, rule), self._scope))
+            name = f"{self._table.name}.{rule.id}{suffix}"
+            if rule.kind is not RuleKind.QUERY:
+                made.append(Statement(name, (rule,), build(self, rule), self._scope))
+                continue
+            for number, part in enumerate(self._queries(rule)):
+                made.append(Statement(name if number == 0 else f"{name}.{number}", (rule,), part, self._scope))
         return made
 
     def _alone(self, rule: Rule) -> bool:
-        return not decided_by_count(rule) and (rule.kind in _BUILDERS or quantile(rule) is not None)
+        return not decided_by_count(rule) and (
+            rule.kind is RuleKind.QUERY or rule.kind in _BUILDERS or quantile(rule) is not None
+        )
 
     def _scan(self, rules: Sequence[Rule]) -> str:
         """One row per partition with a column for each rule, turned into a row for each."""
@@ -100,6 +114,8 @@ class BigQueryPlan:
         grouped = ", ".join(["_part", *names] if self._by_partition else names)
         part, group = ("c._part", " GROUP BY part") if self._by_partition else ("CAST(NULL AS DATE)", "")
         parent = staging(rule.args["table"]).quoted(DIALECT)
+        if "partition_field" in rule.args:
+            match += f" AND {any_partition(rule.args['partition_field'], 'r.', DIALECT)}"
         return (
             f"SELECT 0 AS rule, {part} AS part, SUM(c._n) AS failed, CAST(NULL AS FLOAT64) AS observed"
             f" FROM (SELECT {self._part} AS _part, {keys}, COUNT(*) AS _n FROM {self._relation}"
@@ -115,21 +131,22 @@ class BigQueryPlan:
         value = f"CAST({quote(rule.columns[0])} AS FLOAT64)"
         part, group = ("_part", " GROUP BY part") if self._by_partition else ("CAST(NULL AS DATE)", "")
         return (
-            f"SELECT 0 AS rule, {part} AS part, CAST(NULL AS INT64) AS failed, ANY_VALUE(_m) AS observed"
-            f" FROM (SELECT _part, PERCENTILE_CONT(_v, {quantile(rule)!r}) OVER ({window}) AS _m FROM"
+            f"SELECT 0 AS rule, {part} AS part, CAST(NULL AS INT64) AS failed,"
+            f" IF(LOGICAL_OR(IS_NAN(_v)), {NOT_A_NUMBER.format('FLOAT64')}, ANY_VALUE(_m)) AS observed"
+            f" FROM (SELECT _part, _v, PERCENTILE_CONT(_v, {quantile(rule)!r}) OVER ({window}) AS _m FROM"
             f" (SELECT {self._part} AS _part, {value} AS _v FROM {self._relation} WHERE {self._where})){group}"
         )
 
-    def _query(self, rule: Rule) -> str:
+    def _queries(self, rule: Rule) -> list[str]:
         """A contract's own scalar query, once per partition: the table it names holds that partition's rows only.
 
-        Each partition has a predicate of constants, so that BigQuery reads it once, for its own query.
+        Each partition has a predicate of constants, so that BigQuery reads it once, for its own query. What a statement
+        may be long is limited: one is for `BRANCHES` partitions at most.
         """
         tree, table = query_tree(rule), self._table
         if not self._by_partition:
-            return self._observed(
-                with_object(tree, f"(SELECT * FROM {self._relation} WHERE {self._where})", DIALECT), self._part
-            )
+            rows = f"(SELECT * FROM {self._relation} WHERE {self._where})"
+            return [self._observed(with_object(tree, rows, DIALECT), self._part)]
         keys = sorted(self._partitions or ([table.partitioning.example] if table.partitioning else []))
         selects = []
         for key in keys:
@@ -137,7 +154,7 @@ class BigQueryPlan:
             selects.append(
                 self._observed(with_object(tree, rows, DIALECT), partition_start_literal(table, key, DIALECT))
             )
-        return "\nUNION ALL ".join(selects)
+        return ["\nUNION ALL ".join(selects[start : start + BRANCHES]) for start in range(0, len(selects), BRANCHES)]
 
     def _observed(self, query: str, part: str) -> str:
         return (
@@ -147,7 +164,6 @@ class BigQueryPlan:
 
 _BUILDERS: dict[RuleKind, Callable[[BigQueryPlan, Rule], str]] = {
     RuleKind.ORPHANS: BigQueryPlan._orphans,
-    RuleKind.QUERY: BigQueryPlan._query,
     RuleKind.RECONCILE: BigQueryPlan._reconcile,
 }
-"""Kinds of rules that read more than the partitions' rows, or each partition by itself."""
+"""How kinds of rules that read more than the partitions' rows are asked for."""

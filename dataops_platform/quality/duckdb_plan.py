@@ -121,8 +121,9 @@ class DuckDBPlan:
             part = "" if self._part == "NULL" else f"{self._part} AS _part, "
             outer = "NULL AS part" if self._part == "NULL" else "_part AS part"
             selects.append(
-                f"SELECT {index}, {outer}, CAST(sum(_n) AS BIGINT), NULL FROM (SELECT {part}{column}, count(*) AS _n"
-                f" FROM {self._relation} WHERE {self._where} GROUP BY ALL) WHERE {self._bad(rule)}{self._group()}"
+                f"SELECT {index}, {outer}, CAST(sum(_n) AS BIGINT), NULL"
+                f" FROM (SELECT {part}{column}, count(*) AS _n FROM {self._relation} WHERE {self._where} GROUP BY ALL)"
+                f" WHERE {self._bad(rule)}{self._group()}"
             )
         return selects
 
@@ -157,20 +158,32 @@ class DuckDBPlan:
         )
 
     def _orphans(self, rule: Rule) -> str:
-        """Rows whose key has no parent; distinct child keys are looked up, not every row."""
-        names = [quote(name) for name in rule.columns]
-        present = " AND ".join(f"{name} IS NOT NULL" for name in names)
+        """Rows whose key has no parent; distinct child keys are looked up, not every row.
+
+        Cut by partition, keys without a parent are looked for in all partitions together first: where there is none,
+        which is the rule, no row has to be counted.
+        """
+        keys = ", ".join(map(quote, rule.columns))
+        present = " AND ".join(f"{quote(name)} IS NOT NULL" for name in rule.columns)
         match = " AND ".join(
-            f"c.{child} = r.{quote(parent)}" for child, parent in zip(names, rule.args["columns"], strict=True)
+            f"c.{quote(child)} = r.{quote(parent)}"
+            for child, parent in zip(rule.columns, rule.args["columns"], strict=True)
         )
-        part = "" if self._part == "NULL" else f"{self._part} AS _part, "
-        outer = "NULL AS part" if self._part == "NULL" else "c._part AS part"
-        group = "" if self._part == "NULL" else " GROUP BY ALL"
+        parent = f"ANTI JOIN {staging(rule.args['table']).sql} AS r ON {match}"
+        head = "CAST(NULL AS DOUBLE) AS observed FROM"
+        if self._part == "NULL":
+            return (
+                f"SELECT 0 AS rule, NULL AS part, CAST(sum(c._n) AS BIGINT) AS failed, {head} (SELECT {keys},"
+                f" count(*) AS _n FROM {self._relation} WHERE {present} AND {self._where} GROUP BY ALL) AS c {parent}"
+            )
+        same = " AND ".join(f"t.{quote(name)} = o.{quote(name)}" for name in rule.columns)
+        orphans = (
+            f"SELECT c.* FROM (SELECT DISTINCT {keys} FROM {self._relation} WHERE {present} AND {self._where}) AS c"
+            f" {parent}"
+        )
         return (
-            f"SELECT 0 AS rule, {outer}, CAST(sum(c._n) AS BIGINT) AS failed, CAST(NULL AS DOUBLE) AS observed"
-            f" FROM (SELECT {part}{', '.join(names)}, count(*) AS _n FROM {self._relation}"
-            f" WHERE {present} AND {self._where} GROUP BY ALL) AS c"
-            f" ANTI JOIN {staging(rule.args['table']).sql} AS r ON {match}{group}"
+            f"SELECT 0 AS rule, {self._part} AS part, count(*) AS failed, {head} {self._relation} AS t"
+            f" SEMI JOIN ({orphans}) AS o ON {same} WHERE {self._where} GROUP BY ALL"
         )
 
     def _reconcile(self, rule: Rule) -> str:

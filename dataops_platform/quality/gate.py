@@ -16,9 +16,8 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 
-from dataops_platform.contracts.model import Rule, RuleKind, Scope, Severity, Table
+from dataops_platform.contracts.model import Rule, Scope, Severity, Table
 from dataops_platform.contracts.partitions import UNPARTITIONED
 from dataops_platform.warehouse.base import ModelVersion
 from dataops_platform.warehouse.ledger import Ledger, Verdict
@@ -68,7 +67,8 @@ class Gate:
         self._tables = tables
         self._tests = required_tests
         self._builds = ledger.latest_builds(models)
-        self._last_loads = ledger.last_loads()
+        others = {other for t in tables.values() for rule in t.rules if (other := rule.other_table) is not None}
+        self._references = ledger.table_versions(others)
         inputs = {name for builds in self._builds.values() for b in builds.values() for name in b.inputs}
         found = [match for name in inputs if (match := _INPUT.match(name))]
         objects = set(models) | {m["name"] for m in found if m["kind"] == "model"}
@@ -133,8 +133,8 @@ class Gate:
             what = f"rule {rule.id} of {staging(name)}"
             reason = self._judge(str(staging(name)), key, rule.id, rule.fingerprint, version, what)
             verdict = self._verdicts.get((str(staging(name)), key, rule.id))
-            if reason is None and verdict is not None and outdated(rule, verdict, self._last_loads):
-                reason = f"{what} has not been checked since {staging(rule.args['table'])} was loaded"
+            if reason is None and verdict is not None and outdated(rule, verdict, self._references):
+                reason = f"{what} has not been checked since {staging(rule.other_table or '')} was loaded"
             if reason:
                 reasons.append(reason)
         return reasons
@@ -151,12 +151,14 @@ class Gate:
         return None
 
 
-def outdated(rule: Rule, verdict: Verdict, last_loads: Mapping[str, datetime]) -> bool:
-    """Whether a verdict about references was reached before the table they point to last changed."""
-    if rule.kind is not RuleKind.ORPHANS:
-        return False
-    loaded_at = last_loads.get(rule.args["table"])
-    return loaded_at is not None and loaded_at > verdict.evaluated_at
+def outdated(rule: Rule, verdict: Verdict, references: Mapping[str, str]) -> bool:
+    """Whether a verdict that looked at another table saw another version of it than there is now.
+
+    Args:
+        references: table → its data version, as `Ledger.table_versions` tells. No clocks are compared: the warehouse's
+            and the worker's may differ.
+    """
+    return rule.other_table is not None and verdict.reference_version != references.get(rule.other_table)
 
 
 def describe(model: str, refusals: Sequence[Refusal], limit: int = 5) -> str:

@@ -146,9 +146,7 @@ def _parted(table: Table, errors: SchemaErrors) -> Split:
         raise DataRefused(message(table, errors)) from None
     converted: pd.DataFrame = errors.data
     bad = np.logical_or.reduce(list(broken.values()))
-    count, limit = int(bad.sum()), table.bad_rows.max_percent
-    if 100 * count > limit * len(converted):
-        why = too_many_bad_rows(count, len(converted), limit)
+    if (why := too_many_bad_rows(int(bad.sum()), len(converted), table.bad_rows)) is not None:
         raise DataRefused(f"{table.name}: {why}\n{message(table, errors)}") from None
     good = validate(table, converted[~bad])
     return Split(_arrow(table, good), *_held(table, converted, broken))

@@ -10,7 +10,7 @@ from dataops_platform.quality.drift import Baseline, cuts_sql, histogram_sql, re
 from dataops_platform.quality.duckdb_plan import DuckDBPlan
 from dataops_platform.quality.statements import ROW_COUNT_INDEX, Statement, render_bad
 from dataops_platform.warehouse.names import quote, staging
-from dataops_platform.warehouse.partition_sql import in_partitions, partition_start
+from dataops_platform.warehouse.partition_sql import any_partition, in_partitions, partition_start
 
 __all__ = ["ROW_COUNT_INDEX", "WITHOUT_STATEMENT", "Statement", "plan", "render_bad", "sample_sql"]
 
@@ -100,6 +100,8 @@ def sample_sql(table: Table, rule: Rule, partitions: Collection[str] | None, dia
             f"c.{name_of(child)} = r.{name_of(parent)}"
             for child, parent in zip(rule.columns, rule.args["columns"], strict=True)
         )
+        if "partition_field" in rule.args:
+            match += f" AND {any_partition(rule.args['partition_field'], 'r.', dialect)}"
         return (
             f"SELECT * FROM (SELECT {keys}, count(*) AS _rows FROM {relation} WHERE {present} AND {where}"
             " GROUP BY ALL) AS c"

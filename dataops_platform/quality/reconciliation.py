@@ -24,8 +24,9 @@ def reconcile_sql(table: Table, rule: Rule, partitions: Collection[str] | None, 
     one, two = "IFNULL(a._v, 0)", "IFNULL(b._v, 0)"
     value = f"{one} - {two}"
     if rule.threshold.unit is Unit.PERCENT:
+        # Equal values are 0 apart, unless they are NaN, which DuckDB holds for equal to itself.
         value = (
-            f"CASE WHEN {one} = {two} THEN 0 WHEN {two} = 0 THEN 100"
+            f"CASE WHEN {one} = {two} THEN CAST({one} - {two} AS {double}) WHEN {two} = 0 THEN 100"
             f" ELSE 100 * ABS(CAST({one} AS {double}) - {two}) / ABS({two}) END"
         )
     part = "IFNULL(a._part, b._part)" if by_partition else "a._part"
@@ -42,7 +43,9 @@ def _side(
 ) -> str:
     value = "COUNT(*)" if rule.args["function"] == ROW_COUNT else f"SUM({quote(column or '', dialect)})"
     none = "CAST(NULL AS DATE)" if dialect == "bigquery" else "NULL"
-    part = partition_start(table, "", dialect) if by_partition else none
+    # Both sides as times: a date and a time are compared by some engines only.
+    moment = "DATETIME" if dialect == "bigquery" else "TIMESTAMP"
+    part = f"CAST({partition_start(table, '', dialect)} AS {moment})" if by_partition else none
     where = in_partitions(table, partitions if by_partition else None, "", dialect)
     group = " GROUP BY _part" if by_partition else ""
     return f"SELECT {part} AS _part, {value} AS _v FROM {staging(table.name).quoted(dialect)} WHERE {where}{group}"

@@ -2,32 +2,53 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from typing import Any
 
 from dataops_platform.contracts.model import Dimension, Severity
+from dataops_platform.quality.quarantine import held
+from dataops_platform.quality.scores import score
 from dataops_platform.warehouse.base import Cost, Warehouse
 from dataops_platform.warehouse.ledger import Ledger, Verdict
-from dataops_platform.warehouse.names import LEDGER, literal, quarantine, staging
+from dataops_platform.warehouse.names import LEDGER, staging
 
 
 @dataclass(frozen=True, slots=True)
 class DimensionScore:
     """Newest verdicts of one dimension of one object: how many rules, how many partitions failed them.
 
-    `failed` counts verdicts of severity error, `warned` those of severity warning.
+    `blocking` counts verdicts of severity error, `failed` those of them that failed, `warned` the failed ones of
+    severity warning.
     """
 
     verdicts: int = 0
     failed: int = 0
     warned: int = 0
+    blocking: int = 0
+
+    @property
+    def blocking_score(self) -> float | None:
+        """Of the blocking rules; see `scores`."""
+        return score(self.blocking - self.failed, self.blocking)
+
+    @property
+    def warning_score(self) -> float | None:
+        """Of the rules that only warn."""
+        total = self.verdicts - self.blocking
+        return score(total - self.warned, total)
 
 
 @dataclass(frozen=True, slots=True)
 class FailedRule:
-    """A rule with at least one failing newest verdict; `rows` is None where the rule doesn't count rows."""
+    """A rule with at least one failing newest verdict.
+
+    Attributes:
+        rows: None where the rule doesn't count rows.
+        sample: a few of the rows that break it, as JSON, where there are such.
+    """
 
     object_name: str
     rule_id: str
@@ -37,6 +58,23 @@ class FailedRule:
     rows: int | None
     example: str
     threshold: str
+    sample: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Drift:
+    """A drift rule's newest verdict on the partition that is furthest from the reference; shares of rows by bin."""
+
+    object_name: str
+    rule_id: str
+    partition_key: str
+    metric: str
+    observed: float
+    threshold: str
+    passed: bool
+    bins: Sequence[str]
+    reference: Sequence[float]
+    current: Sequence[float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +117,7 @@ class Scorecard:
     quarantined: Sequence[Quarantined]
     refusals: Sequence[Mapping[str, Any]]
     costs: Sequence[Expense]
+    drifts: Sequence[Drift] = ()
 
 
 def scorecard(warehouse: Warehouse, tables: Sequence[str], models: Sequence[str]) -> Scorecard:
@@ -94,8 +133,10 @@ def scorecard(warehouse: Warehouse, tables: Sequence[str], models: Sequence[str]
     loads = _by(
         warehouse.query(
             "SELECT table_name AS name, COUNT(DISTINCT partition_key) AS partitions, SUM(rows_read) AS rows_read,"
-            " SUM(rows_loaded) AS rows_loaded, SUM(rows_quarantined) AS rows_quarantined"
-            f" FROM {LEDGER}.loads GROUP BY table_name"
+            " SUM(rows_loaded) AS rows_loaded, SUM(rows_quarantined) AS rows_quarantined FROM ("
+            f"SELECT table_name, partition_key, rows_read, rows_loaded, rows_quarantined FROM {LEDGER}.loads"
+            " UNION ALL SELECT table_name, partition_key, 0, rows_loaded,"  # of a replay, rows leave quarantine
+            f" 0 - rows_loaded - rows_superseded - rows_dropped FROM {LEDGER}.replays) AS moved GROUP BY table_name"
         ).to_pylist()
     )
     published = _by(
@@ -126,7 +167,14 @@ def scorecard(warehouse: Warehouse, tables: Sequence[str], models: Sequence[str]
         lines.append(
             Line(model, len(builds[model]), None, rows, None, int(row.get("published") or 0), _scores(verdicts[model]))
         )
-    return Scorecard(lines, _failed(verdicts), _quarantined(warehouse, tables), _refusals(warehouse), _costs(warehouse))
+    return Scorecard(
+        lines,
+        _failed(verdicts),
+        _quarantined(warehouse, tables),
+        _refusals(warehouse),
+        _costs(warehouse),
+        _drifts(verdicts),
+    )
 
 
 def _by(rows: Iterable[dict[str, Any]]) -> dict[str, dict[str, Any]]:
@@ -142,6 +190,7 @@ def _scores(partitions: Mapping[str, Sequence[Verdict]]) -> dict[Dimension, Dime
             old.verdicts + 1,
             old.failed + (bad and verdict.severity is Severity.ERROR),
             old.warned + (bad and verdict.severity is Severity.WARNING),
+            old.blocking + (verdict.severity is Severity.ERROR),
         )
     return scores
 
@@ -167,29 +216,53 @@ def _failed(verdicts: Mapping[str, Mapping[str, Sequence[Verdict]]]) -> list[Fai
                 sum(counts) if counts else None,
                 f"{first.partition_key}: {observed}",
                 first.threshold,
+                next((v.sample for v in failed if v.sample), None),
             )
         )
     return result
 
 
+def _drifts(verdicts: Mapping[str, Mapping[str, Sequence[Verdict]]]) -> list[Drift]:
+    worst: dict[tuple[str, str], Verdict] = {}
+    for name, partitions in verdicts.items():
+        for verdict in (v for group in partitions.values() for v in group):
+            if verdict.details is None or verdict.observed is None or '"bins"' not in verdict.details:
+                continue
+            other = worst.get((name, verdict.rule_id))
+            if other is None or verdict.observed > (other.observed or 0):
+                worst[name, verdict.rule_id] = verdict
+    found = []
+    for (name, rule_id), verdict in sorted(worst.items()):
+        details = json.loads(verdict.details or "{}")
+        found.append(
+            Drift(
+                name,
+                rule_id,
+                verdict.partition_key,
+                details["metric"],
+                verdict.observed or 0.0,
+                verdict.threshold,
+                verdict.passed,
+                details["bins"],
+                details["reference"],
+                details["current"],
+            )
+        )
+    return found
+
+
 def _quarantined(warehouse: Warehouse, tables: Sequence[str]) -> list[Quarantined]:
-    """Rows by reason, for the tables whose ledger says that there are any."""
-    held = {
+    """Rows by reason, for the tables whose ledger says that there were any."""
+    some = {
         row["table_name"]
         for row in warehouse.query(
             f"SELECT DISTINCT table_name FROM {LEDGER}.loads WHERE rows_quarantined > 0"
         ).to_pylist()
     }
-    selects = [
-        f"SELECT {literal(table)} AS t, reason, COUNT(*) AS n FROM {warehouse.sql(quarantine(table))} AS q,"
-        f" UNNEST(q._reasons) AS {'reason' if warehouse.dialect == 'bigquery' else 'u(reason)'} GROUP BY reason"
-        for table in tables
-        if table in held
-    ]
-    if not selects:
-        return []
-    rows = warehouse.query(" UNION ALL ".join(selects) + " ORDER BY t, reason").to_pylist()
-    return [Quarantined(row["t"], row["reason"], row["n"]) for row in rows]
+    counts: dict[tuple[str, str], int] = {}
+    for item in held(warehouse, [table for table in tables if table in some]):
+        counts[item.table, item.reason] = counts.get((item.table, item.reason), 0) + item.rows
+    return [Quarantined(table, reason, count) for (table, reason), count in sorted(counts.items())]
 
 
 COST_DAYS = 7

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from dataops_platform.contracts.model import Rule, RuleKind, Scope, Table, Unit
+from dataops_platform.contracts.model import MASK, Rule, RuleKind, Scope, Table, Unit
 from dataops_platform.contracts.partitions import UNPARTITIONED
+from dataops_platform.contracts.problems import ConfigError, DataRefused
 from dataops_platform.quality.aggregates import aggregated, decided_by_count
 from dataops_platform.quality.anomaly import history, judge
 from dataops_platform.quality.arrivals import SHOWN, delivered_rows, latencies, missing
@@ -66,7 +68,11 @@ def _evaluate(
     warehouse: Warehouse, table: Table, run_id: str, partitions: Collection[str] | None, chosen: Sequence[Rule]
 ) -> list[Verdict]:
     ledger = Ledger(warehouse)
-    versions = ledger.data_versions(table.name)
+    others = {other for rule in chosen if (other := rule.other_table) is not None}
+    # Before any statement runs: a version that is newer than what was read would hide that it wasn't.
+    known = ledger.all_data_versions({table.name, *others})
+    versions = known[table.name]
+    references = {other: version_of(known[other].values()) for other in others}
     wanted = sorted(versions if partitions is None else set(partitions) & set(versions))
     if not wanted or not chosen:
         return []
@@ -80,23 +86,49 @@ def _evaluate(
         scope = Scope.PARTITION if by_partition and table.partitioning else Scope.TABLE
         keys = wanted if by_partition else [UNPARTITIONED]
         observations = found.of(rule, keys, scope)
+        # What is the same for all partitions is worked out once: there may be thousands of them.
+        common: dict[str, Any] = {
+            "object_name": str(staging(table.name)),
+            "rule_id": rule.id,
+            "rule_hash": rule.fingerprint,
+            "dimension": rule.dimension,
+            "severity": rule.severity,
+            "threshold": str(rule.threshold),
+            "contract_version": table.contract_version,
+            "statement_id": found.statement(rule),
+            "run_id": run_id,
+            "evaluated_at": moment,
+            "reference_version": references.get(rule.other_table or ""),
+        }
         for key in keys:
+            seen, scanned = observations[key], found.scanned[scope].get(key, 0)
             verdicts.append(
-                _verdict(
-                    table,
-                    rule,
-                    key,
-                    observations[key],
-                    found.scanned[scope].get(key, 0),
-                    versions[key] if by_partition else table_version,
-                    found.statement(rule),
-                    run_id,
-                    moment,
+                Verdict(
+                    partition_key=key,
+                    passed=_passes(rule, seen, scanned),
+                    observed=seen.value,
+                    failed_rows=seen.failed,
+                    scanned_rows=scanned,
+                    data_version=versions[key] if by_partition else table_version,
+                    details=None if seen.details is None else json.dumps(seen.details, default=str),
+                    **common,
                 )
             )
     verdicts = _with_samples(warehouse, table, chosen, verdicts)
     ledger.record_verdicts(verdicts)
     return verdicts
+
+
+@contextmanager
+def _rules_named(table: Table, statement: Statement) -> Iterator[None]:
+    """What is said of a query that can't be run, with the rule that it comes from."""
+    try:
+        yield
+    except (ConfigError, DataRefused) as error:
+        line, what = table.line, f"the rules of {table.name}"
+        if len(statement.rules) == 1:
+            line, what = statement.rules[0].line, f"rule {statement.rules[0].id} of {table.name}"
+        raise type(error)(f"{table.file}:{line}: {what} can't be decided: {error}") from error
 
 
 _COUNTING = {RuleKind.DUPLICATES, RuleKind.ORPHANS}
@@ -138,8 +170,9 @@ class _Found:
         for statement in plan(self._table, keys, self._warehouse.dialect, asked, self._baselines):
             for rule in statement.rules:
                 self._statements[rule.id] = statement
-            if statement.proof is None or not self._warehouse.query(statement.proof).column(0)[0].as_py():
-                self._read(statement)
+            with _rules_named(self._table, statement):
+                if statement.proof is None or not self._warehouse.query(statement.proof).column(0)[0].as_py():
+                    self._read(statement)
 
     def _read(self, statement: Statement) -> None:
         result = self._warehouse.query(statement.sql)
@@ -174,7 +207,7 @@ class _Found:
             case RuleKind.FRESHNESS:
                 instant = self._moment.timestamp()
                 return {
-                    key: _Observation(None, (instant - v) / 3600 if (v := values.get(key)) else None) for key in keys
+                    key: _Observation(None, (instant - values[key]) / 3600 if key in values else None) for key in keys
                 }
             case RuleKind.LATENCY:
                 late = latencies(self._warehouse, self._table, keys)
@@ -222,7 +255,10 @@ class _Found:
             return _Observation(None, None)
         baseline, metric = self._baselines[rule.id], rule.args["metric"]
         current = shares_of(baseline, counts)
-        details = {"metric": metric, "bins": baseline.labels, "reference": baseline.shares, "current": current}
+        labels = baseline.labels
+        if not self._table.column(rule.columns[0]).public:
+            labels = ["missing", *(f"bin {number}" for number in range(1, len(labels)))]
+        details = {"metric": metric, "bins": labels, "reference": baseline.shares, "current": current}
         return _Observation(None, distance(metric, baseline.shares, current), details)
 
     def _against_manifests(
@@ -239,39 +275,9 @@ class _Found:
         return found
 
 
-def _verdict(
-    table: Table,
-    rule: Rule,
-    key: str,
-    observation: _Observation,
-    scanned: int,
-    version: str,
-    statement_id: str,
-    run_id: str,
-    moment: datetime,
-) -> Verdict:
-    observed = observation.value
-    # Without rows there is nothing to judge (completeness rules see that); rows without a value satisfy nothing.
-    passed = rule.threshold.holds(observed) or (observed is None and (not scanned or observation.unjudged))
-    return Verdict(
-        object_name=str(staging(table.name)),
-        partition_key=key,
-        rule_id=rule.id,
-        rule_hash=rule.fingerprint,
-        dimension=rule.dimension,
-        severity=rule.severity,
-        passed=passed,
-        observed=observed,
-        threshold=str(rule.threshold),
-        failed_rows=observation.failed,
-        scanned_rows=scanned,
-        data_version=version,
-        contract_version=table.contract_version,
-        statement_id=statement_id,
-        run_id=run_id,
-        evaluated_at=moment,
-        details=None if observation.details is None else json.dumps(observation.details, default=str),
-    )
+def _passes(rule: Rule, seen: _Observation, scanned: int) -> bool:
+    """Without rows there is nothing to judge (completeness rules see that); rows without a value satisfy nothing."""
+    return rule.threshold.holds(seen.value) or (seen.value is None and (not scanned or seen.unjudged))
 
 
 def _with_samples(
@@ -290,7 +296,10 @@ def _with_samples(
             partitions = failed[rule.id] if table.partitioning else None
             sql = sample_sql(table, rule, partitions, warehouse.dialect, SAMPLE_ROWS)
             if sql is not None:
-                samples[rule.id] = json.dumps(warehouse.query(sql).to_pylist(), default=str)
+                hidden = {column.name for column in table.columns if not column.public}
+                rows = warehouse.query(sql).to_pylist()
+                shown = [{name: MASK if name in hidden else value for name, value in row.items()} for row in rows]
+                samples[rule.id] = json.dumps(shown, default=str)
     first = {rule_id: keys[0] for rule_id, keys in failed.items()}
     return [
         replace(v, sample=samples[v.rule_id]) if v.rule_id in samples and first[v.rule_id] == v.partition_key else v

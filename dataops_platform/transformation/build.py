@@ -53,12 +53,46 @@ def build(
     """Build models for some partitions and record what came of it.
 
     The versions of the staging tables are read before dbt starts and again after it: a table that was loaded in
-    between has a version that no build names, so that the gate can't take one for the other.
+    between has a version that no build names, so that the gate can't take one for the other. Other runs can't build
+    the same models meanwhile: the tests of one would judge the rows of the other.
 
     Args:
         select: names of models (their tests come with them), or dbt selectors.
         partitions: days to build, without gaps; None: everything.
     """
+    with warehouse.exclusive(_meant(models, select), run_id) as still_alone:
+        outcome = _build(dbt, models, warehouse, tables, run_id, select, partitions, on_event)
+        if not still_alone():
+            raise ConfigError(
+                "another run may have built the same models meanwhile (this one stood still for minutes); nothing was"
+                " recorded, run the models again"
+            )
+    ledger = Ledger(warehouse)
+    ledger.record_builds(outcome.builds)
+    ledger.record_verdicts(outcome.verdicts)
+    ledger.record_costs(outcome.costs, "build", run_id)
+    return outcome
+
+
+def _meant(models: Models, select: Sequence[str]) -> set[str]:
+    """The models that a selection is about: those named, or those of tests that are named; all, if it names others."""
+    names = {model.name for model in models.items}
+    owners = {test.name: models.by_id()[test.model].name for test in models.tests().values()}
+    found = {name if name in names else owners.get(name) for name in select}
+    return names if None in found or not found else {name for name in found if name is not None}
+
+
+def _build(
+    dbt: DbtProject,
+    models: Models,
+    warehouse: Warehouse,
+    tables: Mapping[str, Table],
+    run_id: str,
+    select: Sequence[str],
+    partitions: Sequence[str] | None,
+    on_event: Callable[[Any], None] | None,
+) -> BuildOutcome:
+    """Run dbt, and find what is to be recorded of it."""
     ledger = Ledger(warehouse)
     span = (min(partitions), max(partitions)) if partitions else None
     before = ledger.all_data_versions(list(tables))
@@ -79,15 +113,11 @@ def build(
         if result is not None and result.status in _BUILT:
             builds += versions.builds(model, run_id, moment)
     _refuse_hidden_sources(touched, results, tables)
-    ledger.record_builds(builds)
     verdicts = []
     for uid, test in models.tests().items():
         if uid in results and results[uid].status in _JUDGED:
             verdicts += _verdicts(warehouse, by_id[test.model], test, results[uid], versions, run_id, moment)
-    ledger.record_verdicts(verdicts)
-    costs = _costs(models, results)
-    ledger.record_costs(costs, "build", run_id)
-    return BuildOutcome(results, builds, verdicts, costs)
+    return BuildOutcome(results, builds, verdicts, _costs(models, results))
 
 
 def _costs(models: Models, results: Mapping[str, NodeResult]) -> dict[str, Cost]:

@@ -93,7 +93,8 @@ def _unjudged(
     tables: Mapping[str, Table], ledger: Ledger, versions: Mapping[str, Mapping[str, str]]
 ) -> dict[str, list[str]]:
     """Partitions whose rows, whose rules, or whose referenced tables have changed since the verdict."""
-    last_loads = ledger.last_loads()
+    others = {other for table in tables.values() for rule in table.rules if (other := rule.other_table) is not None}
+    references = ledger.table_versions(others)
     verdicts = ledger.latest_verdicts([str(staging(name)) for name in tables])
     result: dict[str, list[str]] = {}
     for name, table in tables.items():
@@ -102,7 +103,7 @@ def _unjudged(
             (key, v.rule_id): (v.data_version, v.rule_hash)
             for key, group in verdicts[str(staging(name))].items()
             for v in group
-            if v.rule_id in rules and not outdated(rules[v.rule_id], v, last_loads)
+            if v.rule_id in rules and not outdated(rules[v.rule_id], v, references)
         }
         fingerprints = {rule.id: rule.fingerprint for rule in table.rules}
         whole = version_of(versions[name].values())

@@ -19,6 +19,21 @@ from dataops_platform.lake.store import ObjectStore
 from dataops_platform.warehouse.held import HeldRows
 from dataops_platform.warehouse.names import Relation
 
+EXCLUSIVE_WAIT_SECONDS = 600.0
+"""How long a run waits for another one that builds the same models."""
+
+
+def busy(by: str) -> str:
+    """What to say when others don't let go of models in time.
+
+    Args:
+        by: who builds what, and since when.
+    """
+    return (
+        f"the models are being built by somebody else: {by}. Wait for that run to end, or end it, then run this again;"
+        f" one that died is forgotten after some minutes"
+    )
+
 
 class NoSuchTable(DataRefused):
     """A table or view that was asked for is not in the warehouse."""
@@ -65,6 +80,34 @@ class ModelSlice:
     relation: Relation
     field: str | None = None
     granularity: Granularity = Granularity.DAY
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which quarantined rows are meant.
+
+    Attributes:
+        partitions: of their deliveries; None: all.
+        reason: a rule that they break, whichever others too; None: any.
+    """
+
+    partitions: Collection[str] | None = None
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Replayed:
+    """What became of the quarantined rows of one partition that were judged again.
+
+    Attributes:
+        rows_superseded: rows that pass, but gave way to a later row of their key, or to a later snapshot.
+        rows_left: rows that still fail.
+    """
+
+    partition_key: str
+    rows_loaded: int
+    rows_superseded: int
+    rows_left: int
 
 
 EMPTY = "empty"
@@ -175,6 +218,20 @@ class Warehouse(Protocol):
         """
         ...
 
+    def replay(self, table: Table, checks: Sequence[RowCheck], selection: Selection, run_id: str) -> list[Replayed]:
+        """Judge quarantined rows again, in one transaction: those that no check finds bad any more go to staging.
+
+        Data versions of the partitions that they go to change, so that rules and models are asked again.
+
+        Args:
+            checks: the table's splitting rules as they are now.
+        """
+        ...
+
+    def drop(self, table: Table, selection: Selection, because: str, run_id: str) -> int:
+        """Delete quarantined rows, and record that in the ledger, in one transaction; how many there were."""
+        ...
+
     def sql(self, relation: Relation) -> str:
         """A relation as the engine's SQL names it."""
         ...
@@ -199,6 +256,17 @@ class Warehouse(Protocol):
 
     def append(self, ledger_table: str, rows: pa.Table) -> None:
         """Append rows to a table of the ledger, all or none."""
+        ...
+
+    def exclusive(self, models: Collection[str], run_id: str) -> AbstractContextManager[Callable[[], bool]]:
+        """Keeps other runs from building these models meanwhile; waits for those that do.
+
+        Two builds of one model at the same time would judge each other's rows. The function that it gives ends that,
+        and tells whether it was so all the time.
+
+        Raises:
+            Unavailable: others don't end in time; see `busy`.
+        """
         ...
 
     def differences(self, table: Table) -> list[str]:

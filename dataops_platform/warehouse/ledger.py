@@ -7,6 +7,7 @@ import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -63,6 +64,7 @@ TABLES: dict[str, dict[str, pa.DataType]] = {
         "failed_rows": _INT,
         "scanned_rows": _INT,
         "data_version": _TEXT,
+        "reference_version": _TEXT,
         "contract_version": _TEXT,
         "statement_id": _TEXT,
         "sample": _TEXT,
@@ -87,6 +89,28 @@ TABLES: dict[str, dict[str, pa.DataType]] = {
         "slot_milliseconds": _INT,
         "run_id": _TEXT,
         "recorded_at": _TIME,
+    },
+    "replays": {
+        "replay_id": _TEXT,
+        "table_name": _TEXT,
+        "load_id": _TEXT,
+        "partition_key": _TEXT,
+        "rows_loaded": _INT,
+        "rows_superseded": _INT,
+        "rows_left": _INT,
+        "rows_dropped": _INT,
+        "affected_partitions": _TEXT,
+        "because": _TEXT,
+        "contract_version": _TEXT,
+        "run_id": _TEXT,
+        "replayed_at": _TIME,
+    },
+    "leases": {
+        "name": _TEXT,
+        "holder": _TEXT,
+        "token": _TEXT,
+        "taken_at": _TIME,
+        "until": _TIME,
     },
     "baselines": {
         "table_name": _TEXT,
@@ -118,6 +142,8 @@ CLUSTERED_BY = {
     "verdicts": "object_name",
     "builds": "model",
     "costs": "object_name",
+    "replays": "table_name",
+    "leases": "name",
     "baselines": "table_name",
     "publications": "model",
 }
@@ -134,7 +160,8 @@ class Verdict:
     """A rule's outcome for one object, partition and data version; fields as in `dataops.verdicts`.
 
     `object_name` is `staging.<table>` or a model's name. `failed_rows` is None where a rule doesn't count rows.
-    `details` is JSON: what a rule compared with (see `anomaly`, `drift`), or what it misses (see `arrival`).
+    `reference_version` is the data version of the other table that was read, if any. `details` is JSON: what a rule
+    compared with (see `anomaly`, `drift`), or what it misses (see `arrivals`).
     """
 
     object_name: str
@@ -155,6 +182,7 @@ class Verdict:
     evaluated_at: datetime
     sample: str | None = None
     details: str | None = None
+    reference_version: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,14 +211,21 @@ def version_of(load_ids: Iterable[str | UUID]) -> str:
 
 def rows_of(table: str, items: Sequence[Any]) -> pa.Table:
     """Ledger rows from dataclass items; mappings become JSON."""
-    names = TABLES[table]
     available = {f.name for f in fields(items[0])} if items else set()
     columns = {}
-    for name, kind in names.items():
-        values = [getattr(item, name) if name in available else None for item in items]
-        values = [json.dumps(dict(v), sort_keys=True) if isinstance(v, Mapping) else v for v in values]
-        columns[name] = pa.array([str(v) if kind == _TEXT and v is not None else v for v in values], kind)
+    for name, kind in TABLES[table].items():
+        if name not in available:
+            columns[name] = pa.nulls(len(items), kind)
+            continue
+        values = map(attrgetter(name), items)
+        columns[name] = pa.array(map(_text, values) if kind == _TEXT else values, kind)
     return pa.table(columns, schema=schema(table))
+
+
+def _text(value: Any) -> str | None:
+    if value is None or type(value) is str:
+        return value
+    return json.dumps(dict(value), sort_keys=True) if isinstance(value, Mapping) else str(value)
 
 
 class Ledger:
@@ -239,15 +274,19 @@ class Ledger:
     def all_data_versions(self, tables: Collection[str]) -> dict[str, dict[str, str]]:
         """Table → partition key → data version.
 
-        A load counts for its own partition and for those it took rows from (a key that moved between partitions).
+        A load counts for its own partition and for those it took rows from (a key that moved between partitions), and
+        so does a replay that brought rows.
         When it was loaded counts too: a delivery that is loaded anew after a reset, under other rules perhaps, may
         leave other rows, and no verdict or build of before may stand for them.
         """
         if not tables:
             return {}
+        names = ", ".join(map(literal, tables))
         rows = self._rows(
             f"SELECT table_name, partition_key, load_id, loaded_at, affected_partitions FROM {LEDGER}.loads"
-            f" WHERE table_name IN ({', '.join(map(literal, tables))})"
+            f" WHERE table_name IN ({names})"
+            f" UNION ALL SELECT table_name, partition_key, replay_id, replayed_at, affected_partitions"
+            f" FROM {LEDGER}.replays WHERE table_name IN ({names}) AND rows_loaded > 0"
         )
         loads: dict[str, dict[str, set[str]]] = {table: {} for table in tables}
         for row in rows:
@@ -259,6 +298,10 @@ class Ledger:
             table: {partition: version_of(ids) for partition, ids in partitions.items()}
             for table, partitions in loads.items()
         }
+
+    def table_versions(self, tables: Collection[str]) -> dict[str, str]:
+        """Table → data version of all its rows; that of a table that was never loaded is one too."""
+        return {table: version_of(found.values()) for table, found in self.all_data_versions(tables).items()}
 
     def record_verdicts(self, verdicts: Sequence[Verdict]) -> None:
         """Append verdicts, in one transaction."""
@@ -337,11 +380,6 @@ class Ledger:
         for row in rows:
             result[row["model"]][row["partition_key"]] = row["data_version"]
         return result
-
-    def last_loads(self) -> dict[str, datetime]:
-        """Table → when something was last loaded into it."""
-        rows = self._rows(f"SELECT table_name, MAX(loaded_at) AS loaded_at FROM {LEDGER}.loads GROUP BY table_name")
-        return {row["table_name"]: row["loaded_at"] for row in rows}
 
     def publication_numbers(self, model: str) -> dict[str, int]:
         """Partition key → how often it was published."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from dataops_platform.contracts.model import Table
+from dataops_platform.contracts.model import BadRows, Table
 from dataops_platform.contracts.partitions import UNPARTITIONED
 from dataops_platform.lake.deliveries import Delivery
 
@@ -43,6 +43,10 @@ def foreign_partition(table: Table, delivery: Delivery) -> list[str]:
     return [f"partition {key!r} is outside {partitioning.example}..{partitioning.end or ''} of the contract"]
 
 
-def too_many_bad_rows(bad: int, read: int, limit: float) -> str:
-    """Why the breaker tripped."""
-    return f"{bad} of {read} rows break blocking rules, more than maxPercent {limit:g} allows"
+def too_many_bad_rows(bad: int, read: int, limits: BadRows) -> str | None:
+    """Why the breaker trips for a delivery; None where it doesn't."""
+    if limits.max_rows is not None and bad > limits.max_rows:
+        return f"{bad} of {read} rows break blocking rules, more than maxRows {limits.max_rows} allows"
+    if 100 * bad > limits.max_percent * read:
+        return f"{bad} of {read} rows break blocking rules, more than maxPercent {limits.max_percent:g} allows"
+    return None

@@ -53,6 +53,12 @@ def runs(partitioning: Partitioning, keys: Collection[str]) -> list[tuple[dateti
     return intervals
 
 
+def any_partition(field: str, prefix: str = "", dialect: str = "duckdb") -> str:
+    """A predicate that is true for all rows, for tables that require that a query says which partitions it wants."""
+    column = prefix + quote(field, dialect)
+    return f"({column} IS NULL OR {column} IS NOT NULL)"
+
+
 def in_partitions(table: Table, keys: Collection[str] | None, prefix: str = "", dialect: str = "duckdb") -> str:
     """An SQL predicate that holds for the rows of the given partitions (None: all rows)."""
     partitioning = table.partitioning
@@ -60,8 +66,7 @@ def in_partitions(table: Table, keys: Collection[str] | None, prefix: str = "", 
         return "TRUE"
     column = prefix + quote(partitioning.field, dialect)
     if keys is None:
-        # A table may require that a query says what it wants of the partition column: here, everything.
-        return f"({column} IS NULL OR {column} IS NOT NULL)" if table.partition_filter else "TRUE"
+        return any_partition(partitioning.field, prefix, dialect) if table.partition_filter else "TRUE"
     kind = table.column(partitioning.field).type.kind
     terms = [
         f"({column} >= {boundary(partitioning, kind, start, dialect)}"

@@ -16,12 +16,21 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from dataops_platform_tests.emulators.servers import HOST, BigQueryServer, GcsServer
+from dataops_platform_tests.emulators.servers import HOST, BigQueryServer, GcsServer, PubSubServer
 
 if TYPE_CHECKING:  # every test run imports this module, and the clients take a second
     from google.cloud import bigquery, storage
 
-__all__ = ["bigquery_server", "bq_client", "bq_project", "bucket", "cloud_env", "gcs_client", "gcs_server"]
+__all__ = [
+    "bigquery_server",
+    "bq_client",
+    "bq_project",
+    "bucket",
+    "cloud_env",
+    "gcs_client",
+    "gcs_server",
+    "pubsub_server",
+]
 
 
 def unique(prefix: str) -> str:
@@ -49,6 +58,12 @@ def gcs_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GcsServer]:
 def bigquery_server(gcs_server: GcsServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[BigQueryServer]:
     """It reads and writes the objects of `gcs_server`."""
     with BigQueryServer(tmp_path_factory.mktemp("bigquery"), gcs_server) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def pubsub_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PubSubServer]:
+    with PubSubServer(tmp_path_factory.mktemp("pubsub")) as server:
         yield server
 
 

@@ -83,7 +83,8 @@ class Call(StrEnum):
     DATASET_INSERT = "dataset insert"
 
 
-JOB_INSERTS = {Call.LOAD, Call.QUERY_JOB, Call.EXTRACT, Call.COPY, Call.LOAD_UPLOAD}
+JOB_INSERTS = {Call.LOAD, Call.QUERY_JOB, Call.EXTRACT, Call.COPY}
+"""Calls whose answer is a job. A load with data begins by an upload: its answer is a place for that."""
 NO_CONTENT = {Call.TABLE_DELETE}
 """Calls whose answer has no body that could end too early."""
 

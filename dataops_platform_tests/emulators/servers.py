@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -247,6 +248,44 @@ class BigQueryServer(Server):
         command = [str(self.installation.python), "-P", "-m", "bigquery_server", "--host", HOST]
         command += ["--port", str(self.port), "--grpc-port", str(self.grpc_port), "--project", self.project]
         return command + [argument for name in self.without for argument in ("--without", name)]
+
+
+class PubSubServer(Server):
+    """Google's own emulator of Pub/Sub. It comes with the Google Cloud CLI and needs Java; nothing is installed."""
+
+    name = "pubsub"
+
+    @property
+    def address(self) -> str:
+        return f"{HOST}:{self.port}"
+
+    @property
+    def env(self) -> dict[str, str]:
+        return {"PUBSUB_EMULATOR_HOST": self.address}
+
+    @property
+    def health(self) -> str:
+        return "/"
+
+    def environment(self) -> dict[str, str]:
+        return dict(os.environ)
+
+    def command(self) -> list[str]:
+        return ["java", "-jar", str(_pubsub_jar()), f"--host={HOST}", f"--port={self.port}"]
+
+
+def _pubsub_jar() -> Path:
+    """The emulator's program, in the Google Cloud CLI's own folder, unless DATAOPS_PUBSUB_EMULATOR names it."""
+    given = os.environ.get("DATAOPS_PUBSUB_EMULATOR")
+    gcloud = shutil.which("gcloud")
+    folder = Path(gcloud).resolve().parents[1] / "platform" / "pubsub-emulator" / "lib" if gcloud else None
+    found = [Path(given)] if given else sorted(folder.glob("cloud-pubsub-emulator-*.jar")) if folder else []
+    if not found or not found[-1].exists() or shutil.which("java") is None:
+        raise ServerError(
+            "Google's Pub/Sub emulator can't be started: install Java and the Google Cloud CLI's pubsub-emulator"
+            " (`gcloud components install pubsub-emulator`), or set DATAOPS_PUBSUB_EMULATOR to the path of its jar"
+        )
+    return found[-1]
 
 
 def _free_ports(count: int) -> list[int]:

@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[2]
     ("group", "figures"),
     [
         ("load", {"load.append_ratio", "load.merge_ratio", "load.merge_day_ratio", "load.memory_ratio_10x"}),
-        ("rules", {"rules.ratio_to_best", "rules.ratio_to_per_rule"}),
+        ("rules", {"rules.ratio_to_best", "rules.ratio_to_per_rule", "rules.partitions_ratio"}),
         ("definitions", {"definitions.contracts_10_seconds"}),
     ],
 )
@@ -37,4 +37,26 @@ def test_group_prints_and_writes_its_figures(group, figures, tmp_path):
 def test_unknown_group_is_a_usage_error():
     done = subprocess.run([sys.executable, "-m", "benchmarks", "nope"], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 2
-    assert "no group 'nope'; there are load, rules, demo, definitions" in done.stderr
+    assert "no group 'nope'; there are load, rules, demo, definitions, peers" in done.stderr
+
+
+PEERS = """
+from benchmarks import peers
+peers.install()
+good, bad = peers.table(peers.PLACE / "test-good"), peers.table(peers.PLACE / "test-bad", defects=True)
+for peer in peers.PEERS:
+    _, count, failed = peers.check(peer, good)
+    assert (count, failed) == (peers.CHECKS, []), (peer, count, failed)
+    _, count, failed = peers.check(peer, bad)
+    # pandera names the columns of a whole frame's check one by one.
+    broken = {name.partition(" composite")[1] or name for name in failed}
+    assert (count, len(broken)) == (peers.CHECKS, peers.BROKEN), (peer, failed)
+"""
+
+
+@pytest.mark.long
+@pytest.mark.timeout(1200)
+def test_every_peer_makes_the_checks_and_sees_what_is_wrong():
+    environment = {**os.environ, "DATAOPS_BENCH_QUICK": "1"}
+    done = subprocess.run([sys.executable, "-c", PEERS], cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

@@ -143,7 +143,19 @@ def test_tables_are_the_same(both, relation):
 @pytest.mark.parametrize(
     ("name", "leave_out"),
     [
-        ("verdicts", {"data_version", "statement_id", "run_id", "evaluated_at", "sample"}),
+        (
+            "verdicts",
+            {
+                "data_version",
+                "reference_version",
+                "statement_id",
+                "run_id",
+                "evaluated_at",
+                "sample",
+                "details",  # floats in JSON: their last digits may differ; what comes of them is `observed`
+            },
+        ),
+        ("baselines", {"shares", "run_id", "frozen_at"}),
         ("loads", {"load_id", "run_id", "loaded_at", "bytes"}),
         ("builds", {"data_version", "inputs", "run_id", "built_at"}),
         ("publications", {"publication_id", "data_version", "object_prefix", "run_id", "published_at"}),
@@ -152,7 +164,7 @@ def test_tables_are_the_same(both, relation):
 )
 def test_the_ledgers_say_the_same(both, name, leave_out):
     embedded, cloud = (comparable(d.rows(Relation(LEDGER, name)), leave_out) for d in both)
-    assert embedded or name == "refusals"
+    assert embedded or name in ("refusals", "baselines")  # there is one once all of January is loaded
     same(embedded, cloud)
 
 

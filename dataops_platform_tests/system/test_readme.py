@@ -19,6 +19,7 @@ import pytest
 
 from dataops_platform_tests import readme
 from dataops_platform_tests.readme import REPO
+from dataops_platform_tests.system import test_docs
 
 RECURSIVE = {"make test", "make bench", "make screenshots"}
 """Started from the tests these would run the tests, or take long: that they exist is asserted instead."""
@@ -186,9 +187,10 @@ def test_bring_your_own_table(reader):
 
 def test_every_shell_block_of_the_docs_is_known():
     """Docs without commands need no run; whoever adds some adds them to these tests. Those of google-cloud.md are run
-    by test_parity.py, against servers on localhost."""
+    by test_parity.py, against servers on localhost, others by test_docs.py."""
     found = {page.name: [b.commands for b in readme.blocks(page) if b.shell] for page in readme.pages()}
-    assert [name for name, commands in found.items() if commands and name not in ("README.md", "google-cloud.md")] == []
+    elsewhere = ("README.md", "google-cloud.md", *test_docs.PAGES)
+    assert [name for name, commands in found.items() if commands and name not in elsewhere] == []
 
 
 def test_make_targets_and_links_exist():
@@ -205,7 +207,7 @@ def test_make_targets_and_links_exist():
 
 
 def test_the_pictures_are_small_enough():
-    for name in ("asset-graph.png", "checks.png"):
+    for name in ("asset-graph.png", "checks.png", "report.png"):
         picture = REPO / "docs" / "images" / name
         content = picture.read_bytes()
         assert content[:8] == b"\x89PNG\r\n\x1a\n"

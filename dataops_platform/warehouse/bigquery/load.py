@@ -247,8 +247,8 @@ class Loader:
 
     def _tripped(self, text: str) -> dict[str, str]:
         said = json.JSONDecoder().raw_decode(text.split(BREAKER, 1)[1])[0]
-        limit = self._table.bad_rows.max_percent
-        return {item["load_id"]: too_many_bad_rows(int(item["bad"]), int(item["n"]), limit) for item in said}
+        limits = self._table.bad_rows
+        return {i["load_id"]: too_many_bad_rows(int(i["bad"]), int(i["n"]), limits) or BREAKER for i in said}
 
     def _explain(self, error: JobFailed) -> Exception:
         if error.reason in ("invalidQuery", "invalid"):

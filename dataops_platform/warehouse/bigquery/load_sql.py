@@ -157,12 +157,15 @@ class LoadSql:
 
     def _breaker(self) -> list[str]:
         """Raises an error that names the deliveries with too many bad rows, twenty at most."""
-        limit = self._table.bad_rows.max_percent
+        limits = self._table.bad_rows
+        tripped = f"100 * s.bad > {limits.max_percent!r} * s.n"
+        if limits.max_rows is not None:
+            tripped = f"({tripped} OR s.bad > {limits.max_rows})"
         return [
             "SET _tripped = (SELECT IF(COUNT(*) = 0, NULL, TO_JSON_STRING("
             "ARRAY_AGG(STRUCT(s.load_id AS load_id, s.bad AS bad, s.n AS n) ORDER BY s.load_id LIMIT 20)))"
             " FROM (SELECT i._load AS load_id, COUNTIF(ARRAY_LENGTH(i._reasons) > 0) AS bad, COUNT(*) AS n"
-            f" FROM _incoming AS i{self._current('WHERE')} GROUP BY 1) AS s WHERE 100 * s.bad > {limit!r} * s.n)",
+            f" FROM _incoming AS i{self._current('WHERE')} GROUP BY 1) AS s WHERE {tripped})",
             f"IF _tripped IS NOT NULL THEN RAISE USING MESSAGE = CONCAT({literal(BREAKER)}, _tripped); END IF",
         ]
 
@@ -208,14 +211,19 @@ class LoadSql:
 
     def _replace(self, batch: Sequence[Delivery]) -> list[str]:
         """The partitions' rows are deleted and the newest delivery's inserted."""
-        deletes = []
-        for partition in dict.fromkeys(d.partition for d in batch):
-            where = in_partitions(self._table, [partition], "", DIALECT) if self._table.partitioning else "TRUE"
-            deletes.append(
-                f"DELETE FROM {self._target} WHERE {where}"
-                f" AND EXISTS (SELECT 1 FROM _newest WHERE _part = {literal(partition)})"
-            )
-        return [*deletes, self._insert(f"_incoming AS i WHERE ARRAY_LENGTH(i._reasons) = 0{self._current('AND')}")]
+        partitioning = self._table.partitioning
+        if partitioning is None:
+            where = "EXISTS (SELECT 1 FROM _newest)"
+        else:
+            # Constants first: other partitions aren't read.
+            start = f"CAST({partition_start(self._table, '', DIALECT)} AS DATETIME)"
+            key = f"FORMAT_DATETIME({literal(partitioning.key_format)}, {start})"
+            among = in_partitions(self._table, {d.partition for d in batch}, "", DIALECT)
+            where = f"{among} AND {key} IN (SELECT _part FROM _newest)"
+        return [
+            f"DELETE FROM {self._target} WHERE {where}",
+            self._insert(f"_incoming AS i WHERE ARRAY_LENGTH(i._reasons) = 0{self._current('AND')}"),
+        ]
 
     def _merge(self, batch: Sequence[Delivery]) -> list[str]:
         same = " AND ".join(f"t.{quote(name)} = i.{quote(name)}" for name in self._table.primary_key)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 from google.api_core import exceptions as api
@@ -24,12 +26,15 @@ from dataops_platform.warehouse.base import (
     ModelVersion,
     NoSuchTable,
     PublicationItem,
+    Replayed,
     RowCheck,
+    Selection,
     Window,
 )
 from dataops_platform.warehouse.bigquery import tables
 from dataops_platform.warehouse.bigquery.export import export
-from dataops_platform.warehouse.bigquery.jobs import Jobs, job_name
+from dataops_platform.warehouse.bigquery.jobs import JobFailed, Jobs, job_name
+from dataops_platform.warehouse.bigquery.leases import Leases
 from dataops_platform.warehouse.bigquery.load import Loader
 from dataops_platform.warehouse.bigquery.models import ModelTables, changed
 from dataops_platform.warehouse.bigquery.naming import Naming
@@ -37,6 +42,7 @@ from dataops_platform.warehouse.bigquery.rows import Rows
 from dataops_platform.warehouse.held import HeldRows
 from dataops_platform.warehouse.names import LEDGER, PRODUCTION, QUARANTINE, STAGING, Relation, quarantine, staging
 from dataops_platform.warehouse.partition_sql import in_partitions
+from dataops_platform.warehouse.replay import Act, ReplaySql, outcome, selected
 
 if TYPE_CHECKING:
     from google.cloud.bigquery_storage import BigQueryReadClient
@@ -80,6 +86,7 @@ class BigQueryWarehouse:
         self._models = ModelTables(self.jobs, self._naming)
         self._rows = Rows(self.jobs, self._naming)
         self._tags = dict(policy_tags or {})
+        self.leases = Leases(self.jobs, self._naming)
         self._read_client = read_client
         self._ensured: set[str] = set()
 
@@ -108,6 +115,10 @@ class BigQueryWarehouse:
                 yield
         except api.BadRequest as error:
             raise ConfigError(f"can't {what} {where}: {_said(error)}") from error
+
+    def exclusive(self, models: Collection[str], run_id: str) -> AbstractContextManager[Callable[[], bool]]:
+        """See `Warehouse.exclusive`: by leases."""
+        return self.leases.held(models, run_id)
 
     # -- tables -------------------------------------------------------------------------------------------------------
 
@@ -262,6 +273,7 @@ class BigQueryWarehouse:
             f"DELETE FROM {self._naming.sql(r)} WHERE {where if r == staging(table.name) else 'TRUE'};" for r in there
         ]
         lines.append(f"DELETE FROM {loads} WHERE table_name = @name;")
+        lines.append(f"DELETE FROM {self._naming.sql(Relation(LEDGER, 'replays'))} WHERE table_name = @name;")
         # A load that is running is waited for, or aborted and repeated: it changes the same tables.
         script = "\n".join(["BEGIN TRANSACTION;", *lines, "COMMIT TRANSACTION;"])
         self.statement("reset", script, {"name": table.name}, ledger.now().isoformat())
@@ -283,6 +295,50 @@ class BigQueryWarehouse:
     ) -> list[LoadOutcome]:
         """See `Warehouse.load`."""
         return Loader(self.jobs, self._naming, table, uris, checks, run_id).load(deliveries)
+
+    def replay(self, table: Table, checks: Sequence[RowCheck], selection: Selection, run_id: str) -> list[Replayed]:
+        """See `Warehouse.replay`."""
+        return outcome(*self._held(table, selection, run_id, None, lambda sql: sql.replay(checks)))
+
+    def drop(self, table: Table, selection: Selection, because: str, run_id: str) -> int:
+        """See `Warehouse.drop`."""
+        rows, _ = self._held(table, selection, run_id, because, ReplaySql.drop)
+        return sum(row["rows_dropped"] for row in rows)
+
+    def _held(
+        self,
+        table: Table,
+        selection: Selection,
+        run_id: str,
+        because: str | None,
+        statements: Callable[[ReplaySql], Sequence[str]],
+    ) -> tuple[list[dict[str, Any]], dict[str, int]]:
+        """Do something with quarantined rows, as loads do: behind the table's lock, in one transaction.
+
+        Returns:
+            The ledger's rows about it, and how many there were by partition.
+        """
+        held = self._naming.sql(quarantine(table.name))
+        found = self.query(
+            f"SELECT _delivered_partition AS k, COUNT(*) AS n FROM {held}"
+            f" WHERE {selected(selection, self.dialect)} GROUP BY 1"
+        ).to_pylist()
+        before = {row["k"]: row["n"] for row in found}
+        if not before:
+            return [], {}
+        act = Act(str(uuid.uuid4()), run_id, ledger.now(), because)
+        sql = ReplaySql(table, replace(selection, partitions=set(before)), act, self.dialect, self.sql)
+        lock = f"UPDATE {self._naming.sql(tables.lock_of(table.name))} SET taken = taken + 1 WHERE TRUE"
+        script = ";\n".join(["BEGIN TRANSACTION", lock, *statements(sql), "COMMIT TRANSACTION"]) + ";"
+        try:
+            self.statement("replay", script, {}, act.replay_id)
+        except JobFailed as error:
+            if error.reason in ("invalidQuery", "invalid"):
+                raise ConfigError(f"{table.file}: a blocking rule of {table.name} can't run: {error.text}") from error
+            raise
+        replays = self._naming.sql(Relation(LEDGER, "replays"))
+        rows = self.query(f"SELECT * FROM {replays} WHERE replay_id = '{act.replay_id}'").to_pylist()
+        return rows, before
 
     def statement(self, kind: str, sql: str, parameters: Mapping[str, str], *identity: str) -> bigquery.QueryJob:
         """Run one statement to its end, under a name made of its kind and identity."""

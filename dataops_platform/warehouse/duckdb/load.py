@@ -285,11 +285,11 @@ class Loader:
                 "SELECT CAST(d._load AS VARCHAR), count(*) FROM _skip AS s JOIN _files AS d USING (_file) GROUP BY 1"
             )
         )
-        limit = self._table.bad_rows.max_percent
+        limits = self._table.bad_rows
         tripped = {
-            key: too_many_bad_rows(count, read[key], limit)
+            key: reason
             for key, count in held.items()
-            if 100 * count > limit * read[key]
+            if (reason := too_many_bad_rows(count, read[key], limits)) is not None
         }
         if tripped:
             raise _Refused(tripped)

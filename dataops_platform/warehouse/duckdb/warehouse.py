@@ -2,28 +2,39 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
+import os
+import time
+import uuid
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import pyarrow as pa
 
 from dataops_platform.contracts.model import Table
-from dataops_platform.contracts.problems import ConfigError, DataRefused
+from dataops_platform.contracts.problems import ConfigError, DataRefused, Unavailable
 from dataops_platform.lake import keys
 from dataops_platform.lake.deliveries import Delivery, remove_scratch
 from dataops_platform.lake.store import ObjectStore, checksum, checksum_name
+from dataops_platform.warehouse import ledger
 from dataops_platform.warehouse.base import (
     EMPTY,
+    EXCLUSIVE_WAIT_SECONDS,
     Cost,
     LoadOutcome,
     ModelSlice,
     ModelVersion,
     PublicationItem,
+    Replayed,
     RowCheck,
+    Selection,
     Window,
+    busy,
 )
 from dataops_platform.warehouse.duckdb import connection as connections
 from dataops_platform.warehouse.duckdb import models, tables
@@ -32,6 +43,7 @@ from dataops_platform.warehouse.held import HeldRows, reasons_sql
 from dataops_platform.warehouse.ledger import now
 from dataops_platform.warehouse.names import LEDGER, REASONS, Relation, literal, quarantine, quote, staging
 from dataops_platform.warehouse.partition_sql import in_window
+from dataops_platform.warehouse.replay import Act, ReplaySql, outcome, selected
 
 _READING = {duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN}
 _NOT_THE_USERS = (duckdb.InternalError, duckdb.FatalException, duckdb.InterruptException)
@@ -54,6 +66,7 @@ class DuckDBWarehouse:
         self.path = path.absolute()
         self._memory_limit = memory_limit
         self._lock_wait = lock_wait
+        self.build_wait = EXCLUSIVE_WAIT_SECONDS
         self._ensured: set[str] = set()
         self._session: duckdb.DuckDBPyConnection | None = None
 
@@ -86,6 +99,26 @@ class DuckDBWarehouse:
         """See `Warehouse.work`: nothing is charged."""
         yield Cost
 
+    @contextmanager
+    def exclusive(self, models: Collection[str], run_id: str) -> Iterator[Callable[[], bool]]:
+        """See `Warehouse.exclusive`: by a lock on a file beside the warehouse's, which goes with its holder."""
+        path = self.path.with_name(f"{self.path.name}.build")
+        deadline = time.monotonic() + self.build_wait
+        with path.open("a+") as file:
+            while True:
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError:
+                    if time.monotonic() > deadline:
+                        file.seek(0)
+                        raise Unavailable(busy(file.read() or "another process")) from None
+                    time.sleep(0.1)
+            file.truncate(0)
+            file.write(f"run {run_id} (process {os.getpid()})")
+            file.flush()
+            yield lambda: True
+
     def ensure(self, wanted: Collection[Table]) -> None:
         """See `Warehouse.ensure`. What this object has ensured already is not looked at again."""
         marks = {hashlib.sha256(tables.definition(table).encode()).hexdigest(): table for table in wanted}
@@ -109,6 +142,45 @@ class DuckDBWarehouse:
         """See `Warehouse.load`."""
         with connections.connect(self.path, self._memory_limit or LOAD_MEMORY, self._lock_wait) as con:
             return Loader(con, table, uris, checks, run_id).load(deliveries)
+
+    def replay(self, table: Table, checks: Sequence[RowCheck], selection: Selection, run_id: str) -> list[Replayed]:
+        """See `Warehouse.replay`."""
+        return outcome(*self._held(table, selection, run_id, None, lambda sql: sql.replay(checks)))
+
+    def drop(self, table: Table, selection: Selection, because: str, run_id: str) -> int:
+        """See `Warehouse.drop`."""
+        rows, _ = self._held(table, selection, run_id, because, ReplaySql.drop)
+        return sum(row["rows_dropped"] for row in rows)
+
+    def _held(
+        self,
+        table: Table,
+        selection: Selection,
+        run_id: str,
+        because: str | None,
+        statements: Callable[[ReplaySql], Sequence[str]],
+    ) -> tuple[list[dict[str, Any]], dict[str, int]]:
+        """Do something with quarantined rows: the ledger's rows about it, and how many there were by partition."""
+        act = Act(str(uuid.uuid4()), run_id, ledger.now(), because)
+        with self.connect() as con, connections.transaction(con):
+            held = quarantine(table.name).sql
+            where = selected(selection, self.dialect)
+            before = dict(
+                con.execute(f"SELECT _delivered_partition, count(*) FROM {held} WHERE {where} GROUP BY 1").fetchall()
+            )
+            if not before:
+                return [], {}
+            sql = ReplaySql(table, replace(selection, partitions=set(before)), act, self.dialect, self.sql)
+            try:
+                for statement in statements(sql):
+                    con.execute(statement)
+            except (duckdb.BinderException, duckdb.ParserException) as error:
+                what = f"a blocking rule of {table.name} can't run"
+                raise ConfigError(f"{table.file}: {what}: {connections.translate(error)}") from error
+            rows = con.sql(
+                f"SELECT * FROM {LEDGER}.replays WHERE replay_id = {literal(act.replay_id)}"
+            ).to_arrow_table()
+        return rows.to_pylist(), before
 
     def sql(self, relation: Relation) -> str:
         """See `Warehouse.sql`."""
@@ -206,7 +278,8 @@ class DuckDBWarehouse:
         with self.connect() as con, connections.transaction(con):
             con.execute(f"DROP TABLE IF EXISTS {staging(table.name).sql}")
             con.execute(f"DROP TABLE IF EXISTS {quarantine(table.name).sql}")
-            con.execute(f"DELETE FROM {LEDGER}.loads WHERE table_name = {literal(table.name)}")
+            for name in ("loads", "replays"):
+                con.execute(f"DELETE FROM {LEDGER}.{name} WHERE table_name = {literal(table.name)}")
             tables.ensure_table(con, table)
 
 

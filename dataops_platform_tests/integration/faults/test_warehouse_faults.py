@@ -7,16 +7,18 @@ from collections import Counter
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from itertools import count
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from dataops_platform.contracts.model import LoadMode, RuleKind
 from dataops_platform.contracts.types import Kind
 from dataops_platform.lake import Delivery
 from dataops_platform.warehouse import ledger
-from dataops_platform.warehouse.base import ModelSlice, PublicationItem
+from dataops_platform.warehouse.base import ModelSlice, PublicationItem, Window
 from dataops_platform.warehouse.names import Relation
 from dataops_platform_tests.cloud import CloudHome
 from dataops_platform_tests.emulators.clients import bigquery_client
@@ -29,8 +31,8 @@ from dataops_platform_tests.support import DAY1, DAY2, daily, moment, rule, tabl
 pytestmark = pytest.mark.cloud
 
 CALLS = {
-    Call.LOAD, Call.QUERY_JOB, Call.LOAD_UPLOAD, Call.QUERY_RESULTS, Call.TABLE_GET, Call.TABLE_INSERT,
-    Call.TABLE_PATCH, Call.TABLE_DELETE,
+    Call.LOAD, Call.QUERY_JOB, Call.LOAD_UPLOAD, Call.EXTRACT, Call.COPY, Call.QUERY_RESULTS, Call.TABLE_GET,
+    Call.TABLE_INSERT, Call.TABLE_PATCH, Call.TABLE_DELETE,
 }  # fmt: skip
 """Those that are certain to come. Others depend on how quick the server is, or on faults before them."""
 
@@ -64,18 +66,52 @@ class Place:
             seen.deliver(self.table, rows(DAY2, (4, "d", 1)), partition="2023-01-01", at=moment(3)),
         ]
 
-    def build(self) -> None:
+    def build(self, number: int = 1) -> None:
         client = self.seen.warehouse.jobs.client
         client.create_dataset("analytics", exists_ok=True)
         client.query(
-            f"CREATE TABLE analytics.{self.model.model} PARTITION BY day AS"
-            " SELECT DATE '2024-01-01' AS day, 1 AS id UNION ALL SELECT DATE '2024-01-02', 2"
+            f"CREATE OR REPLACE TABLE analytics.{self.model.model} PARTITION BY day AS"
+            f" SELECT DATE '2024-01-01' AS day, {number} AS id UNION ALL SELECT DATE '2024-01-02', 2"
         ).result()
 
     def publish(self) -> None:
-        versions = self.home.warehouse.model_versions(self.model, None)
+        self._publish(self.home, "publication " + self.model.model)
+
+    def _publish(self, home: CloudHome, publication: str) -> None:
+        versions = home.warehouse.model_versions(self.model, None)
         items = [PublicationItem(key, version.data_version, "x") for key, version in versions.items()]
-        self.home.warehouse.publish(self.model, items, "publication " + self.model.model, "run")
+        home.warehouse.publish(self.model, items, publication, "run")
+
+    def build_after_publication(self) -> None:
+        self.build()
+        self._publish(self.seen, "first publication " + self.model.model)
+        self.build(3)
+
+    def export(self) -> dict[str, int]:
+        versions = self.seen.warehouse.model_versions(self.model, None)
+        store = self.seen.lake.store
+        done = self.home.warehouse.export(self.model, versions, store, f"export/{self.model.model}/")
+        return {
+            key: sum(pq.read_table(pa.BufferReader(store.read(name))).num_rows for name in names)
+            for key, names in done.items()
+        }
+
+    @property
+    def result(self) -> Relation:
+        """A table of a Python asset."""
+        return Relation("analytics", f"r_{self.table.name}")
+
+    def first_rows(self) -> None:
+        self.seen.warehouse.jobs.client.create_dataset("analytics", exists_ok=True)
+        self._write(self.seen, 1)
+
+    def rows(self) -> None:
+        self._write(self.home, 2)
+
+    def _write(self, home: CloudHome, value: int) -> None:
+        content = pa.table({"day": pa.array([DAY1] * 3, pa.date32()), "v": [value, value, None]})
+        start = datetime(2024, 1, 1, tzinfo=UTC)
+        home.warehouse.replace_rows(self.result, content, Window("day", start, start + timedelta(days=1)))
 
     def load(self) -> list[tuple]:
         done = self.home.load(self.table, self.deliveries)
@@ -101,11 +137,12 @@ class Place:
             Relation("dataops", "verdicts"): ("evaluated_at", f"object_name = '{name}'"),
             Relation("dataops", "publications"): ("published_at", f"model = '{model}'"),
             Relation("production", model): ("id", "TRUE"),
+            self.result: ("day", "TRUE"),
         }
         there = [(r, *rest) for r, rest in wanted.items() if r.schema == "dataops" or self.seen.warehouse.exists(r)]
         rows = self.seen.rows(
             " UNION ALL ".join(
-                f"SELECT '{relation}' AS t, TO_JSON_STRING(x) AS r"
+                f"SELECT '{str(relation).replace(name, 'table')}' AS t, TO_JSON_STRING(x) AS r"
                 f" FROM (SELECT * EXCEPT ({times}) FROM {relation} WHERE {where}) AS x"
                 for relation, times, where in there
             )
@@ -155,6 +192,9 @@ ACTIONS: dict[str, tuple[LoadMode, Step, Step]] = {
     "ledger": (LoadMode.APPEND, nothing, verdicts),
     "versions": (LoadMode.APPEND, Place.build, lambda p: p.home.warehouse.model_versions(p.model, None)),
     "publish": (LoadMode.APPEND, Place.build, Place.publish),
+    "publish again": (LoadMode.APPEND, Place.build_after_publication, Place.publish),
+    "export": (LoadMode.APPEND, Place.build, Place.export),
+    "rows": (LoadMode.APPEND, Place.first_rows, Place.rows),
 }
 
 
@@ -203,9 +243,10 @@ def test_every_call_under_every_fault(cloud, operations):
     met: Counter = Counter()
     for name, operation in operations.items():
         # Some are much like others.
-        share = None if name in ("refresh", "merge", "reset", "ledger", "publish") else 12
+        share = None if name in ("refresh", "merge", "reset", "ledger", "publish", "rows", "export") else 12
         met += carry_out(operation, cloud.proxy, random.Random(3), share)
     assert not {(call, fault) for call in CALLS for fault in sensible(call)} - set(met)
+    assert sum(met.values()) >= 500
 
 
 @pytest.mark.long

@@ -13,6 +13,7 @@ from dataops_platform.contracts import load_contracts
 from dataops_platform.contracts.model import Severity
 from dataops_platform.orchestration import runs
 from dataops_platform.orchestration.build import build_definitions, read_project
+from dataops_platform.orchestration.report_asset import REPORT_KEY
 from dataops_platform_tests.conftest import REPO
 from dataops_platform_tests.integration.orchestration.conftest import BATCHING, STOCK, instance, settings_of
 
@@ -51,7 +52,7 @@ def test_assets(demo):
     expected = {f"{layer}/{name}" for layer in ("raw", "staging") for name in TABLES}
     expected |= {f"stg_{name}" for name in TABLES} | set(MODELS)
     expected |= {f"{layer}/{name}" for layer in ("transformed", "production") for name in MODELS}
-    assert keys == expected | {"insights/carrier_punctuality"}
+    assert keys == expected | {"insights/carrier_punctuality", "quality/report"}
 
 
 def test_partitioned_assets_share_the_days_of_their_contract(demo):
@@ -93,12 +94,14 @@ def test_each_dbt_test_is_a_check(demo, demo_settings, contracts):
 
 
 def test_one_job_and_its_schedule(demo):
-    assert [job.name for job in demo.get_all_jobs() if not job.name.startswith("__")] == ["pipeline"]
+    named = [job.name for job in demo.get_all_jobs() if not job.name.startswith("__")]
+    assert named == ["pipeline", "replay_quarantine"]
     (schedule,) = demo.schedule_defs
     assert (schedule.name, schedule.cron_schedule, schedule.execution_timezone) == (
         "pipeline_daily", "0 7 * * *", "America/New_York",
     )  # fmt: skip
-    assert set(demo.get_job("pipeline").asset_layer.executable_asset_keys) == demo.asset_graph.executable_asset_keys
+    run = set(demo.get_job("pipeline").asset_layer.executable_asset_keys)
+    assert demo.asset_graph.executable_asset_keys - run == {REPORT_KEY}  # made when somebody asks for it
 
 
 @pytest.mark.parametrize(
@@ -119,7 +122,7 @@ def test_tables_that_are_cut_differently_have_jobs_of_their_own(shop, tmp_path):
     text = contract.read_text().replace("orders", "refunds").replace("start: 2024-05-01", "start: 2024-04-01")
     (shop / "contracts/refunds.odcs.yaml").write_text(text)
     repository = build_definitions(settings_of(shop, tmp_path / "home")).get_repository_def()
-    jobs = {job.name: job for job in repository.get_all_jobs() if not job.name.startswith("__")}
+    jobs = {job.name: job for job in repository.get_all_jobs() if job.name.startswith("pipeline")}
     assets_of = {name: {k.path[-1] for k in job.asset_layer.executable_asset_keys} for name, job in jobs.items()}
     assert sorted(map(sorted, assets_of.values())) == [["orders"], ["refunds"]]
     assert sorted(s.name for s in repository.schedule_defs) == ["pipeline_2_daily", "pipeline_daily"]
@@ -128,7 +131,7 @@ def test_tables_that_are_cut_differently_have_jobs_of_their_own(shop, tmp_path):
 def test_the_demos_own_assets_are_left_out_of_other_projects(settings):
     repository = build_definitions(settings, assets).get_repository_def()
     keys = {key.to_user_string() for key in repository.asset_graph.get_all_asset_keys()}
-    assert keys == {"raw/orders", "staging/orders"}
+    assert keys == {"raw/orders", "staging/orders", "quality/report"}
 
 
 # -- runs --------------------------------------------------------------------------------------------------------------

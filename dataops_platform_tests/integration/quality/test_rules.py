@@ -74,6 +74,8 @@ RULES = [
     *both("middle", RuleKind.AGGREGATE, "i", function="median"),
     *both("third", RuleKind.AGGREGATE, "i", function="quantile", quantile=0.3),
     *both("distinct", RuleKind.AGGREGATE, "s", function="distinct"),
+    *both("lowest", RuleKind.AGGREGATE, "x", function="min"),
+    *both("highest", RuleKind.AGGREGATE, "x", function="max"),
     *both("late", RuleKind.EVENT_LATENCY, "at"),
     rule("parents", RuleKind.RECONCILE, scope=Scope.TABLE, function="row_count", **PARENT_CUT),
     rule("numbers", RuleKind.RECONCILE, "i", scope=Scope.TABLE, function="sum", **PARENT_CUT | {"column": "number"}),
@@ -140,6 +142,16 @@ def aggregate(function, least=1):
     return lambda rows: function(v) if len(v := [r["i"] for r in rows if r["i"] is not None]) >= least else None
 
 
+def extreme(function):
+    """NaN if there is one among the values."""
+
+    def of(rows):
+        values = [row["x"] for row in rows if row["x"] is not None]
+        return math.nan if any(map(math.isnan, values)) else function(values, default=None)
+
+    return of
+
+
 def ordered(operator):
     """Rows with both values that don't compare so; NaN never does."""
 
@@ -203,6 +215,8 @@ NAIVE = {
     "middle": aggregate(statistics.median),
     "third": aggregate(quantile(0.3)),
     "distinct": lambda rows: len({row["s"] for row in rows} - {None}) if rows else None,
+    "lowest": extreme(min),
+    "highest": extreme(max),
     "late": hours_late,
     "parents": lambda rows: len(rows) - len(PARENTS),
     "numbers": lambda rows: sum(row["i"] or 0 for row in rows) - 3,
@@ -241,7 +255,7 @@ def run(rows, rules) -> None:
                 if expected is None:
                     assert (verdict.observed, verdict.passed) == (None, not here), r.id
                     continue
-                assert verdict.observed == pytest.approx(expected), (r.id, key)
+                assert verdict.observed == pytest.approx(expected, nan_ok=True), (r.id, key)
                 assert verdict.passed == r.threshold.holds(verdict.observed)
                 assert verdict.scanned_rows == len(here)
                 assert verdict.failed_rows == (
@@ -304,6 +318,20 @@ def test_thresholds(home, operator, values, unit, passed):
     verdict = only(home, table("t", {"v": Kind.INTEGER}, rules=[r], bad_rows=BLOCK), (1,), (2,), (None,), (-1,))
     assert (verdict.passed, verdict.failed_rows, verdict.scanned_rows) == (passed, 1, 4)
     assert verdict.observed == (25 if unit is Unit.PERCENT else 1)
+
+
+def test_nan_makes_nan(either_engine):
+    """Which satisfies nothing, whatever the function and the operator; as one of the values it is one."""
+    functions = {"avg": {}, "min": {}, "max": {}, "sum": {}, "stddev": {}, "median": {}, "quantile": {"quantile": 0.4}}
+    rules = [
+        rule(name, RuleKind.AGGREGATE, "x", function=name, threshold=Threshold(Operator.NOT_BE, (0,)), **more)
+        for name, more in {**functions, "distinct": {}}.items()
+    ]
+    t = table("t", {"x": Kind.NUMBER}, rules=rules)
+    either_engine.fill(t, [{"x": value} for value in (1.0, 2.0, 3.0, 4.0, math.nan, math.nan, None)])
+    found = {v.rule_id: (v.observed, v.passed) for v in either_engine.judge(t)}
+    assert found.pop("distinct") == (5, True)
+    assert found == {name: (pytest.approx(math.nan, nan_ok=True), False) for name in functions}
 
 
 def test_a_percentage_of_no_rows_is_zero(home):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from contextlib import contextmanager
 from dataclasses import replace
+from datetime import timedelta
 
 import pyarrow.parquet as pq
 import pytest
@@ -13,11 +15,13 @@ from dataops_platform.contracts.partitions import Granularity
 from dataops_platform.contracts.problems import ConfigError, DataRefused
 from dataops_platform.contracts.types import Kind
 from dataops_platform.orchestration.model_assets import model_partitioning
+from dataops_platform.quality import verdicts
 from dataops_platform.transformation.build import build
 from dataops_platform.transformation.pending import _unbuilt
 from dataops_platform.transformation.publish import backup, publish, published_objects
 from dataops_platform.warehouse.base import NoSuchTable
 from dataops_platform.warehouse.duckdb import models as duckdb_models
+from dataops_platform.warehouse.ledger import now
 from dataops_platform_tests.fake_dbt import FakeDbt, FakeModel
 from dataops_platform_tests.support import DAY1, DAY2, DAY3, Home, daily, rule, table
 
@@ -394,3 +398,38 @@ def test_models_are_cut_by_day(platform):
     monthly = replace(T, partitioning=daily(granularity=Granularity.MONTH))
     with pytest.raises(ValueError, match="cut by month: a model is cut by day"):
         model_partitioning(platform.dbt.read, {"orders": monthly})
+
+
+def test_a_build_that_was_not_alone_records_nothing(platform, monkeypatch):
+    """Its tests may have judged the rows of another run."""
+    platform.fill((DAY1, 1))
+    exclusive = type(platform.home.warehouse).exclusive
+
+    @contextmanager
+    def interrupted(self, models, run_id):
+        with exclusive(self, models, run_id):
+            yield lambda: False
+
+    monkeypatch.setattr(type(platform.home.warehouse), "exclusive", interrupted)
+    before = platform.home.dump("dataops.builds", "dataops.verdicts")
+    with pytest.raises(ConfigError, match="nothing was recorded"):
+        platform.build()
+    assert platform.home.dump("dataops.builds", "dataops.verdicts") == before
+
+
+def test_a_reference_is_judged_by_versions_not_by_clocks(tmp_path, monkeypatch):
+    """The worker's clock may be ahead of the warehouse's: a verdict of the future is older than the load after it."""
+    home = Home(tmp_path)
+    home.fill(PARENTS, [{"id": 1}, {"id": 2}])
+    home.fill(CHILDREN, [{"day": DAY1, "id": 2}])
+    ahead = now() + timedelta(hours=1)
+    monkeypatch.setattr(verdicts, "now", lambda: ahead)
+    home.judge(CHILDREN)
+    dbt = FakeDbt(home.warehouse, [FCT])
+    tables = {"orders": CHILDREN, "customers": PARENTS}
+    build(dbt, dbt.read, home.warehouse, tables, "run", ["fct"], None)
+    home.fill(PARENTS, [{"id": 1}])
+    done = publish(dbt.read["fct"], dbt.read, tables, home.warehouse, home.lake.store, home.production, None, "run")
+    assert [reason for refusal in done.refusals for reason in refusal.reasons] == [
+        "rule id_in_customers of staging.orders has not been checked since staging.customers was loaded"
+    ]

@@ -1,4 +1,7 @@
-"""The example in docs/contracts.md is a contract, and its tables of fields and rules are complete."""
+"""The example in docs/contracts.md is a contract, and its tables, and those of docs/rules.md, are complete.
+
+What the examples of docs/rules.md say is tested on the engines: see `integration/quality/test_rule_examples.py`.
+"""
 
 from __future__ import annotations
 
@@ -8,11 +11,20 @@ import pytest
 
 from dataops_platform.contracts import Operator, RuleKind, Severity
 from dataops_platform.contracts.custom import LEVELS
+from dataops_platform.contracts.custom_rules import CUSTOM_RULES
+from dataops_platform.contracts.formats import FORMATS
+from dataops_platform.contracts.model import AGGREGATES
+from dataops_platform.contracts.naming import DEFAULT_DIMENSIONS
 
 
 @pytest.fixture
 def text(repo) -> str:
     return (repo / "docs" / "contracts.md").read_text(encoding="utf-8")
+
+
+@pytest.fixture
+def rules(repo) -> str:
+    return (repo / "docs" / "rules.md").read_text(encoding="utf-8")
 
 
 def test_the_example_is_a_contract(load, text):
@@ -32,7 +44,22 @@ def test_all_that_we_add_is_described(text):
     for names in LEVELS.values():
         for name in names:
             assert f"`{name}`" in text
+    section = text.split("\n## Rules\n")[1]
+    for rule, (keys, _) in CUSTOM_RULES.items():
+        (row,) = re.findall(rf"^\| `{rule}` \|(.*?)\|.*$", section, re.MULTILINE)
+        assert re.findall(r"`(\w+)`", row) == [*keys, *(["unit"] if rule == "reconcile" else [])]
+
+
+def test_all_rules_are_described(rules):
     for operator in Operator:
-        assert f"`{operator}`" in text
+        assert f"`{operator}`" in rules
+    for name in FORMATS:
+        assert f"| `{name}` |" in rules
+    for function in AGGREGATES:
+        assert f"`{function}`" in rules
     for kind in RuleKind:
-        assert {"in_set": "| set |"}.get(kind, f"| {kind.replace('_', ' ')} |") in text
+        name = kind.replace("_", " ")
+        assert f"\n### {name.capitalize()}\n" in rules
+        (row,) = re.findall(rf"^\| \[{name}\]\(#{kind.replace('_', '-')}\) \|.*$", rules, re.MULTILINE)
+        assert row.split("|")[4].strip() == (DEFAULT_DIMENSIONS[kind] or "must be given")
+        assert f"\n| {name} |" in rules.split("## Names elsewhere")[1]

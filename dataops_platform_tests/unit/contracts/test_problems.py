@@ -301,6 +301,159 @@ SEMANTIC = [
 ]  # fmt: skip
 
 
+def custom(name: str, implementation: str, path: str, message: str, suggestion: str, at_column: bool = False) -> Case:
+    """A bad implementation: at the table instead of the mean's, or at the column amount."""
+    if at_column:
+        entry = f"- {{id: x, type: custom, engine: dataops, implementation: {implementation}}}"
+        return case(name, KNOWN, entry, f"schema[0].properties[4].quality[0].implementation{path}", message, suggestion)
+    return case(
+        name,
+        MEAN,
+        f"implementation: {implementation}",
+        f"schema[0].quality[2].implementation{path}",
+        message,
+        suggestion,
+    )
+
+
+def form(name: str, arguments: str, path: str, message: str, suggestion: str) -> Case:
+    """Bad arguments of an invalidValues rule of the text column region."""
+    old = "        enum: [{value: north}, {value: south}]\n"
+    entry = f"- {{metric: invalidValues, arguments: {arguments}, mustBe: 0}}"
+    new = f"{old}        quality:\n          {entry}\n"
+    return case(name, old, new, f"schema[0].properties[3].quality[0].arguments{path}", message, suggestion, entry)
+
+
+def sla(name: str, entry: str, path: str, message: str, suggestion: str) -> Case:
+    return case(name, LATENCY, f"- {entry}", f"slaProperties[0]{path}", message, suggestion)
+
+
+PSI = "rule: drift, column: amount, mustBeLessThan: 0.2"
+RANGE = "reference: {from: 2024-01-01, to: 2024-01-31}"
+NEW_KINDS = [
+    column("format", "{name: placed_at, logicalType: string, logicalTypeOptions: {format: emial}}",
+           ".logicalTypeOptions.format", "format `emial` isn't known", "did you mean `email`?; use one of date, email"),
+    form("format as an argument", "{format: mail}", ".format", "format `mail` isn't known", "did you mean `email`?"),
+    form("format without effect", "{format: ipv6}", ".format", "format `ipv6` isn't known", "did you mean `ipv4`?"),
+    case("format of a number", KNOWN, "- {metric: invalidValues, arguments: {format: date}, mustBe: 0}",
+         "schema[0].properties[4].quality[0].arguments.format", "`format` makes no sense for a column of type decimal",
+         "formats are for string columns"),
+    form("forbidden values as a text", "{invalidValues: north}", ".invalidValues", "invalidValues isn't a list of values",
+         "make it a list: [north]"),
+    form("no forbidden values", "{invalidValues: []}", ".invalidValues", "invalidValues isn't a list of values", "make it a list"),
+    form("forbidden value of another type", "{invalidValues: [1]}", ".invalidValues[0]",
+         "invalid value `1` isn't a value of `region` (string)", "put it in quotes: '1'"),
+    form("forbidden value twice", "{invalidValues: [a, a]}", ".invalidValues[1]", "invalid value `a` is given twice", "remove one"),
+    form("unknown argument of a form", "{formt: date}", ".formt", "unknown argument of invalidValues `formt`", "did you mean `format`?"),
+    custom("no rule", "{column: amount, mustBe: 0}", "", "the implementation names no rule", "use one of aggregate, anomaly"),
+    custom("unknown key", "{rule: drift, colum: amount, mustBe: 0}", ".colum", "unknown key of a drift rule `colum`", "did you mean `column`?"),
+    custom("key of another rule", "{rule: aggregate, function: avg, column: amount, history: 3, mustBe: 0}", ".history",
+           "unknown key of an aggregate rule `history`", "use one of rule, function"),
+    custom("unknown operator", "{rule: aggregate, function: avg, column: amount, mustBeLess: 3}", ".mustBeLess",
+           "unknown key of an aggregate rule `mustBeLess`", "did you mean `mustBeLessThan`?"),
+    custom("unit of an aggregate", "{rule: aggregate, function: avg, column: amount, unit: percent, mustBe: 0}", ".unit",
+           "an aggregate rule has no unit", "remove it"),
+    custom("no function", "{rule: aggregate, column: amount, mustBe: 0}", "", "the aggregate names no function", "use one of avg"),
+    custom("no column", "{rule: aggregate, function: avg, mustBe: 0}", "", "the aggregate names no column", "add `column: …`"),
+    custom("quantile without its share", "{rule: aggregate, function: quantile, column: amount, mustBe: 0}", "",
+           "`quantile` goes with the function quantile", "write `quantile: 0.95`"),
+    custom("share without quantile", "{rule: aggregate, function: avg, quantile: 0.5, column: amount, mustBe: 0}", ".quantile",
+           "`quantile` goes with the function quantile", "remove it"),
+    custom("share in percent", "{rule: aggregate, function: quantile, quantile: 95, column: amount, mustBe: 0}", ".quantile",
+           "quantile `95` isn't a share", "write a number from 0 to 1"),
+    custom("distinct JSON", "{rule: aggregate, function: distinct, column: details, mustBe: 0}", ".column",
+           "distinct needs values that can be compared, and `details` has type json", "use another column"),
+    custom("anomaly of an unknown function", "{rule: anomaly, function: row_count, mustBe: 0}", ".function",
+           "function `row_count` isn't known", "did you mean `rowCount`?"),
+    custom("anomaly of a count of a column", "{rule: anomaly, function: rowCount, column: amount, mustBe: 0}", ".column",
+           "rowCount is about the table", "remove the column"),
+    custom("anomaly of a text", "{rule: anomaly, function: avg, column: region, mustBe: 0}", ".column",
+           "avg needs numbers, and `region` has type string", "use a numeric column"),
+    custom("no history", "{rule: anomaly, function: rowCount, history: 1, mustBe: 0}", ".history",
+           "history `1` isn't a number of values", "a whole number from 2"),
+    custom("minimum as a text", "{rule: anomaly, function: rowCount, minimum: few, mustBe: 0}", ".minimum",
+           "minimum `few` isn't a number of values", "a whole number from 2"),
+    custom("never enough", "{rule: anomaly, function: rowCount, history: 5, mustBe: 0}", ".history",
+           "minimum 7 is more than history 5: there would never be enough", "lower the minimum"),
+    custom("anomaly without threshold", "{rule: anomaly, function: rowCount}", "", "the rule has no threshold", "add one of mustBe"),
+    case("anomaly of a whole table", MEAN, "implementation: {rule: anomaly, function: rowCount, mustBe: 0}\n"
+         "        customProperties: [{property: scope, vendor: dataops, value: table}]",
+         "schema[0].quality[2].implementation", "an anomaly compares a partition with those before it", "remove `scope: table`"),
+    custom("drift of no column", f"{{rule: drift, mustBe: 0, {RANGE}}}", "", "the drift names no column", "add `column: …`"),
+    custom("drift of a date", f"{{rule: drift, column: day, mustBe: 0, {RANGE}}}", ".column",
+           "drift needs numbers, texts or booleans, and `day` has type date", "use another column"),
+    custom("unknown metric", f"{{{PSI}, metric: pis, {RANGE}}}", ".metric", "metric `pis` isn't known", "did you mean `psi`?"),
+    custom("one bin", f"{{{PSI}, bins: 1, {RANGE}}}", ".bins", "bins `1` isn't a number of bins", "from 2 to 100"),
+    custom("no reference", f"{{{PSI}}}", "", "the drift names no reference", "add `reference: {from: 2013-01-01"),
+    custom("reference as a text", f"{{{PSI}, reference: 2024-01}}", ".reference", "the reference isn't a mapping", "write {from: "),
+    custom("half a reference", f"{{{PSI}, reference: {{from: 2024-01-01}}}}", ".reference", "the reference has no `to`", "write {from: "),
+    custom("misspelled reference", f"{{{PSI}, reference: {{from: 2024-01-01, till: 2024-01-31}}}}", ".reference.till",
+           "unknown key of a reference `till`", "use one of from, to"),
+    custom("reference of another granularity", f"{{{PSI}, reference: {{from: 2024-01, to: 2024-01-31}}}}", ".reference.from",
+           "partition '2024-01' isn't of the form 2024-01-01", "write a partition's key"),
+    custom("reference backwards", f"{{{PSI}, reference: {{from: 2024-02-01, to: 2024-01-31}}}}", ".reference",
+           "the reference runs backwards: 2024-02-01 is after 2024-01-31", "swap the two"),
+    custom("reference too early", f"{{{PSI}, reference: {{from: 2023-12-31, to: 2024-01-31}}}}", ".reference.from",
+           "from `2023-12-31` is outside the table's partitions, which begin with 2024-01-01 and end on 2024-12-31",
+           "write a partition that the table has"),
+    custom("reference too late", f"{{{PSI}, reference: {{from: 2024-12-31, to: 2025-01-01}}}}", ".reference.to",
+           "to `2025-01-01` is outside the table's partitions", "write a partition that the table has"),
+    custom("comparison without a right side", "{rule: compare, left: amount, operator: '<', mustBe: 0}", "",
+           "the comparison names no column", "add `right: …`"),
+    custom("comparison without a left side", "{rule: compare, right: amount, operator: '<', mustBe: 0}", "",
+           "the comparison names no column", "add `left: …`"),
+    custom("comparison with no column", "{rule: compare, right: amuont, operator: '<', mustBe: 0}", ".right",
+           "`amuont` is no column of `orders`", "did you mean `amount`?", at_column=True),
+    custom("comparison by nothing", "{rule: compare, left: amount, right: number, mustBe: 0}", "",
+           "the comparison has no operator", "in quotes"),
+    custom("comparison by a word", "{rule: compare, left: amount, operator: less, right: number, mustBe: 0}", ".operator",
+           "operator `less` isn't known", "use one of '=', '!=', '<'"),
+    custom("comparison of a text with a number", "{rule: compare, left: amount, operator: '=', right: region, mustBe: 0}", "",
+           "`amount` has type decimal, `region` string: they can't be compared", "give both the same type"),
+    custom("comparison of JSON", "{rule: compare, left: details, operator: '=', right: details, mustBe: 0}", "",
+           "they can't be compared", "give both the same type"),
+    custom("schema of a column", "{rule: schema, mustBe: 0}", "", "rule schema is about the table",
+           "move it to the `quality` of the table", at_column=True),
+    custom("schema with a column", "{rule: schema, column: amount, mustBe: 0}", ".column", "unknown key of a schema rule `column`",
+           "use one of rule, mustBe"),
+    custom("reconciliation with nothing", "{rule: reconcile, function: rowCount, mustBe: 0}", "",
+           "the reconciliation names nothing to agree with", "add `with: table`"),
+    custom("reconciliation of an average", "{rule: reconcile, function: avg, column: amount, with: customers, mustBe: 0}",
+           ".function", "function `avg` isn't known", "use one of rowCount, sum"),
+    custom("reconciliation with no table", "{rule: reconcile, function: rowCount, with: custmers, mustBe: 0}", ".with",
+           "table `custmers` isn't in any contract", "did you mean `customers`?"),
+    custom("reconciliation of partitions with a whole", "{rule: reconcile, function: rowCount, with: customers, mustBe: 0}",
+           ".with", "`customers` isn't cut by days of Europe/Paris as `orders` is", "add the customProperty `scope: table`"),
+    custom("count of a column", "{rule: reconcile, function: rowCount, with: customers.id, mustBe: 0}", ".with",
+           "rowCount is about tables", "write `with: customers`"),
+    custom("sum with no column", "{rule: reconcile, function: sum, column: amount, with: customers, mustBe: 0}", ".with",
+           "`amount` is no column of `customers`", "use one of id, region"),
+    custom("sum of texts", "{rule: reconcile, function: sum, column: amount, with: customers.region, mustBe: 0}", ".with",
+           "`customers.region` has type string", "use a numeric column"),
+    custom("manifests of a merged table", "{rule: reconcile, function: rowCount, with: manifest, mustBe: 0}", ".with",
+           "rows of a merged table give way to later ones", "reconcile it with another table"),
+    custom("sum of a manifest", "{rule: reconcile, function: sum, column: amount, with: manifest, mustBe: 0}", ".function",
+           "manifests count rows only", "use `function: rowCount`"),
+    custom("more than all of a reconciliation", "{rule: reconcile, function: sum, column: amount, with: orders.number, unit: percent, mustBeLessThan: 101}",
+           ".mustBeLessThan", "mustBeLessThan is outside 0 to 100 percent", "write a percentage"),
+    sla("freshness of no column", "{property: freshness, value: 1, unit: d, element: orders}", ".element",
+        "freshness is about a column, and none of `orders` is named", "add `element: orders.column`"),
+    sla("freshness of a number", "{property: freshness, value: 1, unit: d, element: orders.amount}", ".element",
+        "freshness is about `amount`, which has type decimal", "name a date, timestamp or datetime column"),
+    sla("freshness of nothing", "{property: freshness, value: 1, unit: d, element: orders.placed}", ".element",
+        "`placed` is no column of `orders`", "did you mean `placed_at`?"),
+    sla("latency of a number", "{property: latency, value: 1, unit: d, element: orders.amount}", ".element",
+        "latency is about `amount`, which has type decimal", "name a date, timestamp or datetime column"),
+    sla("arrival without unit", "{property: arrival, value: 1, element: orders}", "", "the arrival has no unit", "use one of minutes"),
+    sla("arrival in the past", "{property: arrival, value: -1, unit: d, element: orders}", ".value",
+        "arrival `-1` isn't a length of time", "write a number from 0"),
+    sla("arrival of another table", "{property: arrival, value: 1, unit: d, element: order}", ".element",
+        "arrival is about `order`, which is no table of this contract", "did you mean `orders`?"),
+    sla("severity of an SLA", "{property: arrival, value: 1, unit: d, element: orders, customProperties: [{property: severity, vendor: dataops, value: fatal}]}",
+        ".customProperties[0].value", "severity `fatal` isn't known", "use one of error, warning, info"),
+]  # fmt: skip
+
+
 def problems_of(load: Callable[..., object], **texts: str) -> list:
     with pytest.raises(ContractErrors) as caught:
         load(**texts)
@@ -308,7 +461,7 @@ def problems_of(load: Callable[..., object], **texts: str) -> list:
     return caught.value.problems
 
 
-@pytest.mark.parametrize("case", ODCS + SEMANTIC, ids=lambda c: c.name)
+@pytest.mark.parametrize("case", ODCS + SEMANTIC + NEW_KINDS, ids=lambda c: c.name)
 def test_problem(case: Case, load, customers, orders, tmp_path):
     assert orders.count(case.old) == 1
     text = orders.replace(case.old, case.new)
@@ -348,6 +501,39 @@ def test_latency_needs_partitions(load, customers):
     (problem,) = problems_of(load, customers=text)
     assert problem.path == "slaProperties[0]"
     assert "latency is counted from the end of a partition, and `customers` has none" in problem.message
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        ("arrival, value: 1, unit: d", "arrival is counted from the end of a partition, and `customers` has none"),
+        ("freshness, value: 1, unit: d", "freshness is about a column, and none of `customers` is named"),
+    ],
+)
+def test_what_an_sla_needs(load, customers, entry, message):
+    (problem,) = problems_of(load, customers=f"{customers}slaProperties: [{{property: {entry}}}]\n")
+    assert (problem.path, problem.message) == ("slaProperties[0]", message)
+    assert problem.suggestion.startswith("add ")
+
+
+def test_a_table_without_partitions_takes_no_reference(load, customers):
+    quality = """
+    quality:
+      - {id: d, type: custom, engine: dataops, implementation: {rule: drift, column: id, mustBe: 0,
+         reference: {from: 2024-01-01, to: 2024-01-01}}}
+"""
+    (problem,) = problems_of(load, customers=customers.rstrip() + quality)
+    assert problem.message == "`customers` has no partitions to take a reference from"
+    assert (problem.path, problem.suggestion) == ("schema[0].quality[0].implementation.reference", "remove `reference`")
+
+
+def test_a_reference_without_end(load, customers, orders):
+    """Partitions without an end begin somewhere all the same."""
+    text = orders.replace(" end: 2024-12-31,", "").replace(
+        MEAN, f"implementation: {{{PSI}, reference: {{from: 2023-12-31, to: 2033-01-01}}}}"
+    )
+    (problem,) = problems_of(load, customers=customers, orders=text)
+    assert problem.message == "from `2023-12-31` is outside the table's partitions, which begin with 2024-01-01"
 
 
 def test_rule_ids_are_unique_within_a_table(load, customers, orders):

@@ -63,7 +63,7 @@ def test_demo_rule_ids(demo):
     assert [rule for rule in found["flights"] if not rule.endswith(("_required", "_range"))] == [
         "carrier_pattern", "origin_allowed", "dest_length", "primary_key", "carrier_in_airlines", "dest_in_airports",
         "tailnum_in_planes", "tailnum_known", "daily_volume", "cancelled_has_no_actuals", "date_parts_agree",
-        "plausible_speed", "mean_departure_delay", "latency",
+        "plausible_speed", "mean_departure_delay", "late_departures", "usual_volume", "distance_drift", "latency",
     ]  # fmt: skip
     assert {len(ids) - len(set(ids)) for ids in found.values()} == {0}
 
@@ -97,6 +97,8 @@ def test_lines_lead_to_the_declaration(demo):
          {"minLength": 0, "maxLength": 3}, Dimension.VALIDITY),
         ("logicalType: string, logicalTypeOptions: {pattern: a}", "x_pattern", RuleKind.PATTERN, {"pattern": "a"},
          Dimension.VALIDITY),
+        ("logicalType: string, logicalTypeOptions: {format: uuid}", "x_format", RuleKind.FORMAT, {"format": "uuid"},
+         Dimension.VALIDITY),
         ("logicalType: string, enum: [{value: NO}, {value: '1'}]", "x_allowed", RuleKind.IN_SET,
          {"values": ("NO", "1")}, Dimension.VALIDITY),
         ("logicalType: integer, enum: [{value: '1'}, {value: 2}]", "x_allowed", RuleKind.IN_SET, {"values": (1, 2)},
@@ -126,6 +128,10 @@ def test_native_fields(table, declared, rule_id, kind, args, dimension):
         ("integer", "{metric: invalidValues, arguments: {minimum: 0}, mustBe: 0}", RuleKind.RANGE, {"minimum": 0}),
         ("string", "{metric: invalidValues, arguments: {maxLength: 2}, mustBe: 0}", RuleKind.LENGTH, {"maxLength": 2}),
         ("string", "{metric: duplicateValues, mustBe: 0}", RuleKind.DUPLICATES, {}),
+        ("string", "{metric: invalidValues, arguments: {format: date}, mustBe: 0}", RuleKind.FORMAT,
+         {"format": "date"}),
+        ("date", "{metric: invalidValues, arguments: {invalidValues: ['9999-12-31']}, mustBe: 0}", RuleKind.NOT_IN_SET,
+         {"values": ("9999-12-31",)}),
         ("integer", "{type: custom, engine: dataops, implementation: {rule: aggregate, function: max, mustBe: 0}}",
          RuleKind.AGGREGATE, {"function": "max"}),
         ("integer", "{type: sql, query: 'SELECT COUNT(*) FROM ${object} WHERE ${column} < 0', mustBe: 0}",
@@ -135,6 +141,105 @@ def test_native_fields(table, declared, rule_id, kind, args, dimension):
 def test_quality_of_a_column(table, logical, entry, kind, args):
     rule = only(table(f"- {{name: x, logicalType: {logical}, quality: [{entry}]}}"), kind)
     assert (rule.columns, dict(rule.args), rule.threshold) == (("x",), args, Threshold())
+
+
+CUT = """
+customProperties:
+  - {property: partitioning, vendor: dataops, value: {field: day, granularity: day, start: 2024-01-01, end: 2024-12-31}}
+"""
+PROPERTIES = """
+- {name: day, logicalType: date, required: true}
+- {name: x, logicalType: integer}
+- {name: y, logicalType: number}
+- {name: s, logicalType: string}
+- {name: at, logicalType: timestamp}
+"""
+
+
+def custom(table, implementation: str, more: str = CUT, scope: str = "partition"):
+    entry = f"""
+quality:
+  - {{type: custom, engine: dataops, implementation: {implementation},
+     customProperties: [{{property: scope, vendor: dataops, value: {scope}}}]}}
+"""
+    (found,) = [r for r in table(PROPERTIES, more.strip("\n") + entry).rules if r.id != "day_required"]
+    return found
+
+
+WHOLE = {"table": None, "column": None, "cut": None, "field_kind": None}
+SELF = Partitioning("day", Granularity.DAY, date(2024, 1, 1), date(2024, 12, 31))
+
+
+@pytest.mark.parametrize(
+    ("implementation", "rule_id", "kind", "columns", "args"),
+    [
+        ("rule: aggregate, function: quantile, quantile: 1, column: y", "y_quantile", RuleKind.AGGREGATE, ("y",),
+         {"function": "quantile", "quantile": 1.0}),
+        ("rule: aggregate, function: distinct, column: s", "s_distinct", RuleKind.AGGREGATE, ("s",),
+         {"function": "distinct"}),
+        ("rule: anomaly, function: rowCount", "row_count_anomaly", RuleKind.ANOMALY, (),
+         {"function": "row_count", "history": 30, "minimum": 7}),
+        ("rule: anomaly, function: quantile, quantile: 0.5, column: x, history: 4, minimum: 2", "x_quantile_anomaly",
+         RuleKind.ANOMALY, ("x",), {"function": "quantile", "quantile": 0.5, "history": 4, "minimum": 2}),
+        ("rule: compare, left: y, operator: '!=', right: x", "y_x", RuleKind.COMPARE, ("y", "x"), {"operator": "!="}),
+        ("rule: drift, column: s, reference: {from: 2024-01-01, to: 2024-12-31}", "s_drift", RuleKind.DRIFT, ("s",),
+         {"metric": "psi", "bins": 10, "first": "2024-01-01", "last": "2024-12-31"}),
+        ("rule: drift, column: y, metric: js, bins: 2, reference: {from: 2024-01-01, to: 2024-01-01}", "y_drift",
+         RuleKind.DRIFT, ("y",), {"metric": "js", "bins": 2, "first": "2024-01-01", "last": "2024-01-01"}),
+        ("rule: reconcile, function: rowCount, with: manifest", "row_count_manifest", RuleKind.RECONCILE, (),
+         {"function": "row_count", **WHOLE}),
+        ("rule: reconcile, function: sum, column: x, with: t", "x_sum_t", RuleKind.RECONCILE, ("x",),
+         {"function": "sum", "table": "t", "column": "x", "cut": SELF, "field_kind": "date"}),
+        ("rule: schema", "schema", RuleKind.SCHEMA, (), {}),
+    ],
+)  # fmt: skip
+def test_implementations(table, implementation, rule_id, kind, columns, args):
+    rule = custom(table, f"{{{implementation}, mustBeLessThan: 3}}")
+    assert (rule.id, rule.kind, rule.columns, dict(rule.args)) == (rule_id, kind, columns, args)
+    assert (rule.threshold, rule.scope) == (Threshold(Operator.LESS, (3,)), Scope.PARTITION)
+
+
+def test_implementations_without_partitions(table):
+    drift = custom(table, "{rule: drift, column: x, mustBeLessThan: 0.1}", more="")
+    assert (drift.args["first"], drift.args["last"]) == (None, None)
+    assert custom(table, "{rule: anomaly, function: rowCount, mustBeLessThan: 3}", more="").args["minimum"] == 7
+    both = custom(table, "{rule: reconcile, function: rowCount, with: t, unit: percent, mustBe: 0}", scope="table")
+    assert (both.scope, both.threshold.unit) == (Scope.TABLE, Unit.PERCENT)
+
+
+@pytest.mark.parametrize(
+    ("entry", "rule_id", "kind", "columns", "threshold", "scope"),
+    [
+        (
+            "latency, value: 90, unit: m, element: t.at",
+            "at_latency",
+            RuleKind.EVENT_LATENCY,
+            ("at",),
+            1.5,
+            Scope.PARTITION,
+        ),
+        ("latency, value: 1, unit: d, element: t.day", "latency", RuleKind.LATENCY, ("day",), 24, Scope.PARTITION),
+        ("freshness, value: 2, unit: weeks, element: t.at", "freshness", RuleKind.FRESHNESS, ("at",), 336, Scope.TABLE),
+        ("arrival, value: 6, unit: h", "arrival", RuleKind.ARRIVAL, ("day",), None, Scope.TABLE),
+    ],
+)
+def test_sla(table, entry, rule_id, kind, columns, threshold, scope):
+    severity = "customProperties: [{property: severity, vendor: dataops, value: error}]"
+    loaded = table(PROPERTIES, CUT, tail=f"slaProperties: [{{property: {entry}, {severity}}}]\n")
+    (rule,) = [r for r in loaded.rules if r.id != "day_required"]
+    assert (rule.id, rule.kind, rule.columns, rule.scope) == (rule_id, kind, columns, scope)
+    assert (rule.dimension, rule.severity) == (Dimension.TIMELINESS, Severity.ERROR)
+    expected = Threshold() if threshold is None else Threshold(Operator.LESS_EQUAL, (threshold,))
+    assert (rule.threshold, dict(rule.args)) == (expected, {"hours": 6} if threshold is None else {})
+    assert rule.description
+
+
+@pytest.mark.parametrize("declared", [
+    "string, logicalTypeOptions: {format: ipv6}", "string, logicalTypeOptions: {format: password}",
+    "date, logicalTypeOptions: {format: yyyy-MM-dd}", "integer, logicalTypeOptions: {format: i32}",
+])  # fmt: skip
+def test_formats_that_say_something_to_people(table, declared):
+    assert table(f"- {{name: x, logicalType: {declared}}}").rules == ()
 
 
 def test_quality_details(table):

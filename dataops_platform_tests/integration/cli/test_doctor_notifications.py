@@ -1,0 +1,136 @@
+"""`dataops doctor` on a Pub/Sub subscription of the lake's new objects."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+
+import grpc
+import pytest
+from google.iam.v1 import iam_policy_pb2
+from google.pubsub_v1 import PublisherClient, Subscription
+from google.pubsub_v1.services.publisher.transports import PublisherGrpcTransport
+
+from dataops_platform.cli.doctor import Doctor
+from dataops_platform.contracts.problems import ConfigError
+from dataops_platform.settings import Settings
+from dataops_platform_tests.emulators.fixtures import unique
+from dataops_platform_tests.integration.cli.test_doctor import CLOUD, storage
+
+pytestmark = pytest.mark.cloud
+TOPIC = "projects/acme-data/topics/new-objects"
+NAME = "projects/acme-data/subscriptions/dataops"
+TELLING = {"kind": "storage#notification", "id": "1", "topic": f"//pubsub.googleapis.com/{TOPIC}"}
+
+
+def look(**env: str) -> list[str]:
+    return list(dict(Doctor(Settings.load(CLOUD | {"DATAOPS_NOTIFICATIONS": NAME} | env)).checks())["notifications"]())
+
+
+@contextmanager
+def pubsub(subscription: Subscription, permissions: list[str]) -> Iterator[str]:
+    """Pub/Sub with one subscription, and with an answer about permissions, which the emulator doesn't give."""
+
+    def method(request_type, answer):
+        return grpc.unary_unary_rpc_method_handler(
+            lambda request, _: answer,
+            request_deserializer=request_type,
+            response_serializer=lambda message: message.SerializeToString(),
+        )
+
+    granted = iam_policy_pb2.TestIamPermissionsResponse(permissions=permissions)
+    handlers = [
+        grpc.method_handlers_generic_handler(
+            "google.pubsub.v1.Subscriber", {"GetSubscription": method(bytes, Subscription.pb(subscription))}
+        ),
+        grpc.method_handlers_generic_handler("google.iam.v1.IAMPolicy", {"TestIamPermissions": method(bytes, granted)}),
+    ]
+    server = grpc.server(ThreadPoolExecutor(2), handlers=handlers)
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    yield f"127.0.0.1:{port}"
+    server.stop(None)
+
+
+def subscription(**fields) -> Subscription:
+    return Subscription(name=NAME, topic=TOPIC, ack_deadline_seconds=30, **fields)
+
+
+CONSUME = ["pubsub.subscriptions.consume"]
+
+
+def test_all_as_it_should_be():
+    with pubsub(subscription(), CONSUME) as host, storage({"items": [TELLING]}, []) as url:
+        lines = look(PUBSUB_EMULATOR_HOST=host, STORAGE_EMULATOR_HOST=url)
+    assert lines == [
+        f"{NAME}: 30 s to acknowledge, unread messages are kept for 0 days",
+        f"new objects of gs://lake-bucket/raw are told to {TOPIC}",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("found", "permissions", "message"),
+    [
+        (subscription(), [], r"permission pubsub\.subscriptions\.consume on .* is missing\. Grant roles/pubsub"),
+        (subscription(detached=True), CONSUME, r"has no topic any more"),
+        (Subscription(name=NAME, topic="_deleted-topic_"), CONSUME, r"has no topic any more.*create dataops --topic"),
+        (subscription(push_config={"push_endpoint": "https://x"}), CONSUME, r"delivers by itself"),
+    ],
+)
+def test_a_subscription_that_is_of_no_use(found, permissions, message):
+    with pubsub(found, permissions) as host, pytest.raises(ConfigError, match=message):
+        look(PUBSUB_EMULATOR_HOST=host)
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        [],
+        [TELLING | {"topic": f"//pubsub.googleapis.com/{TOPIC}-2"}],
+        [TELLING | {"event_types": ["OBJECT_DELETE"]}],
+    ],
+)
+def test_a_bucket_that_tells_nobody(told):
+    with (
+        pubsub(subscription(), CONSUME) as host,
+        storage({"items": told}, []) as url,
+        pytest.raises(
+            ConfigError, match=r"lake-bucket doesn't tell .*new-objects of new objects\. Let it .*--event-types"
+        ),
+    ):
+        look(PUBSUB_EMULATOR_HOST=host, STORAGE_EMULATOR_HOST=url)
+
+
+def test_googles_emulator(pubsub_server):
+    """It has no permissions to ask for; they count as granted."""
+    project = unique("p")
+    name, topic = f"projects/{project}/subscriptions/dataops", f"projects/{project}/topics/new"
+    env = pubsub_server.env | {"DATAOPS_NOTIFICATIONS": name}
+    with pytest.raises(
+        ConfigError, match=r"there is no subscription .*\. Create it \(`gcloud pubsub subscriptions create"
+    ):
+        look(**env)
+    channel = grpc.insecure_channel(pubsub_server.address)
+    PublisherClient(transport=PublisherGrpcTransport(channel=channel)).create_topic(name=topic)
+    settings = Settings.load(CLOUD | env)
+    settings.identity.subscriber_client().create_subscription(name=name, topic=topic)
+    told = TELLING | {"topic": f"//pubsub.googleapis.com/{topic}", "event_types": ["OBJECT_FINALIZE"]}
+    with storage({"items": [told]}, []) as url:
+        lines = look(**env, STORAGE_EMULATOR_HOST=url)
+    assert lines == [
+        f"{name}: 10 s to acknowledge, unread messages are kept for 7 days",
+        f"new objects of gs://lake-bucket/raw are told to {topic}",
+    ]
+
+
+def test_no_check_without_the_setting():
+    assert "notifications" not in dict(Doctor(Settings.load(CLOUD)).checks())
+
+
+@pytest.mark.parametrize("text", ["dataops", "projects/acme-data/topics/x", "projects/A/subscriptions/x"])
+def test_what_is_no_subscription(text):
+    with pytest.raises(
+        ConfigError, match=r"DATAOPS_NOTIFICATIONS is .*: write projects/<project>/subscriptions/<name>"
+    ):
+        Settings.load(CLOUD | {"DATAOPS_NOTIFICATIONS": text})

@@ -1,0 +1,59 @@
+"""The commands of the pages in `docs/`, run one after the other; those of README.md and google-cloud.md elsewhere."""
+
+from __future__ import annotations
+
+import shlex
+import subprocess
+
+import pytest
+
+from dataops_platform_tests import readme
+from dataops_platform_tests.conftest import REPO, dataops
+
+PAGES = ("quarantine.md", "conformance.md", "quality.md")
+
+
+def commands(page: str) -> list[str]:
+    """The commands of a page, in order, without what is said behind them."""
+    blocks = [block for block in readme.blocks(REPO / "docs" / page) if block.shell]
+    return [command.split("  #")[0].strip() for block in blocks for command in block.commands]
+
+
+def test_quarantine(home_copy):
+    home, said = home_copy(), []
+    for command in commands("quarantine.md"):
+        program, *arguments = shlex.split(command)
+        assert program == "dataops"
+        done = dataops(arguments, home)
+        assert done.returncode == 0, done.stdout + done.stderr
+        said.append(done.stdout)
+    assert "wind_speed_range" in said[0]
+    assert "wind_speed=1048" in said[1]
+    assert "0 loaded, 0 superseded, 1 still in quarantine" in said[2]
+    assert said[3].startswith("1 row of weather dropped")
+
+
+def test_the_report(home_copy, tmp_path):
+    home = home_copy()
+    for command, path in zip(commands("quality.md"), (home / "report.html", tmp_path / "quality.html"), strict=True):
+        done = dataops(shlex.split(command.replace("quality.html", str(path)))[1:], home)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert done.stdout.strip() == path.as_uri()
+        assert path.exists()
+
+
+def test_conformance(tmp_path):
+    own, other = commands("conformance.md")
+    assert other == f"{own} CASES=path/to/folder"
+    cases = REPO / "dataops_platform_tests" / "conformance" / "cases"
+    (tmp_path / "sets.json").write_text((cases / "sets.json").read_text())
+    for command, count in ((own, 27), (other.replace("path/to/folder", str(tmp_path)), 3)):
+        done = subprocess.run(shlex.split(command), cwd=REPO, text=True, capture_output=True, timeout=240)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert f"{count} cases: " in done.stdout
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_the_pages_are_found(page):
+    assert commands(page)
+    assert f"docs/{page}" in (REPO / "README.md").read_text()
