@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from pandera.errors import SchemaError, SchemaErrorReason, SchemaErrors
 
-from dataops_platform.contracts.model import Rule, RuleKind, Table
+from dataops_platform.contracts.model import MASK, Rule, RuleKind, Table
 from dataops_platform.quality.frame_rules import columns_read
 
 TYPE_CHECK = "type"
@@ -71,13 +71,15 @@ def message(table: Table, errors: SchemaErrors) -> str:
     for broken in broken_rules(table, errors):
         names = columns_read(table, broken.rule)
         last = len(names) != 1 or broken.rule.kind is RuleKind.DUPLICATES
-        lines[_broken_line(broken, names, data)] = len(order) if last else order.index(names[0])
+        lines[_broken_line(table, broken, names, data)] = len(order) if last else order.index(names[0])
     mistyped = {error.schema.name for error in errors.schema_errors if _check_name(error) == TYPE_CHECK}
     rules = {rule.id for rule in table.rules}
     for error in errors.schema_errors:
         if _check_name(error) == TYPE_CHECK:
             column = error.schema.name
             wrong = data[column][~error.check_output.to_numpy(dtype=bool)].tolist()
+            if not table.column(column).public:
+                wrong = [MASK] * len(wrong)
             kind = table.column(column).type.kind
             lines[f"{column} [{TYPE_CHECK}]: {_rows(len(wrong))} not of type {kind}: {_sample(wrong)}"] = order.index(
                 column
@@ -101,7 +103,7 @@ def _check_name(error: SchemaError) -> str:
     return str(getattr(error.check, "name", error.check))
 
 
-def _broken_line(broken: Broken, names: Sequence[str], data: pd.DataFrame) -> str:
+def _broken_line(table: Table, broken: Broken, names: Sequence[str], data: pd.DataFrame) -> str:
     rule = broken.rule
     head = f"{', '.join(names) or 'every column'} [{rule.id}]"
     what = f" ({rule.description.rstrip('.')})" if rule.description else ""
@@ -110,7 +112,8 @@ def _broken_line(broken: Broken, names: Sequence[str], data: pd.DataFrame) -> st
     if broken.rows is None:
         return f"{head}: failing rows: not {rule.threshold}{what}"
     failing = data.loc[broken.rows, list(names)]
-    rows = failing.drop_duplicates().head(_SHOWN_VALUES + 1).itertuples(index=False)
+    hidden = {name: MASK for name in names if not table.column(name).public}
+    rows = failing.assign(**hidden).drop_duplicates().head(_SHOWN_VALUES + 1).itertuples(index=False)
     return f"{head}: {_rows(len(failing))} failing{what}: {_sample([' '.join(map(_shown, row)) for row in rows])}"
 
 

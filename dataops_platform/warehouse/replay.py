@@ -39,6 +39,19 @@ def selected(selection: Selection, dialect: str, prefix: str = "") -> str:
     return " AND ".join(terms) or "TRUE"
 
 
+def replayable(table: Table, selection: Selection, dialect: str, loads: str, prefix: str = "") -> str:
+    """A predicate on the rows of a quarantine table that can be judged again: those of deliveries.
+
+    Rows that a Python asset made are for its own table, not for staging; the asset is materialised again instead.
+
+    Args:
+        loads: the ledger's loads, in SQL.
+    """
+    load_id = f"CAST({prefix}_load_id AS {'STRING' if dialect == 'bigquery' else 'VARCHAR'})"
+    delivered = f"SELECT load_id FROM {loads} WHERE table_name = {literal(table.name, dialect)}"
+    return f"{selected(selection, dialect, prefix)} AND {load_id} IN ({delivered})"
+
+
 def outcome(rows: Sequence[Mapping[str, Any]], before: Mapping[str, int]) -> list[Replayed]:
     """What became of each partition's rows.
 
@@ -113,7 +126,7 @@ class ReplaySql:
             statements.append(
                 self._temp("_moved", f"SELECT g._load_id, {self._lit('')} AS _from FROM _judged AS g WHERE FALSE")
             )
-        statements.append(f"DELETE FROM {self._held} WHERE {selected(self._selection, self._dialect)}")
+        statements.append(f"DELETE FROM {self._held} WHERE {self._replayable()}")
         if mode is LoadMode.MERGE:
             statements.append(
                 f"DELETE FROM {self._target} AS t WHERE {self._overlap('t.')} AND EXISTS (SELECT 1 FROM _judged AS g"
@@ -136,8 +149,11 @@ class ReplaySql:
             else f"list_filter([{reasons}], lambda r: r IS NOT NULL)"
         )
         row = "GENERATE_UUID()" if self._big else "row_number() OVER ()"
-        where = selected(self._selection, self._dialect, "q.")
+        where = self._replayable("q.")
         return self._temp("_judged", f"SELECT q.*, {row} AS _row, {now} AS _now FROM {self._held} AS q WHERE {where}")
+
+    def _replayable(self, prefix: str = "") -> str:
+        return replayable(self._table, self._selection, self._dialect, self._loads, prefix)
 
     def _outside(self) -> str:
         if self._table.partitioning is None:

@@ -42,7 +42,7 @@ from dataops_platform.warehouse.bigquery.rows import Rows
 from dataops_platform.warehouse.held import HeldRows
 from dataops_platform.warehouse.names import LEDGER, PRODUCTION, QUARANTINE, STAGING, Relation, quarantine, staging
 from dataops_platform.warehouse.partition_sql import in_partitions
-from dataops_platform.warehouse.replay import Act, ReplaySql, outcome, selected
+from dataops_platform.warehouse.replay import Act, ReplaySql, outcome, replayable, selected
 
 if TYPE_CHECKING:
     from google.cloud.bigquery_storage import BigQueryReadClient
@@ -319,9 +319,11 @@ class BigQueryWarehouse:
             The ledger's rows about it, and how many there were by partition.
         """
         held = self._naming.sql(quarantine(table.name))
+        where = selected(selection, self.dialect)
+        if because is None:
+            where = replayable(table, selection, self.dialect, self._naming.sql(Relation(LEDGER, "loads")))
         found = self.query(
-            f"SELECT _delivered_partition AS k, COUNT(*) AS n FROM {held}"
-            f" WHERE {selected(selection, self.dialect)} GROUP BY 1"
+            f"SELECT _delivered_partition AS k, COUNT(*) AS n FROM {held} WHERE {where} GROUP BY 1"
         ).to_pylist()
         before = {row["k"]: row["n"] for row in found}
         if not before:

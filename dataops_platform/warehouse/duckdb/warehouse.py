@@ -43,7 +43,7 @@ from dataops_platform.warehouse.held import HeldRows, reasons_sql
 from dataops_platform.warehouse.ledger import now
 from dataops_platform.warehouse.names import LEDGER, REASONS, Relation, literal, quarantine, quote, staging
 from dataops_platform.warehouse.partition_sql import in_window
-from dataops_platform.warehouse.replay import Act, ReplaySql, outcome, selected
+from dataops_platform.warehouse.replay import Act, ReplaySql, outcome, replayable, selected
 
 _READING = {duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN}
 _NOT_THE_USERS = (duckdb.InternalError, duckdb.FatalException, duckdb.InterruptException)
@@ -165,6 +165,8 @@ class DuckDBWarehouse:
         with self.connect() as con, connections.transaction(con):
             held = quarantine(table.name).sql
             where = selected(selection, self.dialect)
+            if because is None:
+                where = replayable(table, selection, self.dialect, Relation(LEDGER, "loads").sql)
             before = dict(
                 con.execute(f"SELECT _delivered_partition, count(*) FROM {held} WHERE {where} GROUP BY 1").fetchall()
             )

@@ -1,5 +1,6 @@
 """IO managers, as an asset of one's own uses them."""
 
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from zoneinfo import ZoneInfo
@@ -18,8 +19,9 @@ from dataops_platform.orchestration.io_managers import (
     WarehouseIOManager,
 )
 from dataops_platform.orchestration.resources import Platform
+from dataops_platform.quality import quarantine
 from dataops_platform.transformation.models import Model, Models
-from dataops_platform.warehouse.base import Window
+from dataops_platform.warehouse.base import Selection, Window
 from dataops_platform.warehouse.names import Relation
 from dataops_platform_tests.support import file_size_limit
 
@@ -252,6 +254,16 @@ def test_keys_are_about_the_good_rows(run, platform):
     text = message(run(asset("prices", worse), raise_on_error=False))
     assert text == "prices: 1 problem in 2 rows\n  sku [primary_key]: 1 row failing (No two rows have the same sku): a"
     assert len(platform.warehouse.query(HELD).to_pylist()) == 1
+
+
+def test_a_replay_leaves_an_assets_rows_alone(run, platform):
+    """They are for the asset's own table, not for staging."""
+    assert run(asset("prices", pd.DataFrame({"sku": ["a"], "price": ["-1"]}))).success
+    before = platform.warehouse.query(HELD).to_pylist()
+    relaxed = replace(platform.tables["prices"], rules=())
+    assert quarantine.replay(platform.warehouse, [relaxed], Selection(), "run") == {"prices": []}
+    assert platform.warehouse.query(HELD).to_pylist() == before
+    assert platform.warehouse.query("SELECT * FROM staging.prices").num_rows == 0
 
 
 def test_good_and_bad_rows_are_written_together(run, platform):

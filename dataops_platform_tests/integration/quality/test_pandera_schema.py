@@ -304,3 +304,12 @@ def test_a_decimal_of_any_length_is_exact_or_refused():
     assert validate(t, pd.DataFrame({"x": [most]}))["x"].tolist() == [Decimal(most)]
     with pytest.raises(DataRefused, match="not of type decimal"):
         validate(t, pd.DataFrame({"x": ["1234567890123456789012345.0123456789"]}))
+
+
+def test_messages_show_no_value_of_a_column_that_is_not_public():
+    secret = Column("x", FieldType(Kind.STRING), classification="confidential")
+    t = Table("t", (secret,), rules=(rule(RuleKind.LENGTH, maxLength=3),))
+    for values in (["secret"], ["abc", 12345]):
+        with pytest.raises(DataRefused) as caught:
+            validate(t, pd.DataFrame({"x": values}))
+        assert str(caught.value).endswith(": •••")
