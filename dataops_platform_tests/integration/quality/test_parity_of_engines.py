@@ -188,7 +188,7 @@ def test_bigquery_agrees(cloud):
 def test_bigquery_agrees_long(cloud):
     numbers = itertools.count()
 
-    @settings(ONCE, max_examples=12)
+    @settings(ONCE, max_examples=30)
     @given(rules(5), frames(60))
     def agrees(judged, made):
         compare_all(cloud, judged, made, next(numbers))
