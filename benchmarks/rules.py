@@ -59,7 +59,7 @@ def _contracts(by_day: bool = False) -> dict[str, Table]:
     extra = "\n".join(
         [
             "    quality:",
-            "      - {id: volume, metric: rowCount, mustBeGreaterThan: 1000}",
+            "      - {id: volume, metric: rowCount, mustBeGreaterThan: 100}",
             f"      - {composite}",
         ]
     )

@@ -52,14 +52,15 @@ def query(home, sql):
 
 def test_the_graph_shows_every_group_and_its_assets(ui, page):
     page.goto(f"{ui.url}/asset-groups")
-    for group in ("raw", "staging", "models", "transformed", "production", "insights"):
+    wanted = {"raw": 5, "staging": 5, "models": 11, "transformed": 6, "production": 6, "insights": 1, "quality": 1}
+    for group in wanted:
         expect(visible(page, group).last).to_be_visible()
     page.goto(f"{ui.url}/assets/production/fct_flights?view=lineage&lineageScope=upstream&lineageDepth=5")
     for asset, times in (("flights", 2), ("weather", 2), ("stg_flights", 1), ("dim_airports", 1), ("fct_flights", 3)):
         expect(visible(page.locator("svg"), asset)).to_have_count(times)
     nodes = ui.query("{assetNodes {groupName assetKey {path}}}")["assetNodes"]
     count = {group: sum(n["groupName"] == group for n in nodes) for group in {n["groupName"] for n in nodes}}
-    assert count == {"raw": 5, "staging": 5, "models": 11, "transformed": 6, "production": 6, "insights": 1}
+    assert count == wanted
 
 
 def test_checks_show_what_passed_and_what_warns(ui, page):
