@@ -34,7 +34,7 @@ ui: $(READY) ## Dagster's UI on http://127.0.0.1:3000
 	@$(BIN)/dataops ui
 
 test: $(READY) lint browser ## all tests (under ten minutes)
-	$(BIN)/pytest -m "not long" --numprocesses 2 --dist loadfile
+	$(BIN)/pytest -m "not long" --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 test-cloud: $(READY) ## what needs the servers that stand for Google Cloud
 	$(BIN)/pytest -m cloud
