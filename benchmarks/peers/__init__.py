@@ -11,7 +11,8 @@ import statistics
 import subprocess
 import sys
 import venv
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 import duckdb
@@ -98,7 +99,7 @@ def check(peer: str, folder: Path) -> tuple[float, int, list[str]]:
 def run() -> dict[str, float]:
     """Seconds of each, and each over ours."""
     folder = table(PLACE / f"table-{data.ROWS_PER_FILE}")
-    prepare: Callable[[Path], object] = lambda _: rules._prepare_ours(False, _)
+    prepare = partial(rules._prepare_ours, False)
     seconds: dict[str, list[float]] = {"ours": [], **{peer: [] for peer in PEERS}}
     for turn in range(RUNS + 1):
         found = {"ours": once(prepare, rules._ours)[0]}

@@ -78,9 +78,10 @@ def show(console: Console, name: str, partitions: str | None) -> None:
         console.print(f"\n[bold]{len(statements)} statements[/] decide {len(table.rules)} rules{asked}")
         for planned in statements:
             console.print(f"\n  [bold]{planned.id}[/] ({', '.join(rule.id for rule in planned.rules)})")
-            if planned.proof is not None:
-                console.print(f"    {planned.proof}", markup=False, soft_wrap=True)
-                console.print("    where that is true no key repeats; else:")
+            for proof in planned.proofs:
+                console.print(f"    {proof.sql}", markup=False, soft_wrap=True)
+                told = "where that is true" if proof.then is None else "where a map of that size gets as many bits,"
+                console.print(f"    {told} no key repeats; else:")
             for line in planned.sql.splitlines():
                 console.print(f"    {line}", markup=False, soft_wrap=True)
 

@@ -43,7 +43,8 @@ def aggregate_sql(table: Table, rule: Rule, dialect: str) -> str:
     """
     double = "FLOAT64" if dialect == "bigquery" else "DOUBLE"
     if rule.kind is RuleKind.FRESHNESS:
-        return f"MAX({seconds(table, rule.columns[0], dialect)})"
+        # The moment of the greatest value, not the greatest of all moments: DuckDB's statistics know that value.
+        return seconds(table, rule.columns[0], dialect, f"MAX({quote(rule.columns[0], dialect)})")
     if rule.kind is RuleKind.EVENT_LATENCY:
         delivered = "UNIX_MICROS(_created_at) / 1e6" if dialect == "bigquery" else "epoch(_created_at)"
         return f"MAX({delivered} - {seconds(table, rule.columns[0], dialect)}) / 3600"
@@ -69,10 +70,14 @@ def _of(rule: Rule, values: str, double: str) -> str:
     return f"CAST({_FUNCTIONS[rule.args['function']]}({values}) AS {double})"
 
 
-def seconds(table: Table, name: str, dialect: str) -> str:
-    """A column's moment in seconds since 1970. A date stands for its end, a time without a zone is in the table's."""
+def seconds(table: Table, name: str, dialect: str, value: str | None = None) -> str:
+    """A column's moment in seconds since 1970. A date stands for its end, a time without a zone is in the table's.
+
+    Args:
+        value: an expression of the column's type, in place of its value in each row.
+    """
     zone = table.partitioning.timezone if table.partitioning else "UTC"
-    column, kind = quote(name, dialect), table.column(name).type.kind
+    column, kind = value or quote(name, dialect), table.column(name).type.kind
     if dialect == "bigquery":
         if kind is Kind.DATE:
             column = f"TIMESTAMP(DATE_ADD({column}, INTERVAL 1 DAY), '{zone}')"

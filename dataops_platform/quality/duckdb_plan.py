@@ -3,8 +3,8 @@
 One big fused aggregate is slower than one query per rule. What is fast is to let each simple rule be its own filtered
 count, so that the engine can skip row groups by their minimum and maximum, and to look at sets and patterns over
 distinct values only. All of these share one statement; keys and references, which hash the whole column, get one each.
-Keys mostly arrive in order: a look at neighbouring rows, a fraction of the cost of hashing, then proves that none
-repeats.
+Keys mostly arrive in order, or lie close together: either can be seen for a fraction of the cost of hashing, and proves
+that none repeats.
 """
 
 from __future__ import annotations
@@ -15,9 +15,11 @@ from dataclasses import replace
 from dataops_platform.contracts.model import Rule, RuleKind, Scope, Table
 from dataops_platform.contracts.types import Kind
 from dataops_platform.quality.aggregates import aggregate_sql, aggregated, decided_by_count
+from dataops_platform.quality.duckdb_proofs import close_together, in_order
 from dataops_platform.quality.reconciliation import reconcile_sql
 from dataops_platform.quality.statements import (
     ROW_COUNT_INDEX,
+    Proof,
     Statement,
     query_tree,
     render_bad,
@@ -72,8 +74,7 @@ class DuckDBPlan:
         ]
         for rule in own:
             made = self._statement(f"{rule.id}{suffix}", [rule], [builders[rule.kind](rule)])
-            proof = self._in_order(rule) if rule.kind is RuleKind.DUPLICATES else None
-            statements.append(replace(made, proof=proof))
+            statements.append(replace(made, proofs=self._proofs(rule)) if rule.kind is RuleKind.DUPLICATES else made)
         return statements
 
     def _statement(self, name: str, rules: Sequence[Rule], selects: Sequence[str]) -> Statement:
@@ -115,15 +116,26 @@ class DuckDBPlan:
         return selects
 
     def _values(self, rules: Sequence[Rule], first: int) -> list[str]:
+        """Rules judged by distinct value.
+
+        Cut by partition, bad values are looked for in all partitions together first: where there is none, which is the
+        rule, no row has to be counted.
+        """
         selects = []
         for index, rule in enumerate(rules, start=first):
             column = quote(rule.columns[0])
-            part = "" if self._part == "NULL" else f"{self._part} AS _part, "
-            outer = "NULL AS part" if self._part == "NULL" else "_part AS part"
+            if self._part == "NULL":
+                selects.append(
+                    f"SELECT {index}, NULL AS part, CAST(sum(_n) AS BIGINT), NULL FROM (SELECT {column}, count(*) AS _n"
+                    f" FROM {self._relation} WHERE {self._where} GROUP BY ALL) WHERE {self._bad(rule)}"
+                )
+                continue
+            # Counted, though nobody asks how often: the engine would judge each row, not each value, of mere DISTINCT.
+            values = f"SELECT {column}, count(*) AS _n FROM {self._relation} WHERE {self._where} GROUP BY ALL"
+            bad = f"SELECT {column} FROM ({values}) WHERE {self._bad(rule)} AND _n > 0"
             selects.append(
-                f"SELECT {index}, {outer}, CAST(sum(_n) AS BIGINT), NULL"
-                f" FROM (SELECT {part}{column}, count(*) AS _n FROM {self._relation} WHERE {self._where} GROUP BY ALL)"
-                f" WHERE {self._bad(rule)}{self._group()}"
+                f"SELECT {index}, {self._part} AS part, count(*), NULL FROM {self._relation} AS t"
+                f" SEMI JOIN ({bad}) AS o ON t.{column} = o.{column} WHERE {self._where} GROUP BY ALL"
             )
         return selects
 
@@ -139,23 +151,10 @@ class DuckDBPlan:
             f" GROUP BY ALL HAVING count(*) > 1){self._group()}"
         )
 
-    def _in_order(self, rule: Rule) -> str:
-        """True if each key is greater than that of the row stored before it: then none is there twice.
-
-        Rows are streamed past in one sequence, whichever it is, and the first that breaks the order ends it: keys that
-        are not in order cost next to nothing. The first row has none before it, and a null breaks the order.
-        """
-        columns = ", ".join(
-            f"{quote(name)} AS _k{i}, lag({quote(name)}) OVER () AS _b{i}" for i, name in enumerate(rule.columns)
-        )
-        # Column by column: comparing whole tuples takes the engine twice as long.
-        greater = "FALSE"
-        for i in reversed(range(len(rule.columns))):
-            greater = f"(_k{i} > _b{i} OR (_k{i} = _b{i} AND {greater}))"
-        return (
-            f"SELECT count(*) < 2 FROM (SELECT 1 FROM (SELECT {columns} FROM {self._relation} WHERE {self._where})"
-            f" WHERE {greater} IS NOT TRUE LIMIT 2)"
-        )
+    def _proofs(self, rule: Rule) -> tuple[Proof, ...]:
+        columns = [self._table.column(name) for name in rule.columns]
+        made = (proof(columns, self._relation, self._where) for proof in (in_order, close_together))
+        return tuple(filter(None, made))
 
     def _orphans(self, rule: Rule) -> str:
         """Rows whose key has no parent; distinct child keys are looked up, not every row.

@@ -171,7 +171,7 @@ class _Found:
             for rule in statement.rules:
                 self._statements[rule.id] = statement
             with _rules_named(self._table, statement):
-                if statement.proof is None or not self._warehouse.query(statement.proof).column(0)[0].as_py():
+                if not any(proof.holds(self._warehouse.query) for proof in statement.proofs):
                     self._read(statement)
 
     def _read(self, statement: Statement) -> None:

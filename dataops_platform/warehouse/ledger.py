@@ -217,8 +217,11 @@ def rows_of(table: str, items: Sequence[Any]) -> pa.Table:
         if name not in available:
             columns[name] = pa.nulls(len(items), kind)
             continue
-        values = map(attrgetter(name), items)
-        columns[name] = pa.array(map(_text, values) if kind == _TEXT else values, kind)
+        values = list(map(attrgetter(name), items))
+        try:
+            columns[name] = pa.array(values, kind)
+        except pa.ArrowTypeError:  # not texts yet; most are, and there may be thousands
+            columns[name] = pa.array(map(_text, values), kind)
     return pa.table(columns, schema=schema(table))
 
 

@@ -85,8 +85,8 @@ class Call(StrEnum):
 
 JOB_INSERTS = {Call.LOAD, Call.QUERY_JOB, Call.EXTRACT, Call.COPY}
 """Calls whose answer is a job. A load with data begins by an upload: its answer is a place for that."""
-NO_CONTENT = {Call.TABLE_DELETE}
-"""Calls whose answer has no body that could end too early."""
+NO_CONTENT = {Call.TABLE_DELETE, Call.LOAD_UPLOAD}
+"""Calls whose answer has no body that could end too early: the place of an upload is a header."""
 
 
 def sensible(call: Call) -> set[Fault]:

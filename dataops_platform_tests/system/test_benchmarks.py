@@ -51,6 +51,7 @@ for peer in peers.PEERS:
     # pandera names the columns of a whole frame's check one by one.
     broken = {name.partition(" composite")[1] or name for name in failed}
     assert (count, len(broken)) == (peers.CHECKS, peers.BROKEN), (peer, failed)
+assert set(peers.run()) == {f"{p}_{what}" for p in peers.PEERS for what in ("seconds", "over_ours")} | {"ours_seconds"}
 """
 
 

@@ -24,6 +24,7 @@ from dataops_platform.contracts.model import Operator, RuleKind, Scope, Severity
 from dataops_platform.contracts.partitions import Granularity
 from dataops_platform.contracts.types import Kind
 from dataops_platform.lake import local
+from dataops_platform.quality.duckdb_proofs import BITS_PER_ROW
 from dataops_platform.quality.frame_rules import failing_rows
 from dataops_platform.quality.planner import plan, render_bad
 from dataops_platform_tests.support import BLOCK, DAY1, Home, daily, moment, rule, table
@@ -504,7 +505,7 @@ IN_MEMORY = duckdb.connect()
 def test_the_proof_that_keys_are_in_order(rows, in_order, columns):
     """True only where no key is there twice; and true wherever rows without nulls lie in order without repeats."""
     keyed = table("k", {"i": Kind.INTEGER, "x": Kind.NUMBER, "s": Kind.STRING})
-    (statement,) = [s for s in plan(keyed, None, rules=[rule("u", RuleKind.DUPLICATES, *columns)]) if s.proof]
+    (statement,) = [s for s in plan(keyed, None, rules=[rule("u", RuleKind.DUPLICATES, *columns)]) if s.proofs]
     with IN_MEMORY.cursor() as connection:
         connection.execute("CREATE SCHEMA IF NOT EXISTS staging")
         connection.execute("CREATE OR REPLACE TABLE staging.k (i BIGINT, x DOUBLE, s VARCHAR)")
@@ -517,7 +518,7 @@ def test_the_proof_that_keys_are_in_order(rows, in_order, columns):
                 f"CREATE OR REPLACE TABLE staging.k AS SELECT DISTINCT ON ({names}) * FROM staging.k WHERE {present}"
                 f" ORDER BY {names}"
             )
-        (proven,) = connection.execute(statement.proof).fetchone()
+        (proven,) = connection.execute(statement.proofs[0].sql).fetchone()
         found = connection.execute(statement.sql).fetchall()
     assert proven or not in_order
     assert not (proven and found and found[0][2])
@@ -551,6 +552,42 @@ def test_a_multiple_of_a_float_is_valid_on_bigquery():
     assert "CAST('0.1' AS FLOAT64)" in sql
     assert "IS_NAN(`v`)" in sql
     sqlglot.parse_one(f"SELECT {sql} FROM t", dialect="bigquery")
+
+
+@given(
+    rows=st.lists(
+        st.tuples(
+            st.none() | st.integers(-3, 3) | st.sampled_from([-(2**63), 2**63 - 1, 10**6]),
+            st.none() | st.dates(date(2024, 2, 27), date(2024, 3, 2)) | st.sampled_from([date.min, date.max]),
+        ),
+        max_size=8,
+    )
+)
+@pytest.mark.parametrize("columns", [("i",), ("d",), ("i", "d"), ("d", "i")])
+def test_the_proof_that_keys_are_close_together(rows, columns):
+    """True where no key is there twice, if there isn't too much room between them; and nowhere else."""
+    keyed = table("k", {"i": Kind.INTEGER, "d": Kind.DATE, "s": Kind.STRING})
+    (statement,) = [s for s in plan(keyed, None, rules=[rule("u", RuleKind.DUPLICATES, *columns)]) if s.proofs]
+    with IN_MEMORY.cursor() as connection:
+        connection.execute("CREATE SCHEMA IF NOT EXISTS staging")
+        connection.execute("CREATE OR REPLACE TABLE staging.k (i BIGINT, d DATE)")
+        if rows:
+            connection.executemany("INSERT INTO staging.k VALUES (?, ?)", rows)
+        proven = statement.proofs[1].holds(lambda sql: connection.sql(sql).to_arrow_table())
+        failed = connection.execute(statement.sql).fetchall()
+    named = [{"i": i, "d": None if d is None else d.toordinal()} for i, d in rows]
+    keys = [key for row in named if None not in (key := tuple(row[name] for name in columns))]
+    values = [[row[name] for row in named if row[name] is not None] for name in columns]
+    room = math.prod(max(found) - min(found) + 1 for found in values if found)
+    repeats = len(keys) - len(set(keys))
+    assert (failed[0][2] or 0) == repeats
+    assert proven == (not repeats and all(values) and bool(keys) and room <= BITS_PER_ROW * len(rows))
+
+
+def test_keys_that_are_texts_are_in_no_map():
+    keyed = table("k", {"i": Kind.INTEGER, "s": Kind.STRING})
+    (statement,) = [s for s in plan(keyed, None, rules=[rule("u", RuleKind.DUPLICATES, "i", "s")]) if s.proofs]
+    assert len(statement.proofs) == 1
 
 
 def test_keys_out_of_order_are_counted(home):
