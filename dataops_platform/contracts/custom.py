@@ -239,6 +239,13 @@ def _days(place: Place, granularity: Granularity) -> _Days | None:
     if end is not None and end < start:
         place.at("end").problem(f"end {end} is before start {start}", "swap them")
         return None
+    if granularity is Granularity.WEEK:
+        if start.weekday() != 0:
+            monday = start - timedelta(days=start.weekday())
+            place.at("start").problem(f"start {start} isn't a Monday", f"weeks begin on Mondays: write {monday}")
+        if end is not None and end.weekday() != 6:
+            sunday = end + timedelta(days=6 - end.weekday())
+            place.at("end").problem(f"end {end} isn't a Sunday", f"weeks end on Sundays: write {sunday}")
     if granularity is Granularity.MONTH:
         if start.day != 1:
             place.at("start").problem(f"start {start} isn't the first of a month", f"write {start.replace(day=1)}")

@@ -17,10 +17,16 @@ class Granularity(StrEnum):
 
     HOUR = "hour"
     DAY = "day"
+    WEEK = "week"  # from Monday, as in ISO 8601
     MONTH = "month"
 
 
-_FORMATS = {Granularity.HOUR: "%Y-%m-%d-%H:00", Granularity.DAY: "%Y-%m-%d", Granularity.MONTH: "%Y-%m-01"}
+_FORMATS = {
+    Granularity.HOUR: "%Y-%m-%d-%H:00",
+    Granularity.DAY: "%Y-%m-%d",
+    Granularity.WEEK: "%Y-%m-%d",  # its Monday
+    Granularity.MONTH: "%Y-%m-01",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +35,7 @@ class Partitioning:
 
     Attributes:
         field: the column that says which partition a row belongs to (a date, timestamp or datetime).
-        granularity: hour, day or month.
+        granularity: hour, day, week or month.
         start: first day that has a partition.
         end: last day that has a partition, inclusive; None: open-ended, up to the last complete partition.
         timezone: IANA name of the zone in which days begin.
@@ -48,6 +54,8 @@ class Partitioning:
 
     def key(self, moment: datetime) -> str:
         """The key of the partition that holds `moment` (local wall-clock time)."""
+        if self.granularity is Granularity.WEEK:
+            moment -= timedelta(days=moment.weekday())
         return moment.strftime(self.key_format)
 
     def parse(self, key: str) -> datetime:
@@ -76,6 +84,8 @@ class Partitioning:
                 return start + timedelta(hours=1)
             case Granularity.DAY:
                 return start + timedelta(days=1)
+            case Granularity.WEEK:
+                return start + timedelta(days=7)
             case Granularity.MONTH:
                 return (start.replace(day=1) + timedelta(days=32)).replace(day=1)
 

@@ -67,6 +67,14 @@ def _schedule(
             return dg.build_schedule_from_partitioned_job(
                 job, name=f"{job.name}_daily", hour_of_day=SCHEDULE_HOUR, minute_of_hour=SCHEDULE_MINUTE
             )
+        case Granularity.WEEK:
+            return dg.build_schedule_from_partitioned_job(
+                job,
+                name=f"{job.name}_weekly",
+                day_of_week=1,
+                hour_of_day=SCHEDULE_HOUR,
+                minute_of_hour=SCHEDULE_MINUTE,
+            )
         case Granularity.MONTH:
             return dg.build_schedule_from_partitioned_job(
                 job,

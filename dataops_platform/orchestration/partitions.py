@@ -28,6 +28,8 @@ def definition(partitioning: Partitioning) -> dg.TimeWindowPartitionsDefinition:
             return dg.HourlyPartitionsDefinition(f"{start}-00:00", full_end, timezone=partitioning.timezone)
         case Granularity.DAY:
             return dg.DailyPartitionsDefinition(start, end, timezone=partitioning.timezone)
+        case Granularity.WEEK:
+            return dg.WeeklyPartitionsDefinition(start, end_date=end, timezone=partitioning.timezone, day_offset=1)
         case Granularity.MONTH:
             return dg.MonthlyPartitionsDefinition(start, end, timezone=partitioning.timezone)
 

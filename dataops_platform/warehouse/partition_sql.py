@@ -130,6 +130,10 @@ def in_window(relation: Relation, schema: pa.Schema, window: Window, dialect: st
     return f"{column} >= {low} AND {column} < {high}"
 
 
+_BIGQUERY_UNITS = {Granularity.WEEK: "ISOWEEK"}
+"""Where BigQuery's word means something else: its WEEK begins on Sundays."""
+
+
 def partition_start(table: Table, prefix: str = "", dialect: str = "duckdb") -> str:
     """An SQL expression for the local start of a row's partition: a DATE for days of a date column, else a wall-clock
     time.
@@ -144,7 +148,7 @@ def partition_start(table: Table, prefix: str = "", dialect: str = "duckdb") -> 
     if kind is Kind.DATE and partitioning.granularity is Granularity.DAY:
         return column
     if dialect == "bigquery":
-        unit = partitioning.granularity.upper()
+        unit = _BIGQUERY_UNITS.get(partitioning.granularity, partitioning.granularity.upper())
         if kind is Kind.DATE:
             return f"DATETIME(DATE_TRUNC({column}, {unit}))"
         local = f"DATETIME({column}, '{partitioning.timezone}')" if kind is Kind.TIMESTAMP else column

@@ -177,6 +177,7 @@ def quarantine_table(
 _UNITS = {
     Granularity.HOUR: bigquery.TimePartitioningType.HOUR,
     Granularity.DAY: bigquery.TimePartitioningType.DAY,
+    Granularity.WEEK: bigquery.TimePartitioningType.DAY,  # it has no weeks; seven of its partitions are one of ours
     Granularity.MONTH: bigquery.TimePartitioningType.MONTH,
 }
 

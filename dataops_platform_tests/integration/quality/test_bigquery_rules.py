@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 
 from dataops_platform.contracts import load_contracts
-from dataops_platform.contracts.model import RuleKind, Scope
+from dataops_platform.contracts.model import LoadMode, RuleKind, Scope
+from dataops_platform.contracts.partitions import Granularity
+from dataops_platform.contracts.types import Kind
 from dataops_platform.quality.planner import plan, sample_sql
 from dataops_platform_tests.integration.quality.test_rules import DAYS, NOON, PARENT, PARENTS, RULES, T
-from dataops_platform_tests.support import Home
+from dataops_platform_tests.support import Home, daily, moment, rule, table
 
 pytestmark = pytest.mark.cloud
 
@@ -106,3 +108,17 @@ schema:
       - {property: requirePartitionFilter, vendor: dataops, value: true}
     properties: [{name: id, logicalType: integer}, {name: day, logicalType: date, required: true}]
 """
+
+
+@pytest.mark.parametrize("granularity", [g for g in Granularity if g is not Granularity.DAY])
+def test_hours_weeks_and_months(cloud, granularity):
+    cut = daily("at", "America/New_York", granularity)
+    query = rule("query", RuleKind.QUERY, query="SELECT MIN(v) FROM {object}")
+    t = table("t", {"at": Kind.DATETIME, "v": Kind.INTEGER}, mode=LoadMode.REPLACE, partitioning=cut, rules=[query])
+    moments = [datetime(2024, 6, 30, 23, 59), datetime(2024, 7, 1)]  # a Sunday and a Monday
+    for value in (1, 2):  # the second deliveries replace the first
+        cloud.load(t, [
+            cloud.deliver(t, [{"at": at, "v": value}], partition=cut.key(at), at=moment(value)) for at in moments
+        ])  # fmt: skip
+    found = {v.partition_key: (v.observed, v.scanned_rows) for v in cloud.judge(t)}
+    assert found == {cut.key(at): (2, 1) for at in moments}

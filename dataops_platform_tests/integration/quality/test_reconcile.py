@@ -114,9 +114,9 @@ def test_sums_that_hold_nan_do_not_agree(tmp_path):
     assert not any(v.passed for v in home.judge(one))
 
 
-def test_hours_and_months(tmp_path):
+def test_hours_weeks_and_months(tmp_path):
     home = Home(tmp_path)
-    for granularity in (Granularity.HOUR, Granularity.MONTH):
+    for granularity in (Granularity.HOUR, Granularity.WEEK, Granularity.MONTH):
         cut = daily("at", ZONE, granularity)
         other = table(f"payments_{granularity}", {"at": Kind.DATETIME}, partitioning=cut)
         r = reconcile("rows", "row_count", table=other.name, cut=cut, field_kind=Kind.DATETIME)

@@ -367,7 +367,7 @@ def test_a_partition_never_loaded_has_no_verdict(home):
     assert home.judge(t, partitions=[str(DAYS[2])]) == []
 
 
-@pytest.mark.parametrize("granularity", [Granularity.HOUR, Granularity.DAY, Granularity.MONTH])
+@pytest.mark.parametrize("granularity", list(Granularity))
 @pytest.mark.parametrize("kind", [Kind.TIMESTAMP, Kind.DATETIME])
 @pytest.mark.parametrize("zone", ["UTC", "America/New_York", "Asia/Kolkata"])
 def test_partitions_of_a_time_begin_in_the_contracts_zone(home, granularity, kind, zone):
