@@ -27,6 +27,7 @@ LEVELS: Mapping[str, Sequence[str]] = {
         "clustering",
         "requirePartitionFilter",
         "partitionExpirationDays",
+        "maxPartitionsPerRun",
         "source",
     ),
     "property": (),
@@ -173,6 +174,19 @@ def read_expiration(place: Place | None, partitioning: Partitioning | None) -> i
     if partitioning is None:
         place.absent("partitionExpirationDays is set on a table without partitions", "add `partitioning`, or remove it")
     return int(days)
+
+
+def read_partitions_per_run(place: Place | None, partitioning: Partitioning | None) -> int | None:
+    """How many partitions one run takes on at most; None: all that are asked."""
+    if place is None:
+        return None
+    number: Any = place.value
+    if isinstance(number, bool) or not isinstance(number, int) or number < 1:
+        place.problem(f"maxPartitionsPerRun `{number}` isn't a number of partitions", "write a whole number, like 31")
+        return None
+    if partitioning is None:
+        place.absent("maxPartitionsPerRun is set on a table without partitions", "add `partitioning`, or remove it")
+    return int(number)
 
 
 @dataclass(frozen=True, slots=True)

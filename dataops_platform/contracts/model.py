@@ -263,6 +263,7 @@ class Table:
     Attributes:
         partition_filter: whether BigQuery refuses queries that don't name partitions.
         expiration_days: after how many days BigQuery drops a partition; None: never.
+        partitions_per_run: how many partitions one run takes on at most; None: all that are asked.
     """
 
     name: str
@@ -274,6 +275,7 @@ class Table:
     clustering: tuple[str, ...] = ()
     partition_filter: bool = False
     expiration_days: int | None = None
+    partitions_per_run: int | None = None
     rules: tuple[Rule, ...] = ()
     source: Source | None = None
     description: str = ""

@@ -15,6 +15,7 @@ from dataops_platform.contracts.custom import (
     read_load_mode,
     read_partition_filter,
     read_partitioning,
+    read_partitions_per_run,
     read_source,
 )
 from dataops_platform.contracts.custom_rules import About
@@ -184,6 +185,7 @@ class _Draft:
             clustering=read_clustering(custom.get("clustering"), head.columns),
             partition_filter=read_partition_filter(custom.get("requirePartitionFilter"), self.partitioning),
             expiration_days=read_expiration(custom.get("partitionExpirationDays"), self.partitioning),
+            partitions_per_run=read_partitions_per_run(custom.get("maxPartitionsPerRun"), self.partitioning),
             rules=self._distinct_rules(),
             source=read_source(custom.get("source")),
             description=place.get("description", ""),

@@ -34,6 +34,13 @@ def definition(partitioning: Partitioning) -> dg.TimeWindowPartitionsDefinition:
             return dg.MonthlyPartitionsDefinition(start, end, timezone=partitioning.timezone)
 
 
+def backfill_policy(table: Table) -> dg.BackfillPolicy:
+    """All partitions asked in one run, or as many as the contract allows."""
+    if table.partitions_per_run is None:
+        return dg.BackfillPolicy.single_run()
+    return dg.BackfillPolicy.multi_run(table.partitions_per_run)
+
+
 def same_partitions(left: Partitioning, right: Partitioning) -> bool:
     """Whether two tables are cut alike, whatever their partition columns are called."""
     return definition(left) == definition(right)

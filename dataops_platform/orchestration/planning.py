@@ -65,9 +65,9 @@ def plan(
         keys = set(job.asset_layer.executable_asset_keys)
         chosen = keys if selection is None else keys & set(selection)
         cut = next((d for k in chosen if (d := graph.get(k).partitions_def) is not None), None)
-        covered = None
+        covered, known = None, list[str]()
         if cut is not None:
-            known = cut.get_partition_keys()
+            known = list(cut.get_partition_keys())
             if asked is not None:
                 missing = [key for key in asked if key not in known]
                 if missing:
@@ -82,11 +82,46 @@ def plan(
                 else:  # nothing new for what is partitioned
                     chosen = {key for key in chosen if graph.get(key).partitions_def is None}
         if chosen:
-            wanted.append(PlannedRun(job, frozenset(chosen), covered))
+            wanted += _in_chunks(repository, PlannedRun(job, frozenset(chosen), covered), known)
     if not wanted and problems:
         raise ConfigError("; ".join(dict.fromkeys(problems.values())))
     notes = [f"{name} is left out: {problem}" for name, problem in problems.items()]
     return RunPlan(_in_order(repository, wanted), notes)
+
+
+def _in_chunks(repository: dg.RepositoryDefinition, run: PlannedRun, known: Sequence[str]) -> list[PlannedRun]:
+    """A run, or several where its assets take on no more than some partitions at once (`maxPartitionsPerRun`).
+
+    What has no partitions is done once: before the others, or with the last of them where it is made of theirs.
+    """
+    graph = repository.asset_graph
+    policies = (graph.get(key).backfill_policy for key in run.assets)
+    limit = min((p.max_partitions_per_run for p in policies if p and p.max_partitions_per_run), default=None)
+    if run.span is None or limit is None:
+        return [run]
+    keys = [key for key in known if run.span[0] <= key <= run.span[1]]
+    spans = [(keys[i], keys[min(i + limit, len(keys)) - 1]) for i in range(0, len(keys), limit)]
+    cut = {key for key in run.assets if graph.get(key).partitions_def is not None}
+    made_of_them = {key for key in run.assets - cut if _ancestors(repository, key) & cut}
+    plain = run.assets - cut - made_of_them
+    return [
+        PlannedRun(
+            run.job,
+            frozenset(cut | (plain if span == spans[0] else set()) | (made_of_them if span == spans[-1] else set())),
+            span,
+        )
+        for span in spans
+    ]
+
+
+def _ancestors(repository: dg.RepositoryDefinition, key: dg.AssetKey) -> set[dg.AssetKey]:
+    """Everything that an asset is made of, or compared with."""
+    found, left = set[dg.AssetKey](), [key]
+    while left:
+        new = _parents(repository, left.pop()) - found
+        found |= new
+        left += new
+    return found
 
 
 def _in_order(repository: dg.RepositoryDefinition, wanted: Sequence[PlannedRun]) -> list[PlannedRun]:

@@ -41,7 +41,7 @@ def table_assets(table: Table) -> list[dg.AssetsDefinition]:
 def _common(table: Table) -> dict[str, Any]:
     return {
         "partitions_def": partitions.definition(table.partitioning) if table.partitioning else None,
-        "backfill_policy": dg.BackfillPolicy.single_run(),
+        "backfill_policy": partitions.backfill_policy(table),
         "owners": [f"team:{table.owner}"] if table.owner else None,
         "tags": dict.fromkeys(table.tags, ""),
         # Deliveries, or a load, happen in one step for all partitions asked: partial results are recorded as they are.

@@ -77,6 +77,21 @@ def test_a_project_folder_with_contracts_alone_runs_once(shop, tmp_path):
     assert ledger(home) == before
 
 
+def test_a_range_is_cut_into_runs_of_so_many_partitions(shop, tmp_path):
+    contract, first = shop / "contracts/orders.odcs.yaml", "    customProperties:\n"
+    limit = "      - {property: maxPartitionsPerRun, vendor: dataops, value: 1}\n"
+    contract.write_text(contract.read_text().replace(first, first + limit, 1))
+    # One day that is wrong as a whole doesn't keep the next from being loaded.
+    (shop / "data/orders/2024-05-01.csv").write_text("order_id\n1\n")
+    done = dataops(["run", "--partitions", "2024-05-01..2024-05-02"], tmp_path / "home", shop)
+    assert done.returncode == REFUSED
+    assert "column 'country' is missing" in done.stdout
+    assert rows(tmp_path / "home", "SELECT partition_key FROM dataops.loads") == [("2024-05-02",)]
+    (shop / "data/orders/2024-05-01.csv").write_text("order_id,order_date,country,amount\n1,2024-05-01,FR,12.50\n")
+    assert dataops(["run", "--partitions", "2024-05-01..2024-05-02"], tmp_path / "home", shop).returncode == OK
+    assert rows(tmp_path / "home", "SELECT count(DISTINCT run_id) FROM dataops.loads") == [(2,)]
+
+
 def test_the_project_is_found_from_its_folder(shop, tmp_path):
     done = subprocess.run(
         [Path(sys.executable).with_name("dataops"), "contract", "check"],
