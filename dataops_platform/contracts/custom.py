@@ -165,27 +165,24 @@ def read_partition_filter(place: Place | None, partitioning: Partitioning | None
 
 def read_expiration(place: Place | None, partitioning: Partitioning | None) -> int | None:
     """Days after which BigQuery drops a partition; None: never."""
-    if place is None:
-        return None
-    days: Any = place.value
-    if isinstance(days, bool) or not isinstance(days, int) or days < 1:
-        place.problem(f"partitionExpirationDays `{days}` isn't a number of days", "write a whole number, like 1095")
-        return None
-    if partitioning is None:
-        place.absent("partitionExpirationDays is set on a table without partitions", "add `partitioning`, or remove it")
-    return int(days)
+    return _number(place, partitioning, "partitionExpirationDays", "days", 1095)
 
 
 def read_partitions_per_run(place: Place | None, partitioning: Partitioning | None) -> int | None:
     """How many partitions one run takes on at most; None: all that are asked."""
+    return _number(place, partitioning, "maxPartitionsPerRun", "partitions", 31)
+
+
+def _number(place: Place | None, partitioning: Partitioning | None, name: str, of: str, example: int) -> int | None:
+    """A number, from 1, of what only a table with partitions has."""
     if place is None:
         return None
     number: Any = place.value
     if isinstance(number, bool) or not isinstance(number, int) or number < 1:
-        place.problem(f"maxPartitionsPerRun `{number}` isn't a number of partitions", "write a whole number, like 31")
+        place.problem(f"{name} `{number}` isn't a number of {of}", f"write a whole number, like {example}")
         return None
     if partitioning is None:
-        place.absent("maxPartitionsPerRun is set on a table without partitions", "add `partitioning`, or remove it")
+        place.absent(f"{name} is set on a table without partitions", "add `partitioning`, or remove it")
     return int(number)
 
 

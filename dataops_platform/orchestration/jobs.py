@@ -17,6 +17,13 @@ AnySchedule = dg.ScheduleDefinition | UnresolvedPartitionedAssetScheduleDefiniti
 
 MAIN_JOB = "pipeline"
 SCHEDULE_HOUR, SCHEDULE_MINUTE = 7, 0
+_SEVEN = {"hour_of_day": SCHEDULE_HOUR, "minute_of_hour": SCHEDULE_MINUTE}
+_MOMENTS: Mapping[Granularity, tuple[str, dict[str, int]]] = {
+    Granularity.HOUR: ("hourly", {"minute_of_hour": 15}),
+    Granularity.DAY: ("daily", _SEVEN),
+    Granularity.WEEK: ("weekly", {"day_of_week": 1, **_SEVEN}),
+    Granularity.MONTH: ("monthly", {"day_of_month": 1, **_SEVEN}),
+}
 
 
 def jobs(
@@ -51,7 +58,7 @@ def jobs(
 def _schedule(
     job: UnresolvedAssetJobDefinition, cut: dg.PartitionsDefinition[str] | None, tables: Mapping[str, Table]
 ) -> AnySchedule:
-    """Once a partition is over: at seven in the morning of its zone for days and months, every hour for hours."""
+    """Once a partition is over: at seven in the morning of its zone, or every hour for hours."""
     cron = f"{SCHEDULE_MINUTE} {SCHEDULE_HOUR} * * *"
     if cut is None:
         return dg.ScheduleDefinition(name=f"{job.name}_daily", job=job, cron_schedule=cron)
@@ -60,26 +67,5 @@ def _schedule(
         for t in tables.values()
         if t.partitioning and partitions.definition(t.partitioning) == cut
     )
-    match granularity:
-        case Granularity.HOUR:
-            return dg.build_schedule_from_partitioned_job(job, name=f"{job.name}_hourly", minute_of_hour=15)
-        case Granularity.DAY:
-            return dg.build_schedule_from_partitioned_job(
-                job, name=f"{job.name}_daily", hour_of_day=SCHEDULE_HOUR, minute_of_hour=SCHEDULE_MINUTE
-            )
-        case Granularity.WEEK:
-            return dg.build_schedule_from_partitioned_job(
-                job,
-                name=f"{job.name}_weekly",
-                day_of_week=1,
-                hour_of_day=SCHEDULE_HOUR,
-                minute_of_hour=SCHEDULE_MINUTE,
-            )
-        case Granularity.MONTH:
-            return dg.build_schedule_from_partitioned_job(
-                job,
-                name=f"{job.name}_monthly",
-                day_of_month=1,
-                hour_of_day=SCHEDULE_HOUR,
-                minute_of_hour=SCHEDULE_MINUTE,
-            )
+    often, moment = _MOMENTS[granularity]
+    return dg.build_schedule_from_partitioned_job(job, name=f"{job.name}_{often}", **moment)
