@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import dagster as dg
 from dagster._core.definitions.partitions.partitioned_schedule import UnresolvedPartitionedAssetScheduleDefinition
@@ -18,7 +19,7 @@ AnySchedule = dg.ScheduleDefinition | UnresolvedPartitionedAssetScheduleDefiniti
 MAIN_JOB = "pipeline"
 SCHEDULE_HOUR, SCHEDULE_MINUTE = 7, 0
 _SEVEN = {"hour_of_day": SCHEDULE_HOUR, "minute_of_hour": SCHEDULE_MINUTE}
-_MOMENTS: Mapping[Granularity, tuple[str, dict[str, int]]] = {
+_MOMENTS: Mapping[Granularity, tuple[str, dict[str, Any]]] = {
     Granularity.HOUR: ("hourly", {"minute_of_hour": 15}),
     Granularity.DAY: ("daily", _SEVEN),
     Granularity.WEEK: ("weekly", {"day_of_week": 1, **_SEVEN}),
