@@ -133,10 +133,15 @@ def dbt_model_assets(manifest: Mapping[str, Any], models: Models, tables: Mappin
                 platform.dbt, models, platform.warehouse, platform.tables, context.run_id, select, keys, listen
             )
         versions = _summaries(outcome)
+        tests = models.tests()
         for event in events:
+            uid = event["data"]["node_info"]["unique_id"]
+            # dbt runs every test of a model, also those that belong to another asset, which isn't in this run: their
+            # verdicts are in the ledger, and Dagster would have nothing to show them with.
+            if uid in tests and tests[uid].name not in wanted:
+                continue
             message = DbtCoreCliEventMessage(raw_event=dict(event), event_history_metadata={})
             for item in message.to_default_asset_events(manifest, translator, context):
-                uid = event["data"]["node_info"]["unique_id"]
                 if isinstance(item, dg.Output) and uid in by_id:
                     item = item.with_metadata({**item.metadata, **versions.get(by_id[uid].name, {})})
                 yield item

@@ -168,6 +168,7 @@ def test_bring_your_own_table(reader):
     outputs = follow(reader, blocks[:second])
     assert "7 contracts" in outputs["dataops contract check"]
     assert "All well" in outputs["dataops run"]
+    assert "note:" not in outputs["dataops run"], "something is said that isn't about the reader's table"
     printed = next(block.text for block in blocks[:second] if "_reasons" in block.text and block.language == "text")
     assert table(printed) == table(outputs[next(c for c in outputs if "quarantine.orders" in c)])
     assert reader.query("SELECT order_id FROM staging.orders ORDER BY 1") == [(1,), (2,), (3,), (4,)]
