@@ -196,7 +196,9 @@ class _Tick:
         self._table, self._place, self._lake, self._limits, self._now = table, place, lake, limits, now
         self._pattern = place.landing.pattern
         self._log = LandingLog(lake.store, table)
-        self._before = position
+        since = now.timestamp() - limits.patience.total_seconds()
+        recent = {key: value for key, value in position.asked.items() if value.at > since}
+        self._before = replace(position, asked=recent)
         self._scan = Scan(position)
         self._new: dict[str, set[tuple[str, int]]] = {}
         self._newest: dict[str, int] = {}
@@ -335,7 +337,7 @@ class _Tick:
         return len(self._fresh) < self._limits.partitions
 
     def _adjacent(self, partition: str) -> bool:
-        return self._pattern.partitioning is not None and self._back(partition, 2) in self._fresh
+        return self._pattern.partitioning is not None and self._back(partition, 2) in self._new
 
     def _add(self, partition: str, identity: tuple[str, int], created_ms: int) -> None:
         if partition not in self._new and partition not in self._before.asked:
@@ -348,9 +350,7 @@ class _Tick:
 
     def _ask(self, position: Position) -> Position:
         """Ask for runs, but not again for what a run was asked for, unless newer objects came or time went by."""
-        at = self._now.timestamp()
-        patience = self._limits.patience.total_seconds()
-        asked = {key: value for key, value in position.asked.items() if at - value.at < patience}
+        at, asked = self._now.timestamp(), dict(self._before.asked)
         hour = self._now.astimezone(UTC).strftime("%Y-%m-%dT%H")
         for partition, objects in sorted(self._new.items()):
             before, newest = asked.get(partition), self._newest[partition]
