@@ -10,13 +10,14 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import definitions, demo, load, peers, rules
+from benchmarks import definitions, demo, load, peers, rules, sensor
 
 GROUPS: dict[str, Callable[[], dict[str, float]]] = {
     "load": load.run,
     "rules": rules.run,
     "demo": demo.run,
     "definitions": definitions.run,
+    "sensor": sensor.run,
     "peers": peers.run,
 }
 ASKED_FOR = {"peers"}

@@ -17,6 +17,7 @@ ROOT = Path(__file__).resolve().parents[2]
         ("load", {"load.append_ratio", "load.merge_ratio", "load.merge_day_ratio", "load.memory_ratio_10x"}),
         ("rules", {"rules.ratio_to_best", "rules.ratio_to_per_rule", "rules.partitions_ratio"}),
         ("definitions", {"definitions.contracts_10_seconds"}),
+        ("sensor", {"sensor.tick_ratio", "sensor.tick_seconds_large_10_new", "sensor.list_calls_large_10_new"}),
     ],
 )
 def test_group_prints_and_writes_its_figures(group, figures, tmp_path):
@@ -37,7 +38,7 @@ def test_group_prints_and_writes_its_figures(group, figures, tmp_path):
 def test_unknown_group_is_a_usage_error():
     done = subprocess.run([sys.executable, "-m", "benchmarks", "nope"], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 2
-    assert "no group 'nope'; there are load, rules, demo, definitions, peers" in done.stderr
+    assert "no group 'nope'; there are load, rules, demo, definitions, sensor, peers" in done.stderr
 
 
 PEERS = """
