@@ -10,7 +10,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import definitions, demo, load, partitions, peers, rules
+from benchmarks import definitions, demo, load, partitions, peers, rules, sensor
 
 GROUPS: dict[str, Callable[[], dict[str, float]]] = {
     "load": load.run,
@@ -18,6 +18,7 @@ GROUPS: dict[str, Callable[[], dict[str, float]]] = {
     "demo": demo.run,
     "definitions": definitions.run,
     "partitions": partitions.run,
+    "sensor": sensor.run,
     "peers": peers.run,
 }
 ASKED_FOR = {"peers"}

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from dataops_platform import addresses
+from dataops_platform.contracts.model import Landing, Table
+from dataops_platform.contracts.object_patterns import glob, overlap
 from dataops_platform.contracts.problems import ConfigError
 from dataops_platform.identity import Identity
+from dataops_platform.ingestion.landing import Place
+from dataops_platform.lake.inbox import Inbox, LocalInbox
 from dataops_platform.lake.local import LocalStore
 from dataops_platform.lake.store import ObjectStore
 from dataops_platform.secrets import Variables
@@ -159,6 +164,60 @@ class Settings:
             ConfigError: there are no credentials for it.
         """
         return self._store("DATAOPS_PRODUCTION_LAKE", self.production_lake_url)
+
+    def place(self, table: Table, others: Iterable[Table] = ()) -> Place | None:
+        """Where others write a table's objects in this environment, if anywhere; nothing is opened yet.
+
+        Args:
+            others: tables whose objects may land nearby.
+
+        Raises:
+            ConfigError: there are no credentials for it, or the place is one that the platform writes to itself.
+        """
+        landing = self._landing(table)
+        if landing is None:
+            return None
+        where = f"{table.file}:{landing.line}"
+        near = [found for other in others if other.name != table.name and (found := self._landing(other)) is not None]
+        neighbours = [f"{self._base(found)}/{found.pattern.prefix}" for found in near]
+        base = self._base(landing)
+        if self.on_google_cloud:
+            # Imported here: slow, and needless where landing is a folder.
+            from dataops_platform.lake.gcs_inbox import GcsInbox
+
+            self._check_apart(where, landing, base, self.lake_url.rstrip("/"))
+            bucket, prefix = addresses.bucket_and_prefix(where, landing.location)
+            inbox: Inbox = GcsInbox(self.identity.storage_client(self.bigquery.project), bucket, prefix)
+        else:
+            self._check_apart(where, landing, base, str(addresses.local_path("DATAOPS_LAKE", self.lake_url)))
+            inbox = LocalInbox(Path(base))
+        return Place.open(landing, inbox, base, neighbours)
+
+    def _landing(self, table: Table) -> Landing | None:
+        return table.landing(self.environment, self.on_google_cloud)
+
+    def _base(self, landing: Landing) -> str:
+        """The address that names are relative to."""
+        return landing.location if landing.in_bucket else os.path.normpath(self.project / landing.location)
+
+    def _check_apart(self, where: str, landing: Landing, base: str, lake: str) -> None:
+        """What the platform writes itself must not look like something new."""
+        landed = (f"{base}/", *landing.pattern.tokens)
+        for own in ("raw_*/*/*", "_*/*/*", "_*/*/*/*", "_*/*/*/*/*"):
+            if overlap(landed, (f"{lake}/", *glob(own))):
+                raise ConfigError(
+                    f"{where}: objects of the lake {self.lake_url} itself would match the pattern;"
+                    " name a place apart from it"
+                )
+
+    def places(self, tables: Iterable[Table]) -> dict[str, Place]:
+        """Where others write, of the tables that have such a place in this environment.
+
+        Raises:
+            ConfigError: see `place`.
+        """
+        known = list(tables)
+        return {table.name: place for table in known if (place := self.place(table, known)) is not None}
 
     def _store(self, variable: str, url: str) -> ObjectStore:
         if not self.on_google_cloud:

@@ -95,6 +95,21 @@ def plan(
 
 
 @app.command()
+def land(
+    files: Annotated[list[Path], typer.Argument(metavar="FILE…", help="Parquet or CSV files.")],
+    table: Annotated[str, typer.Option("--table", metavar="TABLE", help="The table that they are for.")],
+    partition: Annotated[
+        str | None,
+        typer.Option("--partition", metavar="KEY", help="Their partition, where their names don't say it."),
+    ] = None,
+) -> None:
+    """Deliver files by hand. The same file again is no second delivery."""
+    from dataops_platform.cli import land as landing
+
+    raise typer.Exit(landing.land(out, files, table, partition))
+
+
+@app.command()
 def status() -> None:
     """Show the scorecard: each table and model, its rows, its verdicts by dimension, and what failed."""
     from dataops_platform.cli import run

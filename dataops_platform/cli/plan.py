@@ -37,7 +37,14 @@ def show(console: Console, select: str | None, partitions: str | None) -> None:
         selection = runs.resolve_selection(definitions, select) if select else None
         warehouse.ensure(list(contracts.tables.values()))
         with warehouse.session():
-            left = pending(contracts.sourced, models, Lake(settings.lake_store()), warehouse, settings.project)
+            left = pending(
+                contracts.sourced,
+                models,
+                Lake(settings.lake_store()),
+                warehouse,
+                settings.project,
+                settings.places(contracts.sourced.values()),
+            )
         planned = plan(definitions, selection, asked, left.partitions())
     if asked is None and selection is None and not left.any:
         console.print("[bold green]Nothing new[/] since the last run.")

@@ -13,6 +13,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from dataops_platform import assets
+from dataops_platform.cli.land import print_landing
 from dataops_platform.cli.plan import estimates
 from dataops_platform.cli.render import print_scorecard, size
 from dataops_platform.contracts import load_contracts
@@ -62,7 +63,8 @@ def run(console: Console, select: str | None, partitions: str | None) -> int:
                 _scorecard(console, settings, contracts, models)
                 return 0
         elif partitions is None:
-            todo = arrived(contracts.sourced, Lake(settings.lake_store()), settings.project)
+            places = settings.places(contracts.sourced.values())
+            todo = arrived(contracts.sourced, Lake(settings.lake_store()), settings.project, places)
         else:
             todo = None
     asked = span(partitions) if partitions else None
@@ -111,6 +113,7 @@ def status(console: Console) -> None:
     contracts = load_contracts(settings.contracts)
     _, models = read_project(settings, contracts)
     _scorecard(console, settings, contracts, models)
+    print_landing(console, settings, contracts)
 
 
 def _scorecard(console: Console, settings: Settings, contracts: Contracts, models: Models) -> None:
@@ -131,7 +134,14 @@ def _new(settings: Settings, contracts: Contracts, models: Models) -> set[str] |
     warehouse = settings.warehouse()
     warehouse.ensure(list(contracts.tables.values()))
     with warehouse.session():
-        left = pending(contracts.sourced, models, Lake(settings.lake_store()), warehouse, settings.project)
+        left = pending(
+            contracts.sourced,
+            models,
+            Lake(settings.lake_store()),
+            warehouse,
+            settings.project,
+            settings.places(contracts.sourced.values()),
+        )
     return left.partitions() if left.any else None
 
 

@@ -20,6 +20,15 @@ VENDOR = "dataops"
 # Where each of our properties may stand.
 LEVELS: Mapping[str, Sequence[str]] = {
     "contract": (),
+    "server": (
+        "objectPattern",
+        "format",
+        "afterLanding",
+        "table",
+        "stream",
+        "namespace",
+        "lateWindow",
+    ),
     "schema object": (
         "loadMode",
         "onBadRow",

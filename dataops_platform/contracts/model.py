@@ -12,6 +12,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from dataops_platform.contracts.object_patterns import ObjectPattern
 from dataops_platform.contracts.partitions import UNPARTITIONED, Partitioning
 from dataops_platform.contracts.types import FieldType
 
@@ -256,6 +257,49 @@ class Source:
     options: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
 
 
+class LandingFormat(StrEnum):
+    """How landed objects are written."""
+
+    PARQUET = "parquet"
+    CSV = "csv"
+
+
+class AfterLanding(StrEnum):
+    """What becomes of a landed object once its delivery is in the lake."""
+
+    KEEP = "keep"
+    REMOVE = "remove"
+
+
+LATE_WINDOW = 3
+"""How many of the newest partitions a look at landing begins with, unless the contract says otherwise."""
+
+
+@dataclass(frozen=True, slots=True)
+class Landing:
+    """Where others write a table's objects.
+
+    Attributes:
+        location: `gs://bucket/prefix`, or a folder, relative to the project.
+        pattern: the names of the table's objects there.
+        environment: the one DATAOPS_ENV that it is for; None: any.
+        window: how many of the newest partitions are looked at first, and most often.
+    """
+
+    location: str
+    pattern: ObjectPattern
+    format: LandingFormat = LandingFormat.PARQUET
+    after: AfterLanding = AfterLanding.KEEP
+    environment: str | None = None
+    window: int = LATE_WINDOW
+    line: int = 0
+
+    @property
+    def in_bucket(self) -> bool:
+        """Whether it is a bucket, not a folder."""
+        return self.location.startswith("gs://")
+
+
 @dataclass(frozen=True, slots=True)
 class Table:
     """One table of a contract: everything the platform does for it follows from this.
@@ -264,6 +308,7 @@ class Table:
         partition_filter: whether BigQuery refuses queries that don't name partitions.
         expiration_days: after how many days BigQuery drops a partition; None: never.
         partitions_per_run: how many partitions one run takes on at most; None: all that are asked.
+        landings: where others write its objects, by environment; such a table has no source.
     """
 
     name: str
@@ -278,6 +323,7 @@ class Table:
     partitions_per_run: int | None = None
     rules: tuple[Rule, ...] = ()
     source: Source | None = None
+    landings: tuple[Landing, ...] = ()
     description: str = ""
     tags: tuple[str, ...] = ()
     owner: str | None = None
@@ -296,6 +342,18 @@ class Table:
             if column.name == name:
                 return column
         raise KeyError(name)
+
+    def landing(self, environment: str, in_bucket: bool) -> Landing | None:
+        """Where others write its objects in an environment, if anywhere.
+
+        A place that names the environment comes before one that is for any.
+
+        Args:
+            environment: DATAOPS_ENV.
+            in_bucket: whether the platform is on Google Cloud; else only folders are looked at.
+        """
+        fitting = [x for x in self.landings if x.in_bucket is in_bucket and x.environment in (None, environment)]
+        return max(fitting, key=lambda x: x.environment is not None, default=None)
 
     @property
     def splitting_rules(self) -> tuple[Rule, ...]:
@@ -336,5 +394,5 @@ class Contracts:
 
     @property
     def sourced(self) -> dict[str, Table]:
-        """The tables that are filled from a source; others are written by Python assets of the project."""
-        return {name: table for name, table in self.tables.items() if table.source is not None}
+        """The tables that get deliveries, from a source or by others; the rest is written by Python assets."""
+        return {name: table for name, table in self.tables.items() if table.source is not None or table.landings}

@@ -20,13 +20,14 @@ from dataops_platform.contracts.custom import (
 )
 from dataops_platform.contracts.custom_rules import About
 from dataops_platform.contracts.document import Document, Place, read_document
-from dataops_platform.contracts.model import Contract, Contracts, Rule, Table
+from dataops_platform.contracts.model import Contract, Contracts, Landing, Rule, Table
 from dataops_platform.contracts.native import column_rules
 from dataops_platform.contracts.odcs import validate
 from dataops_platform.contracts.partitions import Partitioning
 from dataops_platform.contracts.problems import ConfigError, ContractErrors
 from dataops_platform.contracts.references import Catalog, relationship_rules
 from dataops_platform.contracts.rules import quality_rules
+from dataops_platform.contracts.servers import Claim, check_overlaps, read_landings
 from dataops_platform.contracts.sla import sla_rules
 from dataops_platform.contracts.tables import TableHead, read_head
 
@@ -93,7 +94,9 @@ def _load(documents: Sequence[Document]) -> Contracts:
         complete = complete and all_read
     _check_ids(contract for contract, _ in own)
     catalog = Catalog(heads, complete)
-    contracts = tuple(_contract(contract, tables, catalog) for contract, tables in own)
+    claims: list[Claim] = []
+    contracts = tuple(_contract(contract, tables, catalog, claims) for contract, tables in own)
+    check_overlaps(claims)
     problems = [problem for document in documents for problem in document.problems]
     if problems:
         raise ContractErrors(problems)
@@ -134,11 +137,16 @@ def _check_ids(contracts: Iterable[Place]) -> None:
             contract.at("id").problem(message, "give each contract an id of its own")
 
 
-def _contract(contract: Place, heads: dict[str, TableHead], catalog: Catalog) -> Contract:
+def _contract(contract: Place, heads: dict[str, TableHead], catalog: Catalog, claims: list[Claim]) -> Contract:
     custom_properties(contract, "contract")  # there are none; reports those that stand here by mistake
     drafts = {name: _Draft(head, catalog) for name, head in heads.items()}
-    for name, rule, place in sla_rules(contract, heads, {name: d.partitioning for name, d in drafts.items()}):
+    partitionings = {name: draft.partitioning for name, draft in drafts.items()}
+    for name, rule, place in sla_rules(contract, heads, partitionings):
         drafts[name].rules.append((rule, place))
+    cut = {name: found for name, found in partitionings.items() if not drafts[name].miscut}
+    for claim in read_landings(contract, cut):
+        drafts[claim.table].landed(claim)
+        claims.append(claim)
     owner = _owner(contract)
     return Contract(
         id=contract.get("id", ""),
@@ -159,8 +167,10 @@ class _Draft:
         self.head = head
         self.custom = custom_properties(head.place, "schema object")
         self.partitioning: Partitioning | None = read_partitioning(self.custom.get("partitioning"), head.columns)
-        if self.partitioning is None and "partitioning" in self.custom:
+        self.miscut = self.partitioning is None and "partitioning" in self.custom
+        if self.miscut:
             head.place.document.incomplete = True  # it is wrong, not missing
+        self.landings: list[Landing] = []
         self.load_mode = read_load_mode(self.custom.get("loadMode"), head.primary_key)
         about = About(head, catalog, self.partitioning, self.load_mode)
         self.rules = [*column_rules(head), *relationship_rules(head, catalog), *quality_rules(about)]
@@ -172,6 +182,14 @@ class _Draft:
             if self.partitioning and place.get("partitioned") and name != self.partitioning.field:
                 message = f"`{name}` is partitioned, but the table is partitioned by `{self.partitioning.field}`"
                 place.at("partitioned").problem(message, "remove it, or change the partitioning field")
+
+    def landed(self, claim: Claim) -> None:
+        """Others write the table's objects there."""
+        self.landings.append(claim.landing)
+        if "source" in self.custom:
+            line = self.custom["source"].line
+            message = f"table `{self.head.name}` has a `source` too, on line {line}"
+            claim.place.problem(message, "keep the one who brings its deliveries: the source, or whoever writes there")
 
     def table(self, contract: Place, owner: str | None) -> Table:
         head, place, custom = self.head, self.head.place, self.custom
@@ -188,6 +206,7 @@ class _Draft:
             partitions_per_run=read_partitions_per_run(custom.get("maxPartitionsPerRun"), self.partitioning),
             rules=self._distinct_rules(),
             source=read_source(custom.get("source")),
+            landings=tuple(self.landings),
             description=place.get("description", ""),
             tags=tuple(dict.fromkeys([*contract.get("tags", ()), *place.get("tags", ())])),
             owner=owner,

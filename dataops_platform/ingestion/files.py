@@ -19,6 +19,9 @@ from dataops_platform.warehouse.names import literal, quote
 
 PLACEHOLDER = "{partition}"
 
+_AS_WRITTEN = "header = true, hive_partitioning = false"
+"""Options of every reading: folders like `dt=2024-05-01` are part of the path, not columns."""
+
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
 """Errors of writing, whichever file is named with them."""
 
@@ -66,7 +69,7 @@ class FilesExtractor:
                 if self._format == "parquet":
                     shutil.copyfile(source, target)
                 else:
-                    _convert(table, source, target)
+                    convert_csv(table, source, target)
             except OSError as error:
                 if error.errno in _NO_ROOM or error.filename == str(target):
                     raise ConfigError(_unwritable(folder, error.strerror or str(error))) from error
@@ -78,20 +81,24 @@ def _unwritable(folder: Path, reason: str) -> str:
     return f"the folder {folder} can't be written: {reason}. Check its permissions and the free space on its disk."
 
 
-def _convert(table: Table, source: Path, target: Path) -> None:
+def convert_csv(table: Table, source: Path, target: Path, shown: str | None = None) -> None:
     """CSV with a header to parquet. Columns are matched by name and read as the contract's types.
+
+    Args:
+        shown: what messages call the file; default: its path.
 
     Raises:
         DataRefused: the file can't be read as these types, or only by rounding or cutting a value off.
         ConfigError: the parquet file can't be written.
     """
+    shown = shown or str(source)
     types = {column.name: column.type.duckdb for column in table.columns}
     listed = ", ".join(f"{literal(name)}: {literal(kind)}" for name, kind in types.items())
     with duckdb.connect() as connection:
         connection.execute("SET TimeZone = 'UTC'")
         try:
             header = connection.execute(
-                f"SELECT * FROM read_csv({literal(str(source))}, header = true, all_varchar = true) LIMIT 0"
+                f"SELECT * FROM read_csv({literal(str(source))}, {_AS_WRITTEN}, all_varchar = true) LIMIT 0"
             )
             names = [item[0] for item in header.description or []]
             missing = [name for name in types if name not in names]
@@ -99,21 +106,21 @@ def _convert(table: Table, source: Path, target: Path) -> None:
             if missing or extra:
                 lines = [f"column {name!r} is missing" for name in missing]
                 lines += [f"column {name!r} is not in the contract" for name in extra]
-                raise DataRefused(f"{source}: {'; '.join(lines)}. Mend the file or the contract {table.file}.")
+                raise DataRefused(f"{shown}: {'; '.join(lines)}. Mend the file or the contract {table.file}.")
             connection.execute(
-                f"COPY (SELECT * FROM read_csv({literal(str(source))}, header = true, auto_detect = true,"
+                f"COPY (SELECT * FROM read_csv({literal(str(source))}, {_AS_WRITTEN}, auto_detect = true,"
                 f" types = {{{listed}}})) TO {literal(str(target))} (FORMAT parquet)"
             )
-            _refuse_loss(connection, table, source)
+            _refuse_loss(connection, table, source, shown)
         except duckdb.Error as error:
             # One statement reads the source and writes the target: the file it names tells which went wrong.
             if isinstance(error, duckdb.IOException) and str(target.parent) in str(error):
                 raise ConfigError(_unwritable(target.parent, str(error).splitlines()[0])) from error
-            text = " ".join(line.strip() for line in str(error).splitlines()[:3])
-            raise DataRefused(f"{source}: can't be read as CSV of the contract's types: {text}") from error
+            text = " ".join(line.strip() for line in str(error).splitlines()[:3]).replace(str(source), shown)
+            raise DataRefused(f"{shown}: can't be read as CSV of the contract's types: {text}") from error
 
 
-def _refuse_loss(connection: duckdb.DuckDBPyConnection, table: Table, source: Path) -> None:
+def _refuse_loss(connection: duckdb.DuckDBPyConnection, table: Table, source: Path, shown: str) -> None:
     """Refuse what the engine reads by rounding or cutting off: 1.005 as DECIMAL(10,2), 1.5 as an integer.
 
     One scan counts such texts; which line the first is in is looked for only when there is one.
@@ -124,7 +131,7 @@ def _refuse_loss(connection: duckdb.DuckDBPyConnection, table: Table, source: Pa
     losses = {c.name: loss for c in table.columns if (loss := _loss(quote(c.name), c.type)) is not None}
     if not losses:
         return
-    texts = f"read_csv({literal(str(source))}, header = true, all_varchar = true)"
+    texts = f"read_csv({literal(str(source))}, {_AS_WRITTEN}, all_varchar = true)"
     counts = ", ".join(f"count(CASE WHEN {loss} THEN 1 END)" for loss in losses.values())
     (found,) = connection.execute(f"SELECT {counts} FROM {texts}").fetchall()
     for (name, loss), count in zip(losses.items(), found, strict=True):
@@ -138,7 +145,7 @@ def _refuse_loss(connection: duckdb.DuckDBPyConnection, table: Table, source: Pa
             kind = table.column(name).type.duckdb
             others = f" ({count} such values)" if count > 1 else ""
             raise DataRefused(
-                f"{source}: {_place(source, row, rows)}: column {name!r}: {value!r} doesn't fit {kind} without"
+                f"{shown}: {_place(source, row, rows)}: column {name!r}: {value!r} doesn't fit {kind} without"
                 f" loss{others}. Mend the file or the contract {table.file}."
             )
 

@@ -3,21 +3,30 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import shutil
 import uuid
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, Protocol
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from dataops_platform.contracts.problems import DataRefused
 from dataops_platform.lake import keys
-from dataops_platform.lake.store import ObjectConflict, ObjectMissing, ObjectStore, checksum, checksum_name
+from dataops_platform.lake.store import (
+    ObjectConflict,
+    ObjectInfo,
+    ObjectMissing,
+    ObjectStore,
+    checksum,
+    checksum_name,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +128,42 @@ class ManifestRef:
     created_at: datetime
 
 
+class Part(Protocol):
+    """A parquet file that becomes one data object of a delivery; `checksum` is its CRC32C."""
+
+    @property
+    def rows(self) -> int:
+        """Rows in it."""
+        ...
+
+    @property
+    def schema(self) -> pa.Schema:
+        """Its columns."""
+        ...
+
+    @property
+    def checksum(self) -> str:
+        """CRC32C of its bytes."""
+        ...
+
+    def put(self, store: ObjectStore, key: str) -> ObjectInfo:
+        """Make it an object of that key; as `ObjectStore.create` does."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class _FilePart:
+    """A local file."""
+
+    path: Path
+    rows: int
+    schema: pa.Schema
+    checksum: str
+
+    def put(self, store: ObjectStore, key: str) -> ObjectInfo:
+        return store.create(key, self.path)
+
+
 class Lake:
     """Deliveries in an object store."""
 
@@ -145,29 +190,66 @@ class Lake:
             DataRefused: a file is not readable parquet (the text names it), or there is none. Nothing is visible of
                 the delivery.
         """
+        key = keys.manifest_key(table, partition, keys.parse_timestamp(keys.timestamp(created_at)))
+        if files and self.store.stat(key) is not None:
+            return self.read(key)
+        parts = [file_part(path, origin.get("file", path.name)) for path in files]
+        return self.publish(
+            self.prepare(
+                table,
+                partition,
+                created_at,
+                parts,
+                origin=origin,
+                contract_version=contract_version,
+                git_commit=git_commit,
+            )
+        )
+
+    def prepare(
+        self,
+        table: str,
+        partition: str,
+        created_at: datetime,
+        parts: Sequence[Part],
+        *,
+        origin: Mapping[str, Any],
+        contract_version: str,
+        git_commit: str | None = None,
+        together: int = 1,
+    ) -> Delivery:
+        """Write a delivery's data objects. It becomes visible with `publish`.
+
+        Args:
+            together: how many are written at the same time.
+
+        Raises:
+            DataRefused: there is no part.
+        """
         # In milliseconds, as whoever reads the manifest sees it.
         created_at = keys.parse_timestamp(keys.timestamp(created_at))
-        if not files:
+        if not parts:
             source = origin.get("file", table)
             raise DataRefused(f"{source}: a delivery without rows is a parquet file too; there is none")
-        key = keys.manifest_key(table, partition, created_at)
-        if self.store.stat(key) is not None:
-            return self.read(key)
-        schemas = [_read_footer(path, origin) for path in files]
-        objects = []
-        for number, (path, (_, rows)) in enumerate(zip(files, schemas, strict=True)):
-            crc = checksum(path)
-            name = keys.data_key(table, created_at, partition, number, checksum_name(crc))
-            info = self.store.create(name, path)
-            objects.append(DeliveredObject(name, info.generation, info.size, crc, rows))
-        schema = {field.name: str(field.type) for field in schemas[0][0]} if schemas else {}
-        delivery = Delivery(
+
+        def put(number: int, part: Part) -> DeliveredObject:
+            name = keys.data_key(table, created_at, partition, number, checksum_name(part.checksum))
+            info = part.put(self.store, name)
+            return DeliveredObject(name, info.generation, info.size, part.checksum, part.rows)
+
+        with ThreadPoolExecutor(together) as pool:
+            objects = list(pool.map(put, itertools.count(), parts))
+        schema = {field.name: str(field.type) for field in parts[0].schema}
+        return Delivery(
             table, partition, created_at, tuple(objects), schema, dict(origin), contract_version, git_commit
         )
+
+    def publish(self, delivery: Delivery) -> Delivery:
+        """Write a delivery's manifest. Of several deliveries of the same name the first one counts; it is returned."""
         try:
-            self.store.create(key, delivery.to_json())
+            self.store.create(delivery.manifest, delivery.to_json())
         except ObjectConflict:  # somebody else delivered the same arrival meanwhile: theirs counts
-            return self.read(key)
+            return self.read(delivery.manifest)
         return delivery
 
     def read(self, manifest: str) -> Delivery:
@@ -215,23 +297,42 @@ class Lake:
                 yield ManifestRef(info.key, partition, created_at)
 
 
-def _read_footer(path: Path, origin: Mapping[str, Any]) -> tuple[pa.Schema, int]:
-    """Schema and row count of a parquet file, refusing what isn't one with a message that names its origin."""
-    source = origin.get("file", path.name)
+def file_part(path: Path, source: str) -> Part:
+    """A local parquet file as a part of a delivery. Delivering it consumes it.
+
+    Args:
+        source: where it comes from, for messages.
+
+    Raises:
+        DataRefused: it isn't readable parquet.
+    """
     if path.stat().st_size == 0:
         raise DataRefused(f"{source}: the file is empty (0 bytes); a delivery without rows is a parquet file too")
+    with path.open("rb") as stream:
+        schema, rows = read_footer(stream, source)
+    return _FilePart(path, rows, schema, checksum(path))
+
+
+def read_footer(stream: BinaryIO, source: str) -> tuple[pa.Schema, int]:
+    """Schema and row count of a parquet file, refusing what isn't one. Only the footer is read.
+
+    Args:
+        stream: the file; can be sought.
+        source: where it comes from, for messages.
+
+    Raises:
+        DataRefused: it isn't readable parquet.
+    """
     try:
-        metadata = pq.ParquetFile(path)
+        with pq.ParquetFile(stream) as metadata:
+            return metadata.schema_arrow, metadata.metadata.num_rows
     except (pa.ArrowInvalid, OSError) as error:
-        with path.open("rb") as stream:
-            begins = stream.read(4)
-        if begins != b"PAR1":
+        stream.seek(0)
+        if stream.read(4) != b"PAR1":
             what = "not a parquet file (it does not begin with PAR1); is it CSV or JSON under a wrong name?"
         else:
             what = f"a damaged or truncated parquet file ({str(error).rstrip('.').splitlines()[0]})"
         raise DataRefused(f"{source}: {what} Deliver it again.") from error
-    with metadata:
-        return metadata.schema_arrow, metadata.metadata.num_rows
 
 
 def remove_scratch(folder: Path) -> None:

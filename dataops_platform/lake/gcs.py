@@ -20,7 +20,7 @@ from dataops_platform.lake.store import ObjectConflict, ObjectInfo, ObjectMissin
 CHUNK = 8 << 20
 """Bytes that an upload or download holds in memory; larger objects go up in resumable parts of this size."""
 
-LISTING_FIELDS = "items(name,generation,size),nextPageToken"
+LISTING_FIELDS = "items(name,generation,size,timeCreated),nextPageToken"
 PAGE = 1000
 """Objects per page of a listing: the most that the service returns."""
 
@@ -97,7 +97,7 @@ class GcsStore:
             raise self._no_bucket() from None
         if isinstance(content, Path) and content.parent.name.startswith(_SCRATCH_PREFIX):
             content.unlink(missing_ok=True)
-        return _info(key, blob)
+        return described(key, blob)
 
     def _there(self, key: str) -> bool:
         """Whether an object is known to be there; not, if that may not be asked."""
@@ -139,7 +139,7 @@ class GcsStore:
     def stat(self, key: str) -> ObjectInfo | None:
         """See `ObjectStore.stat`."""
         try:
-            return _info(key, self._get(key))
+            return described(key, self._get(key))
         except ObjectMissing:
             return None
 
@@ -169,7 +169,7 @@ class GcsStore:
                 raise self._no_bucket() from None
             key = blob.name.removeprefix(self._prefix)
             if key and not key.endswith("/"):  # folder markers are no objects
-                yield _info(key, blob)
+                yield described(key, blob)
 
     def copy_to(self, key: str, target: ObjectStore, target_key: str) -> ObjectInfo:
         """See `ObjectStore.copy_to`. Server side: no byte comes through the worker."""
@@ -195,7 +195,7 @@ class GcsStore:
             raise target._no_bucket() from None
 
     def _stated(self, key: str) -> ObjectInfo:
-        return _info(key, self._get(key))
+        return described(key, self._get(key))
 
 
 _SCRATCH_PREFIX = "dataops-"
@@ -209,5 +209,7 @@ def _anew(error: BaseException) -> bool:
     return may_pass(error) or isinstance(error, DataCorruption)  # then the client has deleted what was written
 
 
-def _info(key: str, blob: Blob) -> ObjectInfo:
-    return ObjectInfo(key, int(blob.generation), int(blob.size))
+def described(key: str, blob: Blob) -> ObjectInfo:
+    """An object as the service tells of it."""
+    created = blob.time_created  # of the generation: `updated` changes with the metadata, too
+    return ObjectInfo(key, int(blob.generation), int(blob.size), int(created.timestamp() * 1000) if created else 0)

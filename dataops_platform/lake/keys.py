@@ -60,6 +60,11 @@ def parse_manifest_key(key: str) -> tuple[str, str, datetime]:
     return raw_table.removeprefix("raw_"), partition, parse_timestamp(name.removesuffix(".json"))
 
 
+def landing_prefix(table: str, kind: str, partition: str | None = None) -> str:
+    """Prefix of what is recorded about a table's landed objects: `log` or `refused`; of one partition if given."""
+    return f"_landings/raw_{table}/{kind}/" + (f"{partition}/" if partition else "")
+
+
 def model_prefix(model: str, partition: str, data_version: str) -> str:
     """Prefix of the objects of one partition of a model, in the backup and in the production lake alike."""
     return f"{model}/{partition}/{data_version}/"

@@ -119,7 +119,7 @@ class LocalStore:
             raise ConfigError(self._unreadable(error)) from error
         if not S_ISREG(status.st_mode):
             return None
-        return ObjectInfo(key, status.st_mtime_ns, status.st_size)
+        return _info(key, status)
 
     def checksum(self, key: str) -> str:
         """See `ObjectStore.checksum`."""
@@ -151,8 +151,10 @@ class LocalStore:
                 if key >= start or start.startswith(key):
                     yield from self._walk(Path(entry.path), key, prefix, start, end)
             elif key >= start:
-                status = entry.stat()
-                yield ObjectInfo(key, status.st_mtime_ns, status.st_size)
+                try:
+                    yield _info(key, entry.stat())
+                except FileNotFoundError:  # renamed or removed since the folder was read: no object any more
+                    continue
 
     def copy_to(self, key: str, target: ObjectStore, target_key: str) -> ObjectInfo:
         """See `ObjectStore.copy_to`. Objects are immutable, so a hard link is a copy."""
@@ -169,6 +171,10 @@ class LocalStore:
             return target.create(target_key, temporary)
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _info(key: str, status: os.stat_result) -> ObjectInfo:
+    return ObjectInfo(key, status.st_mtime_ns, status.st_size, status.st_mtime_ns // 1_000_000)
 
 
 def _sync(path: Path) -> None:

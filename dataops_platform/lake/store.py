@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -31,11 +31,13 @@ class ObjectInfo:
         key: its name, relative to the lake's root.
         generation: changes whenever the object is written anew; name and generation identify content.
         size: bytes.
+        created_ms: when this generation was written, in milliseconds since 1970. It says nothing about identity.
     """
 
     key: str
     generation: int
     size: int
+    created_ms: int = field(default=0, compare=False)
 
 
 class ObjectStore(Protocol):

@@ -20,6 +20,7 @@ from dataops_platform.contracts.problems import ConfigError
 from dataops_platform.orchestration.event_log import enable_batching
 from dataops_platform.orchestration.io_managers import LakeIOManager, WarehouseIOManager
 from dataops_platform.orchestration.jobs import jobs
+from dataops_platform.orchestration.landing_sensor import landing_sensor
 from dataops_platform.orchestration.replay import replay_job
 from dataops_platform.orchestration.report_asset import report_asset
 from dataops_platform.orchestration.resources import Platform, dbt_project
@@ -100,6 +101,11 @@ def assemble(
         asset_checks=checks,
         jobs=[*made_jobs, replay_job(tables)],
         schedules=schedules,
+        sensors=[
+            landing_sensor(table, made_jobs)
+            for table in tables.values()
+            if table.landing(settings.environment, settings.on_google_cloud) is not None
+        ],
         executor=dg.in_process_executor,
         resources={
             "platform": platform,

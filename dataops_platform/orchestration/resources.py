@@ -8,6 +8,7 @@ from functools import cached_property
 
 from dataops_platform import addresses
 from dataops_platform.contracts.model import Contracts, Table
+from dataops_platform.ingestion.landing import Place
 from dataops_platform.lake.deliveries import Lake
 from dataops_platform.lake.store import ObjectStore
 from dataops_platform.settings import Settings
@@ -49,6 +50,10 @@ class Platform:
     def lake(self) -> Lake:
         """Raw deliveries."""
         return Lake(self._settings.lake_store())
+
+    def place(self, table: Table) -> Place | None:
+        """Where others write a table's objects in this environment, if anywhere."""
+        return self._settings.place(table, self.tables.values())
 
     @cached_property
     def production_store(self) -> ObjectStore:

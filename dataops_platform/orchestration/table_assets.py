@@ -13,40 +13,18 @@ from dataops_platform.ingestion.extractor import extract, extractor_for
 from dataops_platform.lake.deliveries import Delivery
 from dataops_platform.orchestration import partitions
 from dataops_platform.orchestration.errors import failure, user_errors
+from dataops_platform.orchestration.landed_assets import landed_raw
 from dataops_platform.orchestration.resources import Platform
+from dataops_platform.orchestration.table_options import SHOWN, asset_options, raw_key, staging_key
 from dataops_platform.quality.quarantine import row_checks
 from dataops_platform.quality.verdicts import evaluate
 from dataops_platform.warehouse.base import LoadOutcome
 from dataops_platform.warehouse.ledger import Verdict
 
-SHOWN = 20
-"""How many partitions or reasons metadata lists at most."""
-
-
-def raw_key(table: str) -> dg.AssetKey:
-    """Asset key of a table's raw deliveries."""
-    return dg.AssetKey(["raw", table])
-
-
-def staging_key(table: str) -> dg.AssetKey:
-    """Asset key of a table's staging table."""
-    return dg.AssetKey(["staging", table])
-
 
 def table_assets(table: Table) -> list[dg.AssetsDefinition]:
     """The raw and the staging asset of a table."""
-    return [_raw(table), _staging(table)]
-
-
-def _common(table: Table) -> dict[str, Any]:
-    return {
-        "partitions_def": partitions.definition(table.partitioning) if table.partitioning else None,
-        "backfill_policy": partitions.backfill_policy(table),
-        "owners": [f"team:{table.owner}"] if table.owner else None,
-        "tags": dict.fromkeys(table.tags, ""),
-        # Deliveries, or a load, happen in one step for all partitions asked: partial results are recorded as they are.
-        "output_required": False,
-    }
+    return [landed_raw(table) if table.landings else _raw(table), _staging(table)]
 
 
 def _raw(table: Table) -> dg.AssetsDefinition:
@@ -59,7 +37,7 @@ def _raw(table: Table) -> dg.AssetsDefinition:
             "contract": f"{table.contract_id} {table.contract_version}",
             "extractor": table.source.extractor if table.source else "",
         },
-        **_common(table),
+        **asset_options(table),
     )
 
     @decorate
@@ -104,7 +82,7 @@ def _staging(table: Table) -> dg.AssetsDefinition:
             "primary key": ", ".join(table.primary_key),
             "dagster/column_schema": _column_schema(table),
         },
-        **_common(table),
+        **asset_options(table),
     )
 
     @decorate

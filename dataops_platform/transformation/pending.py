@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from dataops_platform.contracts.model import Scope, Table
 from dataops_platform.contracts.partitions import UNPARTITIONED
 from dataops_platform.ingestion.extractor import extractor_for
+from dataops_platform.ingestion.landing import Place, undelivered
 from dataops_platform.lake import keys
 from dataops_platform.lake.deliveries import Lake
 from dataops_platform.quality.gate import WHOLE_TABLE, input_name, outdated
@@ -40,11 +41,19 @@ class Pending:
         return {key for group in groups for found in group.values() for key in found}
 
 
-def pending(tables: Mapping[str, Table], models: Models, lake: Lake, warehouse: Warehouse, project: Path) -> Pending:
-    """Find what a run over everything would do. Costs one listing per table and a few ledger queries.
+def pending(
+    tables: Mapping[str, Table],
+    models: Models,
+    lake: Lake,
+    warehouse: Warehouse,
+    project: Path,
+    places: Mapping[str, Place] | None = None,
+) -> Pending:
+    """Find what a run over everything would do. Costs some listings per table and a few ledger queries.
 
     Args:
-        tables: those with a source.
+        tables: those that get deliveries.
+        places: where others write, by table; all of what is there is listed.
 
     Raises:
         ConfigError: a source's options are wrong.
@@ -54,10 +63,8 @@ def pending(tables: Mapping[str, Table], models: Models, lake: Lake, warehouse: 
     unloaded: dict[str, list[str]] = {}
     for name, table in tables.items():
         manifests = {ref.key: ref.partition for ref in lake.manifests(name)}
-        arrivals = extractor_for(table, project).available(table, table.partition_keys())
-        missing = [a.partition for a in arrivals if keys.manifest_key(name, a.partition, a.created_at) not in manifests]
         loaded = ledger.loaded(name)
-        _put(undelivered, name, missing)
+        _put(undelivered, name, _missing(table, lake, project, (places or {}).get(name), manifests))
         _put(unloaded, name, [partition for key, partition in manifests.items() if key not in loaded])
     versions = ledger.all_data_versions(list(tables))
     return Pending(
@@ -69,18 +76,32 @@ def pending(tables: Mapping[str, Table], models: Models, lake: Lake, warehouse: 
     )
 
 
-def arrived(tables: Mapping[str, Table], lake: Lake, project: Path) -> set[str]:
-    """Partitions that a source or the lake has something for.
+def _missing(table: Table, lake: Lake, project: Path, place: Place | None, manifests: Collection[str]) -> Sequence[str]:
+    """Partitions that a source, or landing, has something for that the lake doesn't have."""
+    if table.source is None:
+        return [] if place is None else list(undelivered(table, place, lake, table.partition_keys()))
+    arrivals = extractor_for(table, project).available(table, table.partition_keys())
+    return [a.partition for a in arrivals if keys.manifest_key(table.name, a.partition, a.created_at) not in manifests]
+
+
+def arrived(
+    tables: Mapping[str, Table], lake: Lake, project: Path, places: Mapping[str, Place] | None = None
+) -> set[str]:
+    """Partitions that a source, landing or the lake has something for.
 
     Args:
-        tables: those with a source.
+        tables: those that get deliveries.
+        places: where others write, by table.
 
     Raises:
         ConfigError: a source's options are wrong.
     """
     found = {ref.partition for name in tables for ref in lake.manifests(name)}
-    for table in tables.values():
-        found |= {a.partition for a in extractor_for(table, project).available(table, table.partition_keys())}
+    for name, table in tables.items():
+        if table.source is not None:
+            found |= {a.partition for a in extractor_for(table, project).available(table, table.partition_keys())}
+        elif places and name in places:
+            found |= undelivered(table, places[name], lake, table.partition_keys())
     return found
 
 

@@ -18,6 +18,7 @@ ROOT = Path(__file__).resolve().parents[2]
         ("rules", {"rules.ratio_to_best", "rules.ratio_to_per_rule", "rules.partitions_ratio"}),
         ("definitions", {"definitions.contracts_10_seconds"}),
         pytest.param("partitions", {"partitions.first_seconds", "partitions.view_seconds"}, marks=pytest.mark.long),
+        ("sensor", {"sensor.tick_ratio", "sensor.tick_seconds_large_10_new", "sensor.list_calls_large_10_new"}),
     ],
 )
 def test_group_prints_and_writes_its_figures(group, figures, tmp_path):
@@ -38,7 +39,7 @@ def test_group_prints_and_writes_its_figures(group, figures, tmp_path):
 def test_unknown_group_is_a_usage_error():
     done = subprocess.run([sys.executable, "-m", "benchmarks", "nope"], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 2
-    assert "no group 'nope'; there are load, rules, demo, definitions, partitions, peers" in done.stderr
+    assert "no group 'nope'; there are load, rules, demo, definitions, partitions, sensor, peers" in done.stderr
 
 
 PEERS = """

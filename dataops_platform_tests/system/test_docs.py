@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
-from dataops_platform_tests import readme
+from dataops_platform_tests import conftest, readme
 from dataops_platform_tests.conftest import REPO, dataops
 
-PAGES = ("quarantine.md", "conformance.md", "quality.md")
+PAGES = ("quarantine.md", "conformance.md", "quality.md", "arrival.md")
 
 
 def commands(page: str) -> list[str]:
@@ -51,6 +54,37 @@ def test_conformance(tmp_path):
         done = subprocess.run(shlex.split(command), cwd=REPO, text=True, capture_output=True, timeout=240)
         assert done.returncode == 0, done.stdout + done.stderr
         assert f"{count} cases: " in done.stdout
+
+
+def test_arrival(tmp_path):
+    """In a project of its own, in a shell."""
+    project, said = tmp_path / "shop", []
+    environment = conftest.environment(tmp_path / "home", project)
+    environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
+    for block in readme.blocks(REPO / "docs" / "arrival.md"):
+        if block.path:
+            (project / block.path).parent.mkdir(parents=True)
+            (project / block.path).write_text(block.text)
+        for command in block.commands if block.shell else []:
+            done = subprocess.run(
+                ["bash", "-c", command], cwd=project, env=environment, text=True, capture_output=True, timeout=240
+            )
+            assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+            if command.startswith("dataops"):
+                said.append((command.split()[1], done.stdout))
+    runs = [text for name, text in said if name == "run"]
+    assert [text.count("All well after") for text in runs] == [1, 1, 0]
+    assert "bad.csv: column 'id' is missing" in runs[2]
+    landed = [text for name, text in said if name == "land"]
+    assert "✓ orders 2024-05-02: 1 rows delivered" in landed[0]
+    assert "1 file(s) delivered before: nothing done" in landed[1]
+    status = said[-1][1]
+    assert "landing/orders/readme.txt matches no pattern" in status
+    assert "refused object orders 2024-05-01: " in status
+    rows = dataops(["query", "SELECT id, amount FROM staging.orders ORDER BY id"], tmp_path / "home", project).stdout
+    assert [line.split()[1:4:2] for line in rows.splitlines() if line.startswith("│")] == [
+        ["1", "12.50"], ["2", "89.90"], ["3", "7.00"]
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("page", PAGES)

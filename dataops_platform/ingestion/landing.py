@@ -1,0 +1,382 @@
+"""Landed objects become deliveries: what others wrote is copied into the lake, once, whoever asks and how often.
+
+What is where is decided by the lake alone (see `landing_log`): nothing here remembers anything.
+"""
+
+from __future__ import annotations
+
+import base64
+import itertools
+import shutil
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from dataops_platform.contracts.model import AfterLanding, Landing, LandingFormat, Table
+from dataops_platform.contracts.partitions import Partitioning
+from dataops_platform.contracts.problems import ConfigError, DataRefused
+from dataops_platform.ingestion.files import convert_csv
+from dataops_platform.ingestion.landing_log import OBJECTS, Entry, Identity, LandingLog, Refusal, Registered
+from dataops_platform.lake.deliveries import Delivery, Lake, Part, file_part, remove_scratch
+from dataops_platform.lake.inbox import Inbox
+from dataops_platform.lake.store import ObjectInfo, ObjectMissing, checksum
+
+_HIDDEN = ("_", ".")
+_UNFINISHED = (".part", ".partial", ".tmp", ".temp", ".filepart", ".crdownload", ".swp", "~")
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a table's objects land: what the contract says, opened.
+
+    Attributes:
+        watched: prefix of all names that are expected to be the table's: others below it are reported.
+    """
+
+    landing: Landing
+    inbox: Inbox
+    watched: str
+
+    @classmethod
+    def open(cls, landing: Landing, inbox: Inbox, base: str, neighbours: Iterable[str] = ()) -> Place:
+        """A place, with an eye on the folder that the pattern begins with, unless it is another table's too.
+
+        Args:
+            base: the inbox's address.
+            neighbours: addresses that the names of other tables' objects begin with.
+        """
+        prefix = landing.pattern.prefix
+        folder = prefix[: prefix.rfind("/") + 1]
+        shared = any(other.startswith(f"{base}/{folder}") for other in neighbours)
+        return cls(landing, inbox, prefix if shared or not folder else folder)
+
+
+@dataclass(frozen=True, slots=True)
+class Incoming:
+    """An object that is to be delivered.
+
+    Attributes:
+        name: what it is called in the log.
+        generation: which one of that name.
+        created_ms: when it was written.
+        uri: its address, for people.
+        open: makes a part of it; given a file name that it may use.
+        checksum: CRC32C of the object as it is, which isn't that of the part where it is converted.
+        size: bytes.
+    """
+
+    name: str
+    generation: int
+    created_ms: int
+    uri: str
+    open: Callable[[Path], Part]
+    checksum: Callable[[], str]
+    size: int
+
+    @property
+    def identity(self) -> Identity:
+        """Name and generation."""
+        return self.name, self.generation
+
+
+@dataclass(slots=True)
+class Registration:
+    """What came of registering.
+
+    Attributes:
+        delivered: new deliveries, and those that somebody else had begun.
+        existing: how many objects were delivered already.
+        refused: objects that can't be delivered, found now.
+        refused_before: how many were known to be so.
+        removed: how many objects were removed from landing.
+    """
+
+    delivered: list[Delivery] = field(default_factory=list)
+    existing: int = 0
+    refused: list[Refusal] = field(default_factory=list)
+    refused_before: int = 0
+    removed: int = 0
+
+
+def marker(name: str) -> bool:
+    """Whether an object is of those that tools leave beside data: `_SUCCESS`, `.crc` files, unfinished uploads."""
+    last = name.rpartition("/")[2]
+    return last.startswith(_HIDDEN) or last.endswith(_UNFINISHED)
+
+
+def out_of_range(partitioning: Partitioning | None, partition: str, now: datetime) -> str | None:
+    """Why a table has no such partition, ever; None where it has, or will have once it is over."""
+    if partitioning is None:
+        return None
+    moment = partitioning.parse(partition)
+    if moment.date() < partitioning.start:
+        return f"partition {partition} is before the table's first day {partitioning.start}"
+    if partitioning.end is not None and moment.date() > partitioning.end:
+        return f"partition {partition} is after the table's last day {partitioning.end}"
+    if moment > now.astimezone(ZoneInfo(partitioning.timezone)).replace(tzinfo=None):
+        return f"partition {partition} is in the future"
+    return None
+
+
+def is_over(partitioning: Partitioning | None, partition: str, now: datetime) -> bool:
+    """Whether a partition is complete: before that there is no run for it."""
+    return partitioning is None or partitioning.ends_at(partition) <= now
+
+
+def present(place: Place, partitions: Collection[str]) -> Iterator[tuple[str, ObjectInfo]]:
+    """The objects of some partitions in landing, markers and empty ones left out, with their partition."""
+    wanted = set(partitions)
+    for info in _listed(place, wanted):
+        if info.size and not marker(info.key):
+            partition = place.landing.pattern.match(info.key)
+            if partition in wanted and partition is not None:
+                yield partition, info
+
+
+def _listed(place: Place, partitions: Collection[str]) -> Iterator[ObjectInfo]:
+    """As few names as the pattern allows: a range of them, a listing for each partition, or all."""
+    pattern = place.landing.pattern
+    if not partitions:
+        return
+    if pattern.partitioning is None or not pattern.narrow:
+        yield from place.inbox.list(pattern.prefix)
+    elif pattern.ordered:
+        following = pattern.partitioning.next(pattern.partitioning.parse(max(partitions)))
+        end = pattern.prefix_of(pattern.partitioning.key(following))
+        yield from place.inbox.list(pattern.prefix, pattern.prefix_of(min(partitions)), end)
+    else:
+        for partition in sorted(partitions):
+            yield from place.inbox.list(pattern.prefix_of(partition))
+
+
+def undelivered(table: Table, place: Place, lake: Lake, partitions: Collection[str]) -> set[str]:
+    """Partitions that something has landed for which isn't delivered yet, or of which a delivery isn't finished."""
+    found = [(partition, (info.key, info.generation)) for partition, info in present(place, partitions)]
+    known = Registered.read(LandingLog(lake.store, table), lake, table.name, partitions)
+    result = {partition for partition, identity in found if known.is_new(partition, identity)}
+    return result | {partition for partition in partitions if known.unfinished(partition)}
+
+
+def register(
+    table: Table, place: Place, lake: Lake, partitions: Collection[str], git_commit: str | None = None
+) -> Registration:
+    """Deliver what has landed for some partitions and isn't delivered yet.
+
+    One object that can't be read doesn't stop the others: it is refused, remembered, and left where it is.
+
+    Raises:
+        ConfigError: the lake can't be written, or landing can't be read.
+        Unavailable: a service doesn't answer.
+    """
+    found: dict[str, list[ObjectInfo]] = {}
+    for partition, info in present(place, partitions):
+        found.setdefault(partition, []).append(info)
+    # Converting is bound by this machine, not by the service.
+    together = place.inbox.together if place.landing.format is LandingFormat.PARQUET else 1
+    registrar = _Registrar(table, lake, {"landing": place.inbox.url}, git_commit, together)
+    known = registrar.look(partitions)
+    for partition in sorted(partitions):
+        infos = _settled(place.inbox, found.get(partition, []))
+        registrar.deliver(partition, [_incoming(table, place, info) for info in infos], known)
+    if place.landing.after is AfterLanding.REMOVE:
+        known = registrar.look(partitions)
+        for partition, infos in found.items():
+            durable = known.durable(partition)
+            for info in infos:
+                if (info.key, info.generation) in durable:
+                    registrar.done.removed += place.inbox.remove(info)
+    return registrar.done
+
+
+def _settled(inbox: Inbox, infos: Sequence[ObjectInfo]) -> list[ObjectInfo]:
+    """Those that aren't being written any more; waits for the newest as long as it takes to know that."""
+    newest = max((info.created_ms for info in infos), default=0)
+    wait = newest / 1000 + inbox.settle - time.time()
+    if not inbox.settle or wait <= 0:
+        return list(infos)
+    time.sleep(min(wait, inbox.settle))
+    return [info for info in infos if inbox.stat(info.key) == info]
+
+
+def _incoming(table: Table, place: Place, info: ObjectInfo) -> Incoming:
+    inbox = place.inbox
+    uri = inbox.uri(info.key)
+
+    def opened(scratch: Path) -> Part:
+        if place.landing.format is LandingFormat.PARQUET:
+            return inbox.parquet(info, scratch)
+        source = _csv_beside(scratch, info.key)
+        inbox.fetch(info, source)
+        return csv_part(table, source, scratch, uri)
+
+    return Incoming(
+        info.key,
+        info.generation,
+        info.created_ms,
+        uri,
+        opened,
+        lambda: inbox.checksum_of(info),
+        info.size,
+    )
+
+
+def _csv_beside(scratch: Path, name: str) -> Path:
+    """A file for a copy of a CSV file; its ending says whether it is compressed."""
+    return scratch.with_name(f"{scratch.name}.csv" + (".gz" if name.endswith(".gz") else ""))
+
+
+def csv_part(table: Table, source: Path, target: Path, shown: str) -> Part:
+    """A CSV file, converted to parquet.
+
+    Raises:
+        DataRefused: it can't be read as the contract's types.
+    """
+    convert_csv(table, source, target, shown)
+    return file_part(target, shown)
+
+
+BY_HAND = "by hand/"
+"""What the names of files that are delivered by hand begin with in the log."""
+
+
+def deliver_files(
+    table: Table, lake: Lake, partition: str, files: Sequence[Path], git_commit: str | None = None
+) -> Registration:
+    """Deliver local files by hand, as one delivery.
+
+    A file is known by its name and its bytes, wherever it lies and whenever it was copied there: one that has been
+    delivered, by hand or through landing, is not delivered again.
+
+    Raises:
+        ConfigError: a file can't be read, or the lake can't be written.
+    """
+    registrar = _Registrar(table, lake, {"landing": "by hand"}, git_commit)
+    known = registrar.look([partition])
+    before = known.contents(partition)
+    incoming = []
+    for path in files:
+        item, crc = _by_hand(table, path)
+        if (path.name, crc) in before and known.is_new(partition, (item.name, item.generation)):
+            registrar.done.existing += 1
+        else:
+            incoming.append(item)
+    registrar.deliver(partition, incoming, known)
+    return registrar.done
+
+
+def _by_hand(table: Table, path: Path) -> tuple[Incoming, str]:
+    """A local file, and its checksum."""
+    try:
+        crc, status = checksum(path), path.stat()
+    except OSError as error:
+        raise ConfigError(
+            f"{path} can't be read: {error.strerror or error}. Check the path and its permissions."
+        ) from error
+
+    def opened(scratch: Path) -> Part:
+        parquet = path.name.endswith(".parquet")
+        copied = scratch if parquet else _csv_beside(scratch, path.name)
+        shutil.copyfile(path, copied)
+        if checksum(copied) != crc:
+            raise ConfigError(f"{path} was written while it was read. Land it again once it is complete.")
+        return file_part(copied, str(path)) if parquet else csv_part(table, copied, scratch, str(path))
+
+    # Bytes decide, not the time of the file.
+    generation = int.from_bytes(base64.b64decode(crc), "big") << 32 | status.st_size & 0xFFFFFFFF
+    modified = status.st_mtime_ns // 1_000_000
+    return Incoming(BY_HAND + path.name, generation, modified, str(path), opened, lambda: crc, status.st_size), crc
+
+
+class _Registrar:
+    """Decides and writes deliveries of one table."""
+
+    def __init__(
+        self, table: Table, lake: Lake, origin: Mapping[str, Any], git_commit: str | None, together: int = 1
+    ) -> None:
+        self._table, self._lake, self._origin, self._git_commit = table, lake, origin, git_commit
+        self._together = together
+        self._log = LandingLog(lake.store, table)
+        self.done = Registration()
+
+    def look(self, partitions: Collection[str]) -> Registered:
+        """What is known of some partitions by now."""
+        return Registered.read(self._log, self._lake, self._table.name, partitions)
+
+    def deliver(self, partition: str, incoming: Sequence[Incoming], known: Registered) -> None:
+        """One delivery of what is new among the objects of a partition, after finishing what somebody else began."""
+        self.done.existing += sum(known.is_delivered(partition, item.identity) for item in incoming)
+        self.done.refused_before += sum(known.is_refused(partition, item.identity) for item in incoming)
+        while True:
+            for entry in known.unfinished(partition):
+                self.done.delivered.append(self._lake.publish(entry.delivery))
+            new = [item for item in incoming if known.is_new(partition, item.identity)]
+            if not new or self._decide(known, partition, new):
+                return
+            known = self.look([partition])  # somebody else was faster
+
+    def _decide(self, known: Registered, partition: str, new: Sequence[Incoming]) -> bool:
+        """Deliver new objects; False: others were faster, or an object changed meanwhile."""
+        folder = self._lake.store.scratch()
+        try:
+            read = self._read(partition, sorted(new, key=lambda item: (item.created_ms, item.name)), folder)
+            if not read:
+                return True
+            moment = datetime.fromtimestamp(max(item.created_ms for item, _, _ in read) / 1000, UTC)
+            first = read[0][0].uri
+            origin = {
+                "file": first if len(read) == 1 else f"{first} and {len(read) - 1} more",
+                **self._origin,
+                OBJECTS: [
+                    {"name": item.name, "generation": item.generation, "size": item.size, "checksum": crc}
+                    for item, _, crc in read
+                ],
+            }
+            try:
+                delivery = self._lake.prepare(
+                    self._table.name,
+                    partition,
+                    known.free(partition, moment),
+                    [part for _, part, _ in read],
+                    origin=origin,
+                    contract_version=self._table.contract_version,
+                    git_commit=self._git_commit,
+                    together=self._together,
+                )
+            except ObjectMissing:
+                return False
+        finally:
+            remove_scratch(folder)
+        entries = known.entries.get(partition, ())
+        if not self._log.append(Entry(entries[-1].number + 1 if entries else 1, delivery)):
+            return False
+        self.done.delivered.append(self._lake.publish(delivery))
+        return True
+
+    def _read(self, partition: str, items: Sequence[Incoming], folder: Path) -> list[tuple[Incoming, Part, str]]:
+        """Objects that can be delivered, with their checksums; the others are refused, or left for another look."""
+
+        def read(number: int, item: Incoming) -> tuple[Part, str] | DataRefused | None:
+            try:
+                part = item.open(folder / f"{number}.parquet")
+                return part, item.checksum()
+            except DataRefused as error:
+                return error
+            except ObjectMissing:  # written anew or removed since it was listed: another object, for another look
+                return None
+
+        with ThreadPoolExecutor(self._together) as pool:
+            outcomes = list(pool.map(read, itertools.count(), items))
+        good = []
+        for item, outcome in zip(items, outcomes, strict=True):
+            if isinstance(outcome, DataRefused):
+                refusal = Refusal(partition, item.name, item.generation, str(outcome))
+                self._log.refuse(refusal)
+                self.done.refused.append(refusal)
+            elif outcome is not None:
+                good.append((item, *outcome))
+        return good

@@ -1,0 +1,237 @@
+"""Which landed objects belong to which delivery, decided once and kept in the lake.
+
+Two runs may look at landing at the same time and see different objects. Were each to deliver what it sees, an object
+could be in two deliveries. So a delivery is first written into its partition's log, under the next number, create-only:
+of two writers one wins, and the other one looks again. An entry is the delivery as its manifest will be, with its data
+in the lake already: if its writer dies, whoever comes next writes the manifest.
+
+What is refused is remembered beside it, by name, generation and contract version: it is tried again once it was
+written anew or the contract was mended, and not before.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import threading
+from collections import OrderedDict
+from collections.abc import Collection, Iterator, Mapping, Sequence, Set
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from dataops_platform.contracts.model import Table
+from dataops_platform.contracts.problems import DataRefused
+from dataops_platform.lake import keys
+from dataops_platform.lake.deliveries import Delivery, Lake
+from dataops_platform.lake.store import ObjectConflict, ObjectInfo, ObjectMissing, ObjectStore
+
+Identity = tuple[str, int]
+"""Name and generation: an object that is written anew is another one."""
+
+OBJECTS = "objects"
+"""Under this name the origin of a delivery lists its landed objects."""
+
+_READERS = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A delivery as it was decided, whether or not its manifest is written."""
+
+    number: int
+    delivery: Delivery
+
+    @property
+    def landed(self) -> Iterator[Identity]:
+        """The landed objects that it is made of."""
+        for item in self.delivery.origin[OBJECTS]:
+            yield item["name"], item["generation"]
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A landed object that can't be delivered."""
+
+    partition: str
+    name: str
+    generation: int
+    reason: str
+
+
+class _Known:
+    """Entries read before: they never change. Bounded by the number of their objects."""
+
+    def __init__(self, limit: int = 200_000) -> None:
+        self._limit, self._size = limit, 0
+        self._entries: OrderedDict[tuple[str, ObjectInfo], Entry] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, key: tuple[str, ObjectInfo]) -> Entry | None:
+        with self._lock:
+            if key in self._entries:
+                self._entries.move_to_end(key)
+            return self._entries.get(key)
+
+    def put(self, key: tuple[str, ObjectInfo], entry: Entry) -> None:
+        with self._lock:
+            if key not in self._entries:
+                self._entries[key] = entry
+                self._size += len(entry.delivery.origin[OBJECTS])
+            while self._size > self._limit and len(self._entries) > 1:
+                _, dropped = self._entries.popitem(last=False)
+                self._size -= len(dropped.delivery.origin[OBJECTS])
+
+
+_KNOWN = _Known()
+
+
+class LandingLog:
+    """The log of one table."""
+
+    def __init__(self, store: ObjectStore, table: Table) -> None:
+        self._store = store
+        self._table = table
+
+    def entries(self, partitions: Collection[str]) -> dict[str, list[Entry]]:
+        """Partition → its entries, in order. One listing, and one read for each entry not seen before."""
+        found: dict[str, list[Entry]] = {partition: [] for partition in partitions}
+        wanted = [(info, partition) for info, partition, name in self._listed("log", partitions) if name[:-5].isdigit()]
+        known = {info: _KNOWN.get((self._store.url, info)) for info, _ in wanted}
+        unread = [info for info, entry in known.items() if entry is None]
+        with ThreadPoolExecutor(_READERS) as pool:
+            known |= dict(zip(unread, pool.map(self._read, unread), strict=True))
+        for info, partition in wanted:
+            if (entry := known[info]) is not None:
+                found[partition].append(entry)
+        return found
+
+    def _read(self, info: ObjectInfo) -> Entry:
+        try:
+            delivery = Delivery.from_json(self._store.read(info.key))
+            entry = Entry(int(info.key.rpartition("/")[2].removesuffix(".json")), delivery)
+            _ = set(entry.landed)
+        except (KeyError, TypeError, ValueError) as error:
+            raise DataRefused(
+                f"{info.key!r} in {self._store.url} is damaged: {error}. It says which landed objects of"
+                f" {self._table.name} are delivered: restore it."
+            ) from error
+        _KNOWN.put((self._store.url, info), entry)
+        return entry
+
+    def append(self, entry: Entry) -> bool:
+        """Decide a delivery; False: somebody else has decided the one of that number."""
+        prefix = keys.landing_prefix(self._table.name, "log", entry.delivery.partition)
+        try:
+            self._store.create(f"{prefix}{entry.number:08d}.json", entry.delivery.to_json())
+        except ObjectConflict:
+            return False
+        return True
+
+    def refused(self, partitions: Collection[str] | None = None) -> dict[str, set[str]]:
+        """Partition → what was refused of it, as `mark` says it. One listing, nothing is read."""
+        found: dict[str, set[str]] = {}
+        for _, partition, name in self._listed("refused", partitions):
+            found.setdefault(partition, set()).add(name.removesuffix(".json"))
+        return found
+
+    def mark(self, identity: Identity) -> str:
+        """What stands for an object among the refused."""
+        text = json.dumps([*identity, self._table.contract_version])
+        return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+    def refuse(self, refusal: Refusal) -> None:
+        """Remember that an object can't be delivered."""
+        prefix = keys.landing_prefix(self._table.name, "refused", refusal.partition)
+        key = f"{prefix}{self.mark((refusal.name, refusal.generation))}.json"
+        body = {"name": refusal.name, "generation": refusal.generation, "reason": refusal.reason}
+        try:
+            self._store.create(key, json.dumps(body, indent=1).encode())
+        except ObjectConflict:  # by another run, in other words
+            return
+
+    def refusals(self, limit: int) -> list[Refusal]:
+        """Objects refused so far, the last partitions first, at most `limit`."""
+        listed = list(self._listed("refused", None))[-limit:]
+        result = []
+        for info, partition, _ in reversed(listed):
+            try:
+                body = json.loads(self._store.read(info.key))
+            except ObjectMissing:  # cleaned up meanwhile
+                continue
+            result.append(Refusal(partition, body["name"], body["generation"], body["reason"]))
+        return result
+
+    def _listed(self, kind: str, partitions: Collection[str] | None) -> Iterator[tuple[ObjectInfo, str, str]]:
+        prefix = keys.landing_prefix(self._table.name, kind)
+        start = end = None
+        if partitions is not None:
+            if not partitions:
+                return
+            start, end = prefix + min(partitions), prefix + max(partitions) + "0"  # "0" follows "/"
+        for info in self._store.list(prefix, start, end):
+            partition, slash, name = info.key.removeprefix(prefix).rpartition("/")
+            if slash and name.endswith(".json") and (partitions is None or partition in partitions):
+                yield info, partition, name
+
+
+@dataclass(frozen=True, slots=True)
+class Registered:
+    """What is known of some partitions' landed objects.
+
+    Attributes:
+        entries: partition → its log.
+        refused: partition → what was refused of it.
+        manifests: keys of the manifests that are there.
+    """
+
+    log: LandingLog
+    entries: Mapping[str, Sequence[Entry]]
+    refused: Mapping[str, Set[str]]
+    manifests: Set[str]
+    _delivered: Mapping[str, Set[Identity]]
+
+    @classmethod
+    def read(cls, log: LandingLog, lake: Lake, table: str, partitions: Collection[str]) -> Registered:
+        """Ask the lake: three listings, and a read for each entry not seen before."""
+        entries = log.entries(partitions)
+        delivered = {p: {identity for entry in found for identity in entry.landed} for p, found in entries.items()}
+        manifests = {ref.key for ref in lake.manifests(table, partitions)}
+        return cls(log, entries, log.refused(partitions), manifests, delivered)
+
+    def is_delivered(self, partition: str, identity: Identity) -> bool:
+        """Whether an object is in a delivery."""
+        return identity in self._delivered.get(partition, ())
+
+    def is_refused(self, partition: str, identity: Identity) -> bool:
+        """Whether an object was refused."""
+        refused = self.refused.get(partition)
+        return refused is not None and self.log.mark(identity) in refused
+
+    def is_new(self, partition: str, identity: Identity) -> bool:
+        """Whether an object is neither delivered nor refused."""
+        return not self.is_delivered(partition, identity) and not self.is_refused(partition, identity)
+
+    def unfinished(self, partition: str) -> list[Entry]:
+        """Deliveries whose writer died before their manifest was written."""
+        return [e for e in self.entries.get(partition, ()) if e.delivery.manifest not in self.manifests]
+
+    def durable(self, partition: str) -> set[Identity]:
+        """The objects of deliveries whose manifest is written."""
+        entries = self.entries.get(partition, ())
+        return {identity for e in entries if e.delivery.manifest in self.manifests for identity in e.landed}
+
+    def contents(self, partition: str) -> set[tuple[str, str]]:
+        """The last parts of the names of delivered objects, with their checksums."""
+        items = (item for entry in self.entries.get(partition, ()) for item in entry.delivery.origin[OBJECTS])
+        return {(item["name"].rpartition("/")[2], item["checksum"]) for item in items}
+
+    def free(self, partition: str, moment: datetime) -> datetime:
+        """The first millisecond from `moment` on that no delivery of the partition has."""
+        taken = {entry.delivery.created_at for entry in self.entries.get(partition, ())}
+        taken |= {
+            created_at for _, other, created_at in map(keys.parse_manifest_key, self.manifests) if other == partition
+        }
+        while moment in taken:
+            moment += timedelta(milliseconds=1)
+        return moment

@@ -1,0 +1,142 @@
+"""Landing sensors: what others wrote becomes runs.
+
+One sensor per table, not one for all: each can be turned off by itself, its ticks and its cursor are about one place,
+a bucket that doesn't answer fails no other table's ticks, and the daemon may evaluate them side by side.
+
+A sensor only looks and asks. Deliveries are made by the run, in `raw/<table>`, so that a click or a backfill does the
+same, and nothing heavy happens in the daemon's sixty seconds.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+import dagster as dg
+from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
+
+from dataops_platform.contracts.model import Table
+from dataops_platform.contracts.problems import ConfigError
+from dataops_platform.ingestion.landing_scan import Ask, Position, Scan, scan
+from dataops_platform.orchestration import partitions
+from dataops_platform.orchestration.errors import clean_errors
+from dataops_platform.orchestration.resources import Platform
+from dataops_platform.orchestration.table_options import SHOWN, raw_key
+
+INTERVAL = 30
+"""Seconds between ticks."""
+SINGLE_RUNS = 3
+"""Up to so many partitions in a row get a run each; more of them are one run over their range."""
+TABLE_TAG = "dataops/landing"
+"""Run tag: the table whose objects landed."""
+
+
+def landing_sensor(table: Table, jobs: Sequence[UnresolvedAssetJobDefinition]) -> dg.SensorDefinition:
+    """The sensor of a table that has a landing server.
+
+    Args:
+        jobs: all jobs that have assets; the one that has the table's is run, from its raw asset on.
+    """
+
+    @dg.sensor(
+        name=f"landing_{table.name}",
+        jobs=list(jobs),
+        minimum_interval_seconds=INTERVAL,
+        description=f"Runs the pipeline for objects of {table.name} that others wrote.",
+    )
+    def landed(context: dg.SensorEvaluationContext, platform: dg.ResourceParam[Platform]) -> dg.SensorResult:
+        with clean_errors():
+            place = platform.place(table)
+            if place is None:
+                raise ConfigError(f"{table.name} lands nowhere in environment {platform.settings.environment}")
+            found = scan(table, place, platform.lake, _position(context), datetime.now(UTC))
+        for name, reason in list(found.strange.items())[:SHOWN]:
+            context.log.warning(f"{name} {reason}")
+        said = summary(found)
+        context.log.info(said)
+        cursor = found.position.to_json()
+        if not found.asks:
+            return dg.SensorResult(skip_reason=said, cursor=cursor)
+        assert context.repository_def is not None
+        return dg.SensorResult(run_requests=_requests(table, context.repository_def, found.asks), cursor=cursor)
+
+    return landed
+
+
+def _position(context: dg.SensorEvaluationContext) -> Position:
+    """Where the last tick ended. A cursor that can't be read is the beginning: nothing is delivered twice by that."""
+    try:
+        return Position.from_json(context.cursor)
+    except ValueError as error:
+        context.log.warning(f"{error}; looking through landing from the beginning")
+        return Position()
+
+
+def summary(found: Scan) -> str:
+    """What a tick saw, in a line."""
+    parts = [f"{found.names:,} names looked at, {found.new:,} new objects"]
+    if found.under_way:
+        parts.append(f"{found.under_way} partition(s) under way")
+    if found.open:
+        parts.append(f"partition {max(found.open)} isn't over yet")
+    if found.unsettled:
+        parts.append(f"{found.unsettled} still being written")
+    if found.refused:
+        parts.append(f"{len(found.refused)} refused before")
+    if found.strange:
+        some = ", ".join(list(found.strange)[:3]) + (", …" if len(found.strange) > 3 else "")
+        parts.append(f"{len(found.strange)} that don't belong: {some}")
+    elif found.position.strange_before:
+        parts.append(f"{found.position.strange_before} that don't belong, as the last sweep found")
+    if found.more:
+        parts.append("more at the next tick")
+    return "; ".join(parts)
+
+
+def _requests(table: Table, repository: dg.RepositoryDefinition, asks: Sequence[Ask]) -> list[dg.RunRequest]:
+    job, selection = _target(table, repository)
+    requests = []
+    for group in grouped(table, asks):
+        first, last = group[0], group[-1]
+        tags = {TABLE_TAG: table.name}
+        if len(group) > 1:
+            together = hashlib.sha256("|".join(ask.identity for ask in group).encode()).hexdigest()[:16]
+            key = f"{table.name}|{first.partition}..{last.partition}|{together}"
+            tags |= partitions.range_tags(first.partition, last.partition)
+            partition = None
+        else:
+            key = f"{table.name}|{first.partition}|{first.identity}"
+            partition = first.partition if table.partitioning else None
+        requests.append(
+            dg.RunRequest(run_key=key, job_name=job, asset_selection=selection, partition_key=partition, tags=tags)
+        )
+    return requests
+
+
+def grouped(table: Table, asks: Sequence[Ask]) -> list[list[Ask]]:
+    """Partitions that follow on one another, where there are more than a few of them; others alone."""
+    rows: list[list[Ask]] = []
+    for ask in sorted(asks, key=lambda ask: ask.partition):
+        cut = table.partitioning
+        if rows and cut and cut.key(cut.next(cut.parse(rows[-1][-1].partition))) == ask.partition:
+            rows[-1].append(ask)
+        else:
+            rows.append([ask])
+    return [group for row in rows for group in ([row] if len(row) > SINGLE_RUNS else [[ask] for ask in row])]
+
+
+def _target(table: Table, repository: dg.RepositoryDefinition) -> tuple[str, list[dg.AssetKey]]:
+    """The job that has the table's raw asset, and what follows from it there.
+
+    A table without partitions doesn't start a run of partitioned models: which of their partitions it changes is
+    found by the schedule, or `dataops run`.
+    """
+    raw, graph = raw_key(table.name), repository.asset_graph
+    job = next(
+        job
+        for job in sorted(repository.get_all_jobs(), key=lambda job: job.name)
+        if not job.name.startswith("__") and raw in job.asset_layer.executable_asset_keys
+    )
+    following = dg.AssetSelection.assets(raw).downstream().resolve(graph) & set(job.asset_layer.executable_asset_keys)
+    cut = graph.get(raw).partitions_def
+    chosen = {key for key in following if graph.get(key).partitions_def in (None, cut)}
+    return job.name, sorted(chosen)

@@ -1,0 +1,465 @@
+"""Landed objects become deliveries, once, in a folder and in a bucket alike."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from dataops_platform.contracts.model import AfterLanding, Landing, LandingFormat
+from dataops_platform.contracts.object_patterns import compile_pattern
+from dataops_platform.contracts.problems import ConfigError
+from dataops_platform.contracts.types import Kind
+from dataops_platform.ingestion import landing_log
+from dataops_platform.ingestion.landing import Place, deliver_files, register, undelivered
+from dataops_platform.ingestion.landing_log import LandingLog, Refusal, Registered
+from dataops_platform.lake import Lake, LocalStore
+from dataops_platform.lake.inbox import LocalInbox
+from dataops_platform.lake.store import ObjectMissing, checksum
+from dataops_platform_tests.support import DAY1, DAY2, Home, daily, table
+
+T = table("orders", {"day": Kind.DATE, "id": Kind.INTEGER}, partitioning=daily())
+DAYS = [str(DAY1), str(DAY2)]
+PATTERN = "orders/dt={partition}/*.parquet"
+
+
+def parquet(*ids: int) -> bytes:
+    sink = pa.BufferOutputStream()
+    pq.write_table(pa.table({"day": pa.array([DAY1] * len(ids)), "id": pa.array(ids, pa.int64())}), sink)
+    return sink.getvalue().to_pybytes()
+
+
+class Folder:
+    """A landing folder and a lake folder; files look written a minute ago."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path / "landing"
+        self.inbox: Any = LocalInbox(self._path)
+        self.lake = Lake(LocalStore(path / "lake"))
+
+    def write(self, name: str, content: bytes) -> None:
+        target = self._path / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        before = target.stat().st_mtime if target.exists() else time.time() - 100
+        target.write_bytes(content)
+        os.utime(target, (before + 1, before + 1))
+
+    def names(self) -> list[str]:
+        return [info.key for info in self.inbox.list("")]
+
+    def remove(self, name: str) -> None:
+        (self._path / name).unlink()
+
+
+class Bucket:
+    """A landing bucket and a lake in another one."""
+
+    def __init__(self, client: Any, landing: str, lake: str) -> None:
+        from dataops_platform.lake.gcs import GcsStore
+        from dataops_platform.lake.gcs_inbox import GcsInbox
+
+        self._bucket = client.bucket(landing)
+        self.inbox: Any = GcsInbox(client, landing, "in")
+        self.lake = Lake(GcsStore(client, lake, "raw"))
+
+    def write(self, name: str, content: bytes) -> None:
+        self._bucket.blob(f"in/{name}").upload_from_string(content)
+
+    def names(self) -> list[str]:
+        return [info.key for info in self.inbox.list("")]
+
+    def remove(self, name: str) -> None:
+        self._bucket.blob(f"in/{name}").delete()
+
+
+@pytest.fixture(params=["folder", pytest.param("bucket", marks=pytest.mark.cloud)])
+def scene(request, tmp_path) -> Any:
+    if request.param == "folder":
+        return Folder(tmp_path)
+    client, bucket = request.getfixturevalue("gcs_client"), request.getfixturevalue("bucket")
+    return Bucket(client, bucket, client.create_bucket(f"{bucket}-lake").name)
+
+
+def place(scene: Any, pattern: str = PATTERN, made_format: LandingFormat = LandingFormat.PARQUET, **more: Any) -> Place:
+    landing = Landing("in", compile_pattern(pattern, T.partitioning), made_format, **more)
+    return Place.open(landing, scene.inbox, scene.inbox.url)
+
+
+def ids(scene: Any) -> list[tuple[str, list[list[int]]]]:
+    """Partition and the ids of each object, of every delivery, by partition and time."""
+    found = []
+    for ref in scene.lake.manifests("orders"):
+        delivery = scene.lake.read(ref.key)
+        assert scene.lake.damage(delivery) is None
+        contents = [scene.lake.store.read(item.key) for item in delivery.objects]
+        tables = [pq.read_table(pa.BufferReader(content)) for content in contents]
+        found.append((ref.partition, [t.column("id").to_pylist() for t in tables]))
+    return found
+
+
+def test_what_landed_is_delivered_once(scene):
+    at = place(scene)
+    scene.write("orders/dt=2024-01-01/a.parquet", parquet(1))
+    scene.write("orders/dt=2024-01-01/b.parquet", parquet(2, 3))
+    scene.write("orders/dt=2024-01-02/a.parquet", parquet(4))
+    scene.write("orders/dt=2024-01-03/a.parquet", parquet(5))
+    scene.write("weather/dt=2024-01-01/a.parquet", parquet(6))
+    assert undelivered(T, at, scene.lake, DAYS) == set(DAYS)
+    done = register(T, at, scene.lake, DAYS, "abc")
+    assert ids(scene) == [("2024-01-01", [[1], [2, 3]]), ("2024-01-02", [[4]])]
+    assert [(d.partition, d.rows, d.git_commit, d.contract_version) for d in done.delivered] == [
+        ("2024-01-01", 3, "abc", "1.0.0"), ("2024-01-02", 1, "abc", "1.0.0")
+    ]  # fmt: skip
+    first = done.delivered[0]
+    newest = scene.inbox.stat("orders/dt=2024-01-01/b.parquet")
+    assert round(first.created_at.timestamp() * 1000) == newest.created_ms
+    assert first.origin["landing"] == scene.inbox.url
+    assert first.origin["objects"][1] == {
+        "name": newest.key, "generation": newest.generation, "size": newest.size, "checksum": checksum(parquet(2, 3))
+    }  # fmt: skip
+    assert first.objects[1].checksum == checksum(parquet(2, 3))
+
+    again = register(T, at, scene.lake, DAYS)
+    assert (again.delivered, again.existing, again.removed) == ([], 3, 0)
+    assert len(scene.names()) == 5
+    assert undelivered(T, at, scene.lake, DAYS) == set()
+
+
+def test_an_object_written_anew_is_a_new_delivery(scene):
+    at = place(scene)
+    scene.write("orders/dt=2024-01-01/a.parquet", parquet(1))
+    scene.write("orders/dt=2024-01-01/b.parquet", parquet(2))
+    register(T, at, scene.lake, DAYS)
+    scene.write("orders/dt=2024-01-01/a.parquet", parquet(9))
+    assert undelivered(T, at, scene.lake, DAYS) == {"2024-01-01"}
+    register(T, at, scene.lake, DAYS)
+    assert ids(scene) == [("2024-01-01", [[1], [2]]), ("2024-01-01", [[9]])]
+    scene.remove("orders/dt=2024-01-01/a.parquet")
+    assert register(T, at, scene.lake, DAYS).delivered == []
+
+
+def test_removed_once_it_is_durable(scene):
+    at = place(scene, after=AfterLanding.REMOVE)
+    scene.write("orders/dt=2024-01-01/a.parquet", parquet(1))
+    scene.write("orders/dt=2024-01-01/bad.parquet", b"PAR1nonsense")
+    done = register(T, at, scene.lake, DAYS)
+    assert (done.removed, len(done.refused), scene.names()) == (1, 1, ["orders/dt=2024-01-01/bad.parquet"])
+    scene.write("orders/dt=2024-01-01/a.parquet", parquet(1))  # the same bytes, written anew: another generation
+    assert register(T, at, scene.lake, DAYS).removed == 1
+    assert ids(scene) == [("2024-01-01", [[1]]), ("2024-01-01", [[1]])]
+
+
+@pytest.mark.parametrize("step", ["append", "publish", "remove"])
+def test_killed_before_a_step(scene, monkeypatch, step):
+    """Whoever comes next finishes it: nothing is lost, and nothing is delivered twice."""
+    at = place(scene, after=AfterLanding.REMOVE)
+    scene.write("orders/dt=2024-01-01/a.parquet", parquet(1))
+
+    class Killed(BaseException):
+        pass
+
+    def dies(*_: object) -> None:
+        raise Killed
+
+    owner = {"append": LandingLog, "publish": Lake, "remove": type(scene.inbox)}[step]
+    with monkeypatch.context() as patch:
+        patch.setattr(owner, step, dies)
+        with pytest.raises(Killed):
+            register(T, at, scene.lake, DAYS)
+    assert scene.names() == ["orders/dt=2024-01-01/a.parquet"]
+    assert undelivered(T, at, scene.lake, DAYS) == (set() if step == "remove" else {"2024-01-01"})
+    scene.write("orders/dt=2024-01-01/b.parquet", parquet(2))
+    register(T, at, scene.lake, DAYS)
+    assert sorted(one for _, objects in ids(scene) for found in objects for one in found) == [1, 2]
+    assert scene.names() == []
+
+
+def test_an_unfinished_delivery_is_finished_without_its_objects(scene, monkeypatch):
+    at = place(scene)
+    scene.write("orders/dt=2024-01-01/a.parquet", parquet(1))
+
+    def dies(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Lake, "publish", dies)
+        with pytest.raises(KeyboardInterrupt):
+            register(T, at, scene.lake, DAYS)
+    scene.remove("orders/dt=2024-01-01/a.parquet")
+    register(T, at, scene.lake, DAYS)
+    assert ids(scene) == [("2024-01-01", [[1]])]
+
+
+def test_two_that_see_different_objects(scene, monkeypatch):
+    """The second one has seen more, and decides first: no object is in two deliveries."""
+    at = place(scene)
+    scene.write("orders/dt=2024-01-01/a.parquet", parquet(1))
+    append, ours, theirs = LandingLog.append, threading.Event(), threading.Event()
+
+    def slow(self: LandingLog, entry: Any) -> bool:
+        if threading.current_thread().name == "first":
+            ours.set()
+            assert theirs.wait(30)
+        return append(self, entry)
+
+    monkeypatch.setattr(LandingLog, "append", slow)
+    results: list[Any] = []
+    first = threading.Thread(name="first", target=lambda: results.append(register(T, at, scene.lake, DAYS)))
+    first.start()
+    assert ours.wait(30)
+    scene.write("orders/dt=2024-01-01/b.parquet", parquet(2))
+    register(T, at, scene.lake, DAYS)
+    theirs.set()
+    first.join(30)
+    assert (results[0].delivered, ids(scene)) == ([], [("2024-01-01", [[1], [2]])])
+
+
+def test_many_at_once(scene):
+    at = place(scene)
+    for number in range(12):
+        scene.write(f"orders/dt=2024-01-01/{number:02d}.parquet", parquet(number))
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda _: register(T, at, scene.lake, DAYS), range(4)))
+    assert sorted(one for _, objects in ids(scene) for found in objects for one in found) == list(range(12))
+
+
+def test_what_can_not_be_read_is_refused_by_itself(scene):
+    at = place(scene)
+    scene.write("orders/dt=2024-01-01/a.parquet", parquet(1))
+    scene.write("orders/dt=2024-01-01/b.parquet", b"day,id\n2024-01-01,1\n")
+    scene.write("orders/dt=2024-01-01/c.parquet", parquet(2)[:-5])
+    scene.write("orders/dt=2024-01-01/empty.parquet", b"")
+    scene.write("orders/dt=2024-01-01/_SUCCESS.parquet", b"x")
+    done = register(T, at, scene.lake, DAYS)
+    assert ids(scene) == [("2024-01-01", [[1]])]
+    reasons = {refusal.name[-9:]: refusal.reason for refusal in done.refused}
+    assert reasons.keys() == {"b.parquet", "c.parquet"}
+    assert "b.parquet: not a parquet file" in reasons["b.parquet"]
+    assert "c.parquet: a damaged or truncated parquet file" in reasons["c.parquet"]
+
+    again = register(T, at, scene.lake, DAYS)
+    assert (again.delivered, again.refused, again.refused_before, again.existing) == ([], [], 2, 1)
+    assert undelivered(T, at, scene.lake, DAYS) == set()
+    listed = LandingLog(scene.lake.store, T).refusals(10)
+    assert {(r.partition, r.name, r.reason) for r in listed} == {("2024-01-01", r.name, r.reason) for r in done.refused}
+    assert len(LandingLog(scene.lake.store, T).refusals(1)) == 1
+    # Written anew it is another object; and under another contract it is worth another try.
+    scene.write("orders/dt=2024-01-01/b.parquet", parquet(5))
+    assert len(register(T, at, scene.lake, DAYS).delivered) == 1
+    newer = replace(T, contract_version="1.0.1")
+    assert [r.name[-9:] for r in register(newer, at, scene.lake, DAYS).refused] == ["c.parquet"]
+
+
+def test_csv_is_converted(scene):
+    at = place(scene, "orders/dt={partition}/*.csv", LandingFormat.CSV)
+    scene.write("orders/dt=2024-01-01/a.csv", b"id,day\n1,2024-01-01\n")
+    scene.write("orders/dt=2024-01-01/b.csv", b"id,day\n1.5,2024-01-01\n")
+    done = register(T, at, scene.lake, DAYS)
+    assert ids(scene) == [("2024-01-01", [[1]])]
+    (delivery,) = done.delivered
+    assert delivery.schema == {"id": "int64", "day": "date32[day]"}
+    assert delivery.origin["objects"][0]["checksum"] == checksum(b"id,day\n1,2024-01-01\n")
+    (refusal,) = done.refused
+    name = scene.inbox.uri("orders/dt=2024-01-01/b.csv")
+    assert refusal.reason.startswith(f"{name}: line 2: column 'id': '1.5' doesn't fit BIGINT without loss")
+
+
+@pytest.mark.parametrize("pattern", ["orders/*/{partition}.parquet", "orders/x/{date:%d-%m-%Y}.parquet"])
+def test_names_that_do_not_sort_by_partition(scene, pattern):
+    at = place(scene, pattern)
+    made = "2024-01-02" if "partition" in pattern else "02-01-2024"
+    scene.write(f"orders/x/{made}.parquet", parquet(1))
+    scene.write("orders/x/2023-01-02.parquet", parquet(2))
+    register(T, at, scene.lake, DAYS)
+    assert ids(scene) == [("2024-01-02", [[1]])]
+
+
+def test_objects_of_the_same_millisecond(scene, monkeypatch):
+    """Each delivery has a time of its own: the manifest of the one doesn't hide the other."""
+    at = place(scene)
+    scene.write("orders/dt=2024-01-01/a.parquet", parquet(1))
+    register(T, at, scene.lake, DAYS)
+    scene.write("orders/dt=2024-01-01/b.parquet", parquet(2))
+    listed = scene.inbox.list
+
+    def together(*given: Any) -> Iterator[Any]:
+        return (replace(info, created_ms=1_704_100_000_000) for info in listed(*given))
+
+    monkeypatch.setattr(scene.inbox, "list", together)
+    register(T, at, scene.lake, DAYS)
+    scene.write("orders/dt=2024-01-01/c.parquet", parquet(3))
+    register(T, at, scene.lake, DAYS)
+    times = [ref.created_at.timestamp() for ref in scene.lake.manifests("orders")]
+    assert times[:2] == [1_704_100_000.0, 1_704_100_000.001]
+    assert len(times) == 3
+
+
+@pytest.mark.cloud
+def test_a_footer_is_read_by_ranges(gcs_client, bucket, monkeypatch):
+    """A large object is neither downloaded nor uploaded."""
+    from google.cloud.storage import Blob
+
+    scene = Bucket(gcs_client, bucket, gcs_client.create_bucket(f"{bucket}-lake").name)
+    sink = pa.BufferOutputStream()
+    wide = pa.table({"id": pa.array(range(600_000), pa.int64())})
+    pq.write_table(wide, sink, compression="none", use_dictionary=False)
+    scene.write("orders/dt=2024-01-01/a.parquet", sink.getvalue().to_pybytes())
+    came = []
+    download = Blob.download_as_bytes
+
+    def watched(self: Any, *given: Any, **more: Any) -> bytes:
+        content = download(self, *given, **more)
+        if self.name.endswith("a.parquet"):
+            came.append(len(content))
+        return content
+
+    monkeypatch.setattr(Blob, "download_as_bytes", watched)
+    (delivery,) = register(T, place(scene), scene.lake, DAYS).delivered
+    assert delivery.rows == 600_000
+    assert delivery.size > 4_000_000
+    assert 0 < sum(came) <= 2 * 65_536
+
+
+# -- a folder only -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def folder(tmp_path) -> Folder:
+    return Folder(tmp_path)
+
+
+def test_a_delivery_is_no_link(folder, tmp_path):
+    """Whoever wrote the file may write into it again."""
+    folder.write("orders/dt=2024-01-01/a.parquet", parquet(1))
+    register(T, place(folder), folder.lake, DAYS)
+    with (tmp_path / "landing/orders/dt=2024-01-01/a.parquet").open("r+b") as stream:
+        stream.write(b"x" * 100)
+    assert ids(folder) == [("2024-01-01", [[1]])]
+
+
+def test_a_file_that_is_being_written(folder, tmp_path, monkeypatch):
+    """It is waited for as long as a pause says that it may be complete; what grows meanwhile is for another time."""
+    path = tmp_path / "landing/orders/dt=2024-01-01/a.parquet"
+    folder.write("orders/dt=2024-01-01/b.parquet", parquet(2))
+    folder.write("orders/dt=2024-01-01/a.parquet", b"")
+    path.write_bytes(parquet(1)[:50])
+    pauses = []
+
+    def grows(seconds: float) -> None:
+        pauses.append(seconds)
+        path.write_bytes(parquet(1))
+        os.utime(path, (path.stat().st_mtime + 1, path.stat().st_mtime + 1))
+
+    monkeypatch.setattr("dataops_platform.ingestion.landing.time.sleep", grows)
+    register(T, place(folder), folder.lake, DAYS)
+    assert ids(folder) == [("2024-01-01", [[2]])]
+    assert len(pauses) == 1
+    assert 0 < pauses[0] <= LocalInbox.settle
+    monkeypatch.setattr("dataops_platform.ingestion.landing.time.sleep", pauses.append)
+    register(T, place(folder), folder.lake, DAYS)
+    assert ids(folder)[1] == ("2024-01-01", [[1]])
+
+
+def test_an_object_that_changes_while_it_is_read(folder, monkeypatch):
+    folder.write("orders/dt=2024-01-01/a.parquet", parquet(1))
+    folder.write("orders/dt=2024-01-01/b.parquet", parquet(2))
+    fetch = LocalInbox.fetch
+
+    def changing(self: LocalInbox, info: Any, target: Path) -> None:
+        if info.key.endswith("a.parquet"):
+            folder.write(info.key, parquet(9))
+        fetch(self, info, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(LocalInbox, "fetch", changing)
+        register(T, place(folder), folder.lake, DAYS)
+    assert ids(folder) == [("2024-01-01", [[2]])]
+    register(T, place(folder), folder.lake, DAYS)
+    assert ids(folder)[1] == ("2024-01-01", [[9]])
+
+
+def test_a_damaged_log_is_named(folder):
+    folder.write("orders/dt=2024-01-01/a.parquet", parquet(1))
+    register(T, place(folder), folder.lake, DAYS)
+    key = "_landings/raw_orders/log/2024-01-01/00000001.json"
+    path = Path(folder.lake.store.uri(key))
+    path.write_bytes(b"{}")
+    os.utime(path, (1, 1))
+    with pytest.raises(Exception, match=f"'{key}' in .* is damaged: .* restore it"):
+        register(T, place(folder), folder.lake, DAYS)
+
+
+def test_known_entries_are_forgotten_when_there_are_many(folder, monkeypatch):
+    monkeypatch.setattr(landing_log, "_KNOWN", landing_log._Known(limit=2))
+    for day in ("2024-01-01", "2024-01-02"):
+        for name in "ab":
+            folder.write(f"orders/dt={day}/{name}.parquet", parquet(1))
+    register(T, place(folder), folder.lake, DAYS)
+    log = LandingLog(folder.lake.store, T)
+    for _ in range(2):
+        assert {day: len(list(entries[0].landed)) for day, entries in log.entries(DAYS).items()} == dict.fromkeys(
+            DAYS, 2
+        )
+    assert len(landing_log._KNOWN._entries) == 1
+
+
+def test_what_is_known_is_asked_of_the_lake(folder):
+    log = LandingLog(folder.lake.store, T)
+    log.refuse(Refusal("2024-01-01", "a", 1, "because"))
+    log.refuse(Refusal("2024-01-01", "a", 1, "in other words"))
+    known = Registered.read(log, folder.lake, "orders", DAYS)
+    assert (known.is_new("2024-01-01", ("a", 1)), known.is_new("2024-01-01", ("a", 2))) == (False, True)
+    assert [refusal.reason for refusal in log.refusals(9)] == ["because"]
+
+
+def test_a_landing_that_can_not_be_written(folder, monkeypatch):
+    folder.write("orders/dt=2024-01-01/a.parquet", parquet(1))
+
+    def denied(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "unlink", denied)
+    info = folder.inbox.stat("orders/dt=2024-01-01/a.parquet")
+    with pytest.raises(ConfigError, match=r"a\.parquet can't be removed: Permission denied\. .* `afterLanding: keep`"):
+        folder.inbox.remove(info)
+    monkeypatch.undo()
+    assert not folder.inbox.remove(replace(info, generation=1))
+    assert folder.inbox.remove(info)
+    with pytest.raises(ObjectMissing, match="overwritten or removed"):
+        folder.inbox.fetch(info, Path(folder.lake.store.scratch()) / "x")
+
+
+# -- by hand -----------------------------------------------------------------------------------------------------------
+
+
+def test_by_hand(tmp_path):
+    home = Home(tmp_path / "home")
+    one, other = tmp_path / "a.csv", tmp_path / "copy" / "a.csv"
+    other.parent.mkdir()
+    one.write_text("day,id\n2024-01-01,1\n")
+    (delivery,) = deliver_files(T, home.lake, "2024-01-01", [one]).delivered
+    assert delivery.origin["file"] == str(one)
+    other.write_text("day,id\n2024-01-01,1\n")
+    again = deliver_files(T, home.lake, "2024-01-01", [one, other])
+    assert (again.delivered, again.existing) == ([], 2)
+    other.write_text("day,id\n2024-01-01,2\n")
+    assert len(deliver_files(T, home.lake, "2024-01-01", [other]).delivered) == 1
+    assert [outcome.rows_loaded for outcome in home.load(T)] == [1, 1]
+
+
+def test_a_landed_file_is_not_delivered_by_hand_too(folder, tmp_path):
+    folder.write("orders/dt=2024-01-01/a.parquet", parquet(1))
+    register(T, place(folder), folder.lake, DAYS)
+    copy = tmp_path / "a.parquet"
+    copy.write_bytes(parquet(1))
+    done = deliver_files(T, folder.lake, "2024-01-01", [copy])
+    assert (done.delivered, done.existing) == ([], 1)

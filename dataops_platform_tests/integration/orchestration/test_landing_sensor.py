@@ -1,0 +1,179 @@
+"""Landing in Dagster: the sensor asks, the raw asset delivers, and what can't be read stops nothing else."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from dataops_platform.contracts.problems import ConfigError
+from dataops_platform.lake import Lake
+from dataops_platform.orchestration import runs
+from dataops_platform.orchestration.build import build_definitions
+from dataops_platform.orchestration.landed_assets import LANDED_CHECK
+from dataops_platform.orchestration.table_options import raw_key, staging_key
+from dataops_platform_tests.integration.orchestration.conftest import instance, settings_of
+from dataops_platform_tests.readme import own_table_files
+
+SERVER = """\
+servers:
+  - server: inbox
+    type: local
+    path: {path}
+    format: csv
+    customProperties:
+      - {{property: objectPattern, vendor: dataops, value: 'orders/dt={{partition}}/*.csv'}}
+schema:
+"""
+HEAD = "order_id,order_date,country,amount\n"
+
+
+def project(folder: Path, path: str = "landing", environment: str | None = None) -> Path:
+    """The README's own table, whose files others write."""
+    (text,) = [text for name, text in own_table_files().items() if name.startswith("contracts")]
+    source = next(line for line in text.splitlines(keepends=True) if "property: source" in line)
+    server = SERVER.format(path=path)
+    if environment:
+        server = server.replace("    type: local\n", f"    type: local\n    environment: {environment}\n")
+    text = text.replace(source, "").replace("start: 2024-05-01", "start: 2024-05-01, end: 2024-05-31")
+    (folder / "contracts").mkdir(parents=True)
+    (folder / "contracts" / "orders.odcs.yaml").write_text(text.replace("schema:\n", server, 1))
+    return folder
+
+
+class Shop:
+    def __init__(self, folder: Path) -> None:
+        self.settings = settings_of(project(folder / "shop"), folder / "home")
+        self.definitions = build_definitions(self.settings)
+        self.repository = self.definitions.get_repository_def()
+        self.sensor = self.repository.get_sensor_def("landing_orders")
+        self.cursor: str | None = None
+
+    def write(self, day: int, name: str = "a.csv", text: str | None = None, ago: float = 60) -> Path:
+        path = self.settings.project / "landing" / "orders" / f"dt=2024-05-{day:02d}" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(HEAD + f"{day},2024-05-{day:02d},FR,1.50\n" if text is None else text)
+        os.utime(path, (time.time() - ago, time.time() - ago))
+        return path
+
+    def tick(self, dagster: dg.DagsterInstance) -> dg.SensorResult:
+        """One evaluation, as the daemon makes it, with the cursor of the last one."""
+        resources = {"platform": self.definitions.resources["platform"]}
+        context = dg.build_sensor_context(
+            dagster, cursor=self.cursor, repository_def=self.repository, resources=resources
+        )
+        found = self.sensor.evaluate_tick(context)
+        self.cursor = found.cursor
+        return found
+
+    def run(self, request: dg.RunRequest, dagster: dg.DagsterInstance) -> dg.ExecuteInProcessResult:
+        job = self.repository.get_job(request.job_name)
+        chosen = job.get_subset(asset_selection=frozenset(request.asset_selection))
+        tags = dict(request.tags) | ({"dagster/partition": request.partition_key} if request.partition_key else {})
+        return chosen.execute_in_process(instance=dagster, tags=tags, run_config=runs.QUIET, raise_on_error=False)
+
+    def staged(self) -> list[int]:
+        warehouse = self.settings.warehouse()
+        found = warehouse.query("SELECT order_id FROM staging.orders ORDER BY 1").to_pylist()
+        return [row["order_id"] for row in found]
+
+
+@pytest.fixture
+def shop(tmp_path):
+    return Shop(tmp_path)
+
+
+def test_from_landing_to_staging(shop, tmp_path):
+    for day in (1, 5, 6, 7, 8):
+        shop.write(day)
+    shop.write(1, "b.csv", HEAD + "11,2024-05-01,DE,2\n")
+    shop.write(1, "readme.txt", "hello")
+    with instance(tmp_path / "dagster") as dagster:
+        requests = shop.tick(dagster).run_requests
+        assert [(r.partition_key, r.tags.get("dagster/asset_partition_range_start")) for r in requests] == [
+            ("2024-05-01", None), (None, "2024-05-05")
+        ]  # fmt: skip
+        assert requests[0].run_key.startswith("orders|2024-05-01|")
+        assert requests[1].run_key.startswith("orders|2024-05-05..2024-05-08|")
+        assert {r.tags["dataops/landing"] for r in requests} == {"orders"}
+        again = shop.tick(dagster)
+        assert again.run_requests == []
+        assert "under way" in again.skip_message
+        for request in requests:
+            result = shop.run(request, dagster)
+            assert result.success
+            checked = {event.check_name for event in result.get_asset_check_evaluations()}
+            assert {LANDED_CHECK, "volume", "primary_key"} <= checked
+        assert shop.staged() == [1, 5, 6, 7, 8, 11]
+        assert len(list(Lake(shop.settings.lake_store()).manifests("orders"))) == 5
+        assert dagster.get_materialized_partitions(raw_key("orders")) == {f"2024-05-0{day}" for day in (1, 5, 6, 7, 8)}
+        quiet = shop.tick(dagster)
+        assert quiet.run_requests == []
+        assert "0 new objects" in quiet.skip_message
+        shop.cursor = None
+        lost = shop.tick(dagster)
+        assert lost.run_requests == []
+        assert "1 that don't belong: orders/dt=2024-05-01/readme.txt" in lost.skip_message
+
+
+def test_what_can_not_be_read_stops_nothing_else(shop, tmp_path):
+    shop.write(1)
+    shop.write(1, "bad.csv", "nonsense\n")
+    with instance(tmp_path / "dagster") as dagster:
+        (request,) = shop.tick(dagster).run_requests
+        result = shop.run(request, dagster)
+        assert result.success
+        checked = {e.check_name: e for e in result.get_asset_check_evaluations() if e.asset_key == raw_key("orders")}
+        assert not checked[LANDED_CHECK].passed
+        assert "bad.csv: column 'order_id' is missing" in checked[LANDED_CHECK].description
+        assert shop.staged() == [1]
+        (failure,) = [f for f in map(runs._refused_landing, result.all_events) if f is not None]
+        assert (failure.refused, failure.unexpected) == (True, False)
+        # Known from now on: no noise, and no run.
+        found = shop.tick(dagster)
+        assert found.run_requests == []
+        assert "1 refused before" in found.skip_message
+        again = shop.run(request, dagster)
+        assert all(e.passed for e in again.get_asset_check_evaluations() if e.asset_key == raw_key("orders"))
+
+
+def test_by_hand(shop, tmp_path):
+    """A click, or a backfill, delivers what has landed for the partitions asked, without any sensor."""
+    for day in (1, 2, 3):
+        shop.write(day)
+    job = shop.repository.get_job("pipeline")
+    with instance(tmp_path / "dagster") as dagster:
+        done = runs.execute(job, dagster, ("2024-05-01", "2024-05-02"), {raw_key("orders"), staging_key("orders")})
+        assert done.success
+        assert shop.staged() == [1, 2]
+        assert [r.partition_key for r in shop.tick(dagster).run_requests] == ["2024-05-03"]
+
+
+def test_a_cursor_that_can_not_be_read_is_the_beginning(shop, tmp_path):
+    shop.write(1)
+    shop.cursor = "what?"
+    with instance(tmp_path / "dagster") as dagster:
+        assert [r.partition_key for r in shop.tick(dagster).run_requests] == ["2024-05-01"]
+        assert json.loads(shop.cursor)["newest"] == "2024-05-01"
+
+
+def test_where_nothing_lands_there_is_no_sensor(tmp_path):
+    settings = settings_of(project(tmp_path / "shop", environment="production"), tmp_path / "home")
+    repository = build_definitions(settings).get_repository_def()
+    assert not repository.has_sensor_def("landing_orders")
+    with instance(tmp_path / "dagster") as dagster:
+        assert runs.execute(repository.get_job("pipeline"), dagster, ("2024-05-01", "2024-05-01")).success
+
+
+def test_landing_is_apart_from_the_lake(tmp_path):
+    folder = project(tmp_path / "shop", path="home")
+    contract = folder / "contracts" / "orders.odcs.yaml"
+    contract.write_text(contract.read_text().replace("orders/dt={partition}/*.csv", "lake/raw_orders/*/{partition}.*"))
+    settings = settings_of(folder, folder / "home")
+    (table,) = build_definitions(settings).resources["platform"].tables.values()
+    with pytest.raises(ConfigError, match=r"orders\.odcs\.yaml:13: objects of the lake .* name a place apart from it"):
+        settings.place(table)
