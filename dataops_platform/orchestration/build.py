@@ -17,9 +17,13 @@ import dagster as dg
 from dataops_platform.contracts import load_contracts
 from dataops_platform.contracts.model import Contracts
 from dataops_platform.contracts.problems import ConfigError
+from dataops_platform.logs import install_logs
+from dataops_platform.orchestration.alert_sensor import alert_sensor
+from dataops_platform.orchestration.alerting import subjects
 from dataops_platform.orchestration.event_log import enable_batching
 from dataops_platform.orchestration.io_managers import LakeIOManager, WarehouseIOManager
 from dataops_platform.orchestration.jobs import jobs
+from dataops_platform.orchestration.loggers import loggers
 from dataops_platform.orchestration.replay import replay_job
 from dataops_platform.orchestration.report_asset import report_asset
 from dataops_platform.orchestration.resources import Platform, dbt_project
@@ -41,6 +45,7 @@ def build_definitions(settings: Settings, own_assets: ModuleType | None = None) 
     Raises:
         ConfigError: a contract or the dbt project can't be used; every problem is in the text.
     """
+    install_logs(settings.log_format)
     install_redaction()
     enable_batching()
     with _quick_imports():
@@ -100,7 +105,9 @@ def assemble(
         asset_checks=checks,
         jobs=[*made_jobs, replay_job(tables)],
         schedules=schedules,
+        sensors=[alert_sensor(subjects(contracts, models))],
         executor=dg.in_process_executor,
+        loggers=loggers(settings.log_format),
         resources={
             "platform": platform,
             "warehouse_io_manager": WarehouseIOManager(platform),

@@ -119,11 +119,12 @@ def execute(
         run_config=QUIET,
         raise_on_error=False,
     )
-    failures = [_failure(event) for event in result.all_events if event.is_step_failure]
+    failures = [step_failure(event) for event in result.all_events if event.is_step_failure]
     return RunOutcome(run_id, result.success, failures)
 
 
-def _failure(event: dg.DagsterEvent) -> StepFailure:
+def step_failure(event: dg.DagsterEvent) -> StepFailure:
+    """Why a step failed, from its event."""
     data = event.step_failure_data
     step = event.step_key or "?"
     if data.user_failure_data is not None:
