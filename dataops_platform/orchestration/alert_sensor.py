@@ -22,6 +22,7 @@ INTERVAL_SECONDS = 30
 LONGEST_WAIT = 3600.0
 """Seconds between attempts to reach a channel that doesn't answer: each asks the warehouse, which may charge for it."""
 
+clock = time.time
 log = logging.getLogger("dataops.alerts")
 
 
@@ -47,7 +48,7 @@ def alert_sensor(about: Subjects) -> dg.SensorDefinition:
             order_by="update_timestamp",
         )
         ended = newest[0].update_timestamp.timestamp() if newest else seen
-        if ended <= seen and (again is None or time.time() < again):
+        if ended <= seen and (again is None or clock() < again):
             return dg.SkipReason("no run has ended since" if again is None else "waiting to try a channel again")
         try:
             with clean_errors():
@@ -59,7 +60,7 @@ def alert_sensor(about: Subjects) -> dg.SensorDefinition:
         if problems:
             # What wasn't told is still to be told, and a run that ends meanwhile is reason enough to try at once.
             wait = min(2 * wait, LONGEST_WAIT) if again is not None else float(INTERVAL_SECONDS)
-            context.update_cursor(json.dumps({"seen": ended, "again": time.time() + wait, "wait": wait}))
+            context.update_cursor(json.dumps({"seen": ended, "again": clock() + wait, "wait": wait}))
             return dg.SkipReason(f"not told, tried again in {wait:.0f} s: {'; '.join(problems)}")
         context.update_cursor(json.dumps({"seen": ended}))
         told = ", ".join(f"{name}: {count}" for name, count in sent.alerts.items()) if sent else ""

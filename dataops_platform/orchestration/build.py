@@ -23,10 +23,10 @@ from dataops_platform.orchestration.alerting import subjects
 from dataops_platform.orchestration.event_log import enable_batching
 from dataops_platform.orchestration.io_managers import LakeIOManager, WarehouseIOManager
 from dataops_platform.orchestration.jobs import jobs
-from dataops_platform.orchestration.loggers import loggers
 from dataops_platform.orchestration.replay import replay_job
 from dataops_platform.orchestration.report_asset import report_asset
 from dataops_platform.orchestration.resources import Platform, dbt_project
+from dataops_platform.orchestration.run_logs import install_run_logs
 from dataops_platform.orchestration.table_assets import table_assets, table_checks
 from dataops_platform.secrets import install_redaction
 from dataops_platform.settings import Settings
@@ -46,6 +46,7 @@ def build_definitions(settings: Settings, own_assets: ModuleType | None = None) 
         ConfigError: a contract or the dbt project can't be used; every problem is in the text.
     """
     install_logs(settings.log_format)
+    install_run_logs(settings.log_format)
     install_redaction()
     enable_batching()
     with _quick_imports():
@@ -107,7 +108,6 @@ def assemble(
         schedules=schedules,
         sensors=[alert_sensor(subjects(contracts, models))],
         executor=dg.in_process_executor,
-        loggers=loggers(settings.log_format),
         resources={
             "platform": platform,
             "warehouse_io_manager": WarehouseIOManager(platform),

@@ -12,11 +12,11 @@ from dataops_platform.alerts import outbox
 from dataops_platform.alerts.events import Status
 from dataops_platform.alerts.outbox import send
 from dataops_platform.alerts.subjects import Subjects
-from dataops_platform.contracts.model import BadRows, RuleKind, Severity
+from dataops_platform.contracts.model import BadRows, Dimension, RuleKind, Severity
 from dataops_platform.contracts.problems import Unavailable
 from dataops_platform.contracts.types import Kind as Type
 from dataops_platform.warehouse import ledger as ledger_module
-from dataops_platform.warehouse.ledger import RunEnd, RunStatus, now
+from dataops_platform.warehouse.ledger import RunEnd, RunStatus, Verdict, now
 from dataops_platform_tests.cloud import CloudHome
 from dataops_platform_tests.support import DAY1, DAY2, Home, daily, rule, table
 
@@ -55,7 +55,14 @@ class Kept:
         return [(str(a.status), a.rule, a.partition) for a in self.messages[-1].alerts]
 
 
-@pytest.fixture(params=["duckdb", pytest.param("bigquery", marks=pytest.mark.cloud)])
+ENGINES = pytest.mark.parametrize("home", ["duckdb", pytest.param("bigquery", marks=pytest.mark.cloud)], indirect=True)
+"""Of tests that ask something of their own of an engine; of the others the long suite has those on BigQuery."""
+ALL_ENGINES = pytest.mark.parametrize(
+    "home", ["duckdb", pytest.param("bigquery", marks=[pytest.mark.cloud, pytest.mark.long])], indirect=True
+)
+
+
+@pytest.fixture
 def home(request, tmp_path):
     if request.param == "duckdb":
         made = Home(tmp_path / "home")
@@ -80,26 +87,52 @@ def load(home, *amounts, day=DAY1, run_id="run1"):
     home.judge(ORDERS, "small", run_id=run_id)
 
 
+def judge(home, **changes):
+    """A verdict as the ledger has them."""
+    verdict = Verdict(
+        "staging.orders", "2024-01-01", "small", "hash", Dimension.VALIDITY, Severity.WARNING, False, 1.0, "mustBe 0",
+        1, 2, "v1", "1.0.0", "orders.scan", "run1", now(),
+    )  # fmt: skip
+    home.ledger.record_verdicts([replace(verdict, **changes)])
+
+
+@ENGINES
 def test_told_once_until_it_changes_and_when_it_is_well_again(home):
+    channel = Kept()
+    judge(home)
+    judge(home, partition_key="2024-01-02", passed=True)
+    assert tell(home, channel).alerts == {"webhook": 1}
+    assert channel.last == [("open", "small", "2024-01-01")]
+    judge(home, run_id="run2")  # the same again
+    assert tell(home, channel).alerts == {"webhook": 0}
+    judge(home, run_id="run3", observed=2.0)
+    assert tell(home, channel).alerts == {"webhook": 1}
+    assert channel.messages[-1].alerts[0].observed == "2"
+    judge(home, run_id="run4", passed=True, observed=0.0)
+    assert tell(home, channel).alerts == {"webhook": 1}
+    assert channel.last == [("recovered", "small", "2024-01-01")]
+    assert tell(home, channel).alerts == {"webhook": 0}
+    judge(home, run_id="run5")  # as before it was well
+    assert tell(home, channel).alerts == {"webhook": 1}
+    assert len(channel.messages) == 4
+
+
+@ALL_ENGINES
+def test_what_is_loaded_and_judged(home):
     channel = Kept()
     load(home, 5, 500)
     load(home, 5, day=DAY2)
     assert tell(home, channel).alerts == {"webhook": 1}
-    assert channel.last == [("open", "small", "2024-01-01")]
-    assert tell(home, channel).alerts == {"webhook": 0}
-    home.judge(ORDERS, "small", run_id="run2")  # the same again
-    assert tell(home, channel).alerts == {"webhook": 0}
-    load(home, 600, run_id="run3")  # a second bad row
+    load(home, 600, run_id="run2")  # a second row
     assert tell(home, channel).alerts == {"webhook": 1}
     assert channel.messages[-1].alerts[0].observed == "2"
     home.warehouse.reset(ORDERS)
-    load(home, 5, run_id="run4")
+    load(home, 5, run_id="run3")
     assert tell(home, channel).alerts == {"webhook": 1}
     assert channel.last == [("recovered", "small", "2024-01-01")]
-    assert tell(home, channel).alerts == {"webhook": 0}
-    assert len(channel.messages) == 3
 
 
+@ALL_ENGINES
 def test_a_channel_that_fails_is_told_next_time_and_keeps_no_other_waiting(home):
     good, bad = Kept("log"), Kept("slack")
     bad.fails = True
@@ -111,6 +144,7 @@ def test_a_channel_that_fails_is_told_next_time_and_keeps_no_other_waiting(home)
     assert (len(bad.messages), len(good.messages)) == (1, 1)
 
 
+@ALL_ENGINES
 def test_a_process_that_dies_before_it_writes_down_what_it_told_tells_it_again(home, monkeypatch):
     channel = Kept()
     load(home, 500)
@@ -128,6 +162,7 @@ def test_a_process_that_dies_before_it_writes_down_what_it_told_tells_it_again(h
     assert tell(home, channel).alerts == {"webhook": 0}
 
 
+@ALL_ENGINES
 def test_a_breaker_and_what_comes_after(home):
     channel = Kept()
     strict = replace(ORDERS, rules=(rule("positive", RuleKind.RANGE, "amount", minimum=0), *ORDERS.rules))
@@ -144,6 +179,7 @@ def test_a_breaker_and_what_comes_after(home):
     assert channel.last == [("recovered", None, "2024-01-01")]
 
 
+@ENGINES
 def test_how_runs_ended(home):
     channel = Kept()
     failed = RunEnd("r1", "pipeline", "all", RunStatus.FAILURE, ("raw__orders",), {"staging__orders": "no'; x"}, now())
@@ -158,6 +194,7 @@ def test_how_runs_ended(home):
     assert channel.last == [("recovered", None, "all")]
 
 
+@ALL_ENGINES
 def test_what_is_old_is_not_read_again(home, monkeypatch):
     """Costs follow what is new: a verdict from before the last look, and its overlap, isn't looked at."""
     channel = Kept()
@@ -179,6 +216,7 @@ def test_what_is_old_is_not_read_again(home, monkeypatch):
         assert facts_module.facts(home.warehouse, ABOUT, found.since(moment)).verdicts == []
 
 
+@ALL_ENGINES
 def test_a_channel_that_is_new_hears_of_the_last_days_only(home, monkeypatch):
     load(home, 500)
     later = datetime.now(UTC) + facts_module.LOOK_BACK + timedelta(hours=1)
@@ -186,6 +224,7 @@ def test_a_channel_that_is_new_hears_of_the_last_days_only(home, monkeypatch):
     assert tell(home, Kept()).alerts == {"webhook": 0}
 
 
+@ALL_ENGINES
 def test_a_year_of_days_is_one_message(home):
     channel = Kept()
     load(home, 500)

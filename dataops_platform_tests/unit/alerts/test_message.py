@@ -46,9 +46,7 @@ def texts(*alerts):
 
 
 def test_a_line_says_what_where_and_whose():
-    assert texts(FAILED) == [
-        "staging.orders amounts failed for 2024-01-01: observed 3, expected mustBe 0 (owner shop)"
-    ]
+    assert texts(FAILED) == ["staging.orders amounts failed for 2024-01-01: observed 3, expected mustBe 0 (owner shop)"]
     assert texts(replace(RUN, observed="a: no", expected="the run succeeds", owner=None)) == [
         "pipeline: the run failed: observed a: no, expected the run succeeds"
     ]

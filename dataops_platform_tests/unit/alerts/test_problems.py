@@ -201,7 +201,7 @@ def test_numbers_in_a_text_make_no_other_problem():
 
 def test_what_steps_say_is_withheld_where_columns_are_not_public():
     about = Subjects({"orders": HIDING, "plain": table("plain", {"id": Type.INTEGER})}, {})
-    said = {step: "value 17" for step in ("staging__orders", "raw__plain", "dbt_build")}
+    said = dict.fromkeys(("staging__orders", "raw__plain", "dbt_build"), "value 17")
     (found,) = tell(Facts(runs=[end(1, failures=said)]), about=about)
     assert found.observed == f"staging/orders: {WITHHELD}; raw/plain: value 17; dbt_build: {WITHHELD}"
 
