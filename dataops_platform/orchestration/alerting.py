@@ -39,6 +39,8 @@ AT_ONCE = 500
 LONGEST_FAILURE = 2000
 """Characters of what a step said that the ledger keeps; Dagster has it whole."""
 SLACK_TIMEOUT = 15
+_CHECK_FAILED = "dagster._core.errors.DagsterAssetCheckFailedError: "
+"""How Dagster begins what it says of a blocking check: nothing to people."""
 
 
 def subjects(contracts: Contracts, models: Models) -> Subjects:
@@ -84,7 +86,8 @@ def _end(instance: dg.DagsterInstance, record: dg.RunRecord) -> RunEnd:
         if event.is_step_success:
             succeeded.append(event.step_key or "")
         elif event.is_step_failure:
-            failures[event.step_key or ""] = step_failure(event).message[:LONGEST_FAILURE]
+            message = step_failure(event).message.removeprefix(_CHECK_FAILED)
+            failures[event.step_key or ""] = message[:LONGEST_FAILURE]
         else:
             said = event.message or ""
     status = ENDED[run.status]

@@ -89,7 +89,9 @@ def test_the_sensor_tells_once(demanding, server, tmp_path):
             ("check_failed", result.run_id),
             ("run_failed", result.run_id),
         ]
-        assert "staging/orders/checks: " in body["alerts"][1]["observed"]
+        assert body["alerts"][1]["observed"] == (
+            "staging/orders/checks: 1 blocking asset check failed with ERROR severity: staging/orders: volume"
+        )
         assert tick(definitions, made, cursor)[0] == "no run has ended since"
     (end,) = Ledger(given.warehouse()).run_ends(now() - timedelta(hours=1))
     assert (end.run_id, end.job, end.partition_key, end.status) == (
