@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+from dataops_platform.alerts.channels import checked_host
 from dataops_platform.contracts.problems import ConfigError
 from dataops_platform.secrets import Secret, Variables
 
@@ -59,6 +61,29 @@ class AlertSettings:
         )
         made._check()
         return made
+
+    def check(self) -> Iterator[str]:
+        """Read the secrets that the channels need; what each channel is, in words. Nothing is sent.
+
+        Raises:
+            ConfigError: a secret can't be read, or is no URL or token.
+            Unavailable: Secret Manager doesn't answer.
+        """
+        for name in self.channels:
+            if name == "log":
+                yield "log"
+            elif name == "webhook" and self.webhook is not None:
+                yield f"webhook: posts to {checked_host(self.webhook.where, self.webhook.reveal())}"
+            elif self.slack_webhook is not None:
+                yield f"slack: posts to {checked_host(self.slack_webhook.where, self.slack_webhook.reveal())}"
+            elif self.slack_token is not None:
+                if not self.slack_token.reveal().startswith("xox"):
+                    raise ConfigError(
+                        f"{self.slack_token.where} is no token of Slack: write one that begins with xoxb-, from the"
+                        " app's page `OAuth & Permissions`"
+                    )
+                yield f"slack: channel {self.slack_channel}, by token"
+        yield f"links lead to {self.ui_url}" if self.ui_url else "no links: DATAOPS_UI_URL isn't set"
 
     def _check(self) -> None:
         if "webhook" in self.channels and self.webhook is None:

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import copy
+import json
 import logging
 from dataclasses import replace
+
+import jsonschema_rs
+import pytest
 
 from dataops_platform.alerts.channels import LogChannel, slack_text
 from dataops_platform.alerts.events import Alert, Kind, Status
 from dataops_platform.alerts.message import LINES, LISTED, body, compose, lines, link
 from dataops_platform.contracts.model import Severity
+from dataops_platform_tests import readme
 from dataops_platform_tests.support import moment
 
 FAILED = Alert(
@@ -107,3 +113,45 @@ def test_the_log_has_a_record_for_each_line(caplog):
     fields = caplog.records[0].fields
     assert (fields["table"], fields["partition"], fields["run_id"]) == ("staging.orders", "2024-01-01", "run1")
     assert caplog.records[0].getMessage() == texts(FAILED)[0]
+
+
+# -- the webhook's schema ---------------------------------------------------------------------------------------------
+
+
+def documented():
+    """The schema as docs/alerts.md has it."""
+    (block,) = (b for b in readme.blocks(readme.REPO / "docs" / "alerts.md") if b.language == "json")
+    return json.loads(block.text)
+
+
+def strict(schema):
+    """The same, with no fields but those that are documented."""
+    closed = copy.deepcopy(schema)
+    closed["additionalProperties"] = closed["properties"]["alerts"]["items"]["additionalProperties"] = False
+    return jsonschema_rs.validator_for(closed, validate_formats=True)
+
+
+@pytest.mark.parametrize(
+    "alerts",
+    [
+        [replace(FAILED, kind=kind, status=status, severity=severity)]
+        for kind in Kind
+        for status in Status
+        for severity in Severity
+    ]
+    + [days(400), [replace(RUN, owner=None)]],
+)
+@pytest.mark.parametrize("ui", [None, UI])
+def test_a_body_is_as_documented(alerts, ui):
+    made = json.loads(json.dumps(body(message(*alerts, ui=ui))))
+    strict(documented()).validate(made)
+
+
+def test_the_schema_asks_for_all_that_it_describes():
+    schema = documented()
+    items = schema["properties"]["alerts"]["items"]
+    assert set(schema["required"]) == set(schema["properties"])
+    assert set(items["required"]) == set(items["properties"])
+    made = body(message(FAILED))
+    for changed in (made | {"id": 1}, made | {"more": 1}, {k: v for k, v in made.items() if k != "open"}):
+        assert not strict(schema).is_valid(changed)

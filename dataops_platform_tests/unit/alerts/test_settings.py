@@ -63,3 +63,41 @@ def test_what_cannot_be_used(env, says):
     with pytest.raises(ConfigError) as caught:
         load(**env)
     assert says in str(caught.value)
+
+
+def test_what_doctor_says_of_them(tmp_path):
+    assert list(load().check()) == ["log", "no links: DATAOPS_UI_URL isn't set"]
+    secret = tmp_path / "url"
+    secret.write_text(f"{URL}\n")
+    found = load(
+        ALERTS="log,webhook,slack",
+        ALERTS_WEBHOOK=f"file://{secret}",
+        SLACK_TOKEN=TOKEN,
+        SLACK_CHANNEL="#data",
+        UI_URL="http://dagster:3000",
+    )
+    assert list(found.check()) == [
+        "log",
+        "webhook: posts to hooks.example.com",
+        "slack: channel #data, by token",
+        "links lead to http://dagster:3000",
+    ]
+    assert "slack: posts to hooks.example.com" in list(load(ALERTS="slack", SLACK_WEBHOOK=URL).check())
+
+
+@pytest.mark.parametrize(
+    ("env", "says"),
+    [
+        ({"ALERTS": "webhook", "ALERTS_WEBHOOK": "hooks.example.com"}, "DATAOPS_ALERTS_WEBHOOK is no URL"),
+        ({"ALERTS": "webhook", "ALERTS_WEBHOOK": "file:///nowhere"}, "there is no such file"),
+        ({"ALERTS": "slack", "SLACK_WEBHOOK": "file:///nowhere"}, "there is no such file"),
+        (
+            {"ALERTS": "slack", "SLACK_TOKEN": "no token", "SLACK_CHANNEL": "#data"},
+            "DATAOPS_SLACK_TOKEN is no token of Slack: write one that begins with xoxb-",
+        ),
+    ],
+)
+def test_what_doctor_finds(env, says):
+    with pytest.raises(ConfigError) as caught:
+        list(load(**env).check())
+    assert says in str(caught.value)
