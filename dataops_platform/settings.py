@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from dataops_platform import addresses
+from dataops_platform.alerts.settings import AlertSettings
 from dataops_platform.contracts.model import Landing, Table
 from dataops_platform.contracts.object_patterns import glob, overlap
 from dataops_platform.contracts.problems import ConfigError
@@ -16,6 +17,7 @@ from dataops_platform.ingestion.landing import Place
 from dataops_platform.lake.inbox import Inbox, LocalInbox
 from dataops_platform.lake.local import LocalStore
 from dataops_platform.lake.store import ObjectStore
+from dataops_platform.logs import log_format
 from dataops_platform.secrets import Variables
 from dataops_platform.warehouse.base import Warehouse
 
@@ -49,6 +51,8 @@ class Settings:
         assets: DATAOPS_ASSETS: module with the project's own Python assets, found in the project folder too;
             default: the demo's, in projects that have the models it reads.
         git_commit: DATAOPS_GIT_COMMIT: written into manifests, set by the deployment.
+        log_format: DATAOPS_LOG_FORMAT: `text` (default), or `json`: one object a line, as Cloud Logging reads them.
+        alerts: DATAOPS_ALERTS, DATAOPS_UI_URL and others: where alerts go; see `AlertSettings`.
         identity: DATAOPS_CREDENTIALS, DATAOPS_IMPERSONATE: who the platform is on Google Cloud; default: Application
             Default Credentials.
     """
@@ -69,6 +73,8 @@ class Settings:
     lock_wait: float = 15.0
     assets: str | None = None
     git_commit: str | None = None
+    log_format: str = "text"
+    alerts: AlertSettings = field(default_factory=AlertSettings)
     identity: Identity = field(default_factory=Identity)
 
     @classmethod
@@ -111,6 +117,8 @@ class Settings:
             lock_wait=addresses.number_of_seconds("DATAOPS_LOCK_WAIT", env.get("DATAOPS_LOCK_WAIT") or "15"),
             assets=env.get("DATAOPS_ASSETS") or None,
             git_commit=env.get("DATAOPS_GIT_COMMIT") or None,
+            log_format=log_format(env),
+            alerts=AlertSettings.load(env),
             identity=identity,
         )
         if env.get("DATAOPS_DBT_PROJECT") and not settings.dbt_project.is_dir():

@@ -45,7 +45,13 @@ class Doctor:
         """Names and checks, in order. A check yields what it found, and raises DataOpsError for what must be mended."""
         always = [("versions", self.versions), ("contracts", self.contracts)]
         if not self.settings.on_google_cloud:
-            return [*always, ("lake", self.folders), ("warehouse", self.embedded_warehouse), ("dbt", self.dbt)]
+            return [
+                *always,
+                ("lake", self.folders),
+                ("warehouse", self.embedded_warehouse),
+                ("dbt", self.dbt),
+                ("alerts", self.settings.alerts.check),
+            ]
         return [
             *always,
             ("credentials", self.credentials),
@@ -55,6 +61,7 @@ class Doctor:
             ("warehouse", self.datasets),
             ("dbt", self.dbt),
             *([("notifications", self.notifications)] if self.settings.notifications else []),
+            ("alerts", self.settings.alerts.check),
         ]
 
     def versions(self) -> Iterator[str]:

@@ -184,6 +184,8 @@ def ui(host: str, port: int) -> None:
     arguments += (
         ["--workspace", str(workspace)] if workspace.is_file() else ["--module-name", "dataops_platform.definitions"]
     )
+    if settings.log_format == "json":  # what isn't the platform's process; see `logs`
+        arguments += ["--log-format", "json"]
     os.environ["DATAOPS_PROJECT"] = str(settings.project)
     os.environ["DATAOPS_HOME"] = str(settings.home)
     sys.stdout.flush()

@@ -7,6 +7,7 @@ Exit codes: 0 all well, 1 data refused (by a gate, a blocking check, or unreadab
 from __future__ import annotations
 
 import errno
+import os
 import sqlite3
 import sys
 import traceback
@@ -18,6 +19,7 @@ from rich.console import Console
 from rich.text import Text
 
 from dataops_platform.contracts.problems import ConfigError, ContractErrors, DataOpsError, DataRefused
+from dataops_platform.logs import install_logs, log_format
 from dataops_platform.secrets import install_redaction, redact
 
 app = typer.Typer(
@@ -273,6 +275,7 @@ def main() -> None:
     """Entry point of the `dataops` command: users' errors are one message and an exit code."""
     install_redaction()
     try:
+        install_logs(log_format(os.environ))
         app(standalone_mode=True)
     except ContractErrors as error:
         for problem in error.problems:

@@ -21,6 +21,7 @@ from dataops_platform.contracts.model import Contracts
 from dataops_platform.contracts.problems import ConfigError
 from dataops_platform.lake.deliveries import Lake
 from dataops_platform.orchestration import runs
+from dataops_platform.orchestration.alerting import subjects, tell
 from dataops_platform.orchestration.build import assemble, read_project
 from dataops_platform.orchestration.event_log import enable_batching
 from dataops_platform.orchestration.planning import PlannedRun, RunPlan, plan, span
@@ -59,6 +60,8 @@ def run(console: Console, select: str | None, partitions: str | None) -> int:
         if partitions is None and selection is None:
             todo = _new(settings, contracts, models)
             if todo is None:
+                with dg.DagsterInstance.get() as instance:  # what a run that was killed didn't come to say
+                    tell(instance, settings, subjects(contracts, models))
                 console.print(f"[bold green]Nothing new[/] since the last run ({time.monotonic() - started:.1f} s).\n")
                 _scorecard(console, settings, contracts, models)
                 return 0
@@ -83,6 +86,8 @@ def run(console: Console, select: str | None, partitions: str | None) -> int:
             todo = _new(settings, contracts, models)
             if todo is None:
                 break
+        with console.status("Telling the channels of alerts"):
+            tell(instance, settings, subjects(contracts, models))
     console.print()
     _scorecard(console, settings, contracts, models)
     verdict = "[bold green]All well[/]" if code == 0 else "[bold red]Not all well[/]"

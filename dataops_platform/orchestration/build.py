@@ -17,6 +17,9 @@ import dagster as dg
 from dataops_platform.contracts import load_contracts
 from dataops_platform.contracts.model import Contracts
 from dataops_platform.contracts.problems import ConfigError
+from dataops_platform.logs import install_logs
+from dataops_platform.orchestration.alert_sensor import alert_sensor
+from dataops_platform.orchestration.alerting import subjects
 from dataops_platform.orchestration.event_log import enable_batching
 from dataops_platform.orchestration.io_managers import LakeIOManager, WarehouseIOManager
 from dataops_platform.orchestration.jobs import jobs
@@ -24,6 +27,7 @@ from dataops_platform.orchestration.landing_sensor import landing_sensor
 from dataops_platform.orchestration.replay import replay_job
 from dataops_platform.orchestration.report_asset import report_asset
 from dataops_platform.orchestration.resources import Platform, dbt_project
+from dataops_platform.orchestration.run_logs import install_run_logs
 from dataops_platform.orchestration.table_assets import table_assets, table_checks
 from dataops_platform.secrets import install_redaction
 from dataops_platform.settings import Settings
@@ -42,6 +46,8 @@ def build_definitions(settings: Settings, own_assets: ModuleType | None = None) 
     Raises:
         ConfigError: a contract or the dbt project can't be used; every problem is in the text.
     """
+    install_logs(settings.log_format)
+    install_run_logs(settings.log_format)
     install_redaction()
     enable_batching()
     with _quick_imports():
@@ -102,9 +108,12 @@ def assemble(
         jobs=[*made_jobs, replay_job(tables)],
         schedules=schedules,
         sensors=[
-            landing_sensor(table, made_jobs)
-            for table in tables.values()
-            if table.landing(settings.environment, settings.on_google_cloud) is not None
+            *(
+                landing_sensor(table, made_jobs)
+                for table in tables.values()
+                if table.landing(settings.environment, settings.on_google_cloud) is not None
+            ),
+            alert_sensor(subjects(contracts, models)),
         ],
         executor=dg.in_process_executor,
         resources={

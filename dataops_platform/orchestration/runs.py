@@ -120,7 +120,7 @@ def execute(
         run_config=QUIET,
         raise_on_error=False,
     )
-    failures = [_failure(event) for event in result.all_events if event.is_step_failure]
+    failures = [step_failure(event) for event in result.all_events if event.is_step_failure]
     failures += [failure for event in result.all_events if (failure := _refused_landing(event)) is not None]
     return RunOutcome(run_id, result.success, failures)
 
@@ -135,7 +135,8 @@ def _refused_landing(event: dg.DagsterEvent) -> StepFailure | None:
     return StepFailure(checked.asset_key.to_user_string(), checked.description or "", True, False)
 
 
-def _failure(event: dg.DagsterEvent) -> StepFailure:
+def step_failure(event: dg.DagsterEvent) -> StepFailure:
+    """Why a step failed, from its event."""
     data = event.step_failure_data
     step = event.step_key or "?"
     if data.user_failure_data is not None:

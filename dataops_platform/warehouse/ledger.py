@@ -7,6 +7,7 @@ import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
+from enum import StrEnum
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -105,6 +106,33 @@ TABLES: dict[str, dict[str, pa.DataType]] = {
         "run_id": _TEXT,
         "replayed_at": _TIME,
     },
+    "runs": {
+        "run_id": _TEXT,
+        "job": _TEXT,
+        "partition_key": _TEXT,
+        "status": _TEXT,
+        "steps": _TEXT,
+        "failures": _TEXT,
+        "ended_at": _TIME,
+        "recorded_at": _TIME,
+    },
+    "alerts": {
+        "channel": _TEXT,
+        "key": _TEXT,
+        "status": _TEXT,
+        "fingerprint": _TEXT,
+        "kind": _TEXT,
+        "severity": _TEXT,
+        "table_name": _TEXT,
+        "partition_key": _TEXT,
+        "rule_id": _TEXT,
+        "observed": _TEXT,
+        "expected": _TEXT,
+        "details": _TEXT,
+        "run_id": _TEXT,
+        "happened_at": _TIME,
+        "sent_at": _TIME,
+    },
     "leases": {
         "name": _TEXT,
         "holder": _TEXT,
@@ -136,18 +164,20 @@ TABLES: dict[str, dict[str, pa.DataType]] = {
 """The ledger's tables: column → type, the same on every engine."""
 
 
-CLUSTERED_BY = {
-    "loads": "table_name",
-    "refusals": "table_name",
-    "verdicts": "object_name",
-    "builds": "model",
-    "costs": "object_name",
-    "replays": "table_name",
-    "leases": "name",
-    "baselines": "table_name",
-    "publications": "model",
+CLUSTERED_BY: dict[str, tuple[str, ...]] = {
+    "loads": ("table_name", "loaded_at"),
+    "refusals": ("table_name", "refused_at"),
+    "verdicts": ("object_name", "evaluated_at"),
+    "builds": ("model",),
+    "costs": ("object_name",),
+    "replays": ("table_name",),
+    "runs": ("job", "recorded_at"),
+    "alerts": ("channel", "table_name"),
+    "leases": ("name",),
+    "baselines": ("table_name",),
+    "publications": ("model",),
 }
-"""Which column of a ledger table says whose row it is."""
+"""Which column of a ledger table says whose row it is; then, where what is new is asked for, the time."""
 
 
 def schema(table: str) -> pa.Schema:
@@ -201,6 +231,33 @@ class Build:
     inputs: Mapping[str, str]
     run_id: str
     built_at: datetime
+
+
+class RunStatus(StrEnum):
+    """How a run ended."""
+
+    SUCCESS = "success"
+    FAILURE = "failure"
+    CANCELED = "canceled"
+
+
+@dataclass(frozen=True, slots=True)
+class RunEnd:
+    """How a run ended.
+
+    Attributes:
+        partition_key: the partition, or `first..last`; `all` for a run without partitions.
+        steps: those that succeeded.
+        failures: step → what it said. Where a run failed without a step (its process died), under the empty name.
+    """
+
+    run_id: str
+    job: str
+    partition_key: str
+    status: RunStatus
+    steps: Sequence[str]
+    failures: Mapping[str, str]
+    ended_at: datetime
 
 
 def version_of(load_ids: Iterable[str | UUID]) -> str:
@@ -316,6 +373,52 @@ class Ledger:
         if builds:
             self._warehouse.append("builds", rows_of("builds", builds))
 
+    def record_run_ends(self, ends: Sequence[RunEnd]) -> None:
+        """Append how runs ended, in one transaction."""
+        moment = now()
+        rows = [
+            {
+                "run_id": end.run_id,
+                "job": end.job,
+                "partition_key": end.partition_key,
+                "status": str(end.status),
+                "steps": json.dumps(list(end.steps)),
+                "failures": redact(json.dumps(dict(end.failures), ensure_ascii=False)),
+                "ended_at": end.ended_at,
+                "recorded_at": moment,
+            }
+            for end in ends
+        ]
+        if rows:
+            self._warehouse.append("runs", pa.Table.from_pylist(rows, schema=schema("runs")))
+
+    def ended_runs(self, since: datetime) -> dict[str, datetime]:
+        """Run → when it ended, of those recorded that ended since a moment."""
+        rows = self._rows(
+            f"SELECT run_id, ended_at FROM {LEDGER}.runs WHERE ended_at >= {instant(since, self._warehouse.dialect)}"
+        )
+        return {row["run_id"]: row["ended_at"].astimezone(UTC) for row in rows}
+
+    def run_ends(self, since: datetime) -> list[RunEnd]:
+        """How runs ended that were recorded since a moment, each once, the oldest first."""
+        rows = self._rows(
+            "SELECT * FROM (SELECT *, ROW_NUMBER() OVER (PARTITION BY run_id ORDER BY recorded_at) AS oldest"
+            f" FROM {LEDGER}.runs WHERE recorded_at >= {instant(since, self._warehouse.dialect)}) AS ranked"
+            " WHERE oldest = 1 ORDER BY ended_at, run_id"
+        )
+        return [
+            RunEnd(
+                row["run_id"],
+                row["job"],
+                row["partition_key"],
+                RunStatus(row["status"]),
+                tuple(json.loads(row["steps"])),
+                json.loads(row["failures"]),
+                row["ended_at"],
+            )
+            for row in rows
+        ]
+
     def record_costs(self, costs: Mapping[str, Cost], step: str, run_id: str) -> None:
         """Append what a step cost, by table or model, as far as it was charged for."""
         moment = now()
@@ -391,6 +494,12 @@ class Ledger:
             " GROUP BY partition_key"
         )
         return {row["partition_key"]: row["n"] for row in rows}
+
+
+def instant(moment: datetime, dialect: str) -> str:
+    """A moment as a literal of an engine's SQL."""
+    word = "TIMESTAMP" if dialect == "bigquery" else "TIMESTAMPTZ"
+    return f"{word} '{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S.%f}+00'"
 
 
 def now() -> datetime:

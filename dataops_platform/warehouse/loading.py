@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from dataops_platform.contracts.model import BadRows, Table
@@ -50,3 +51,12 @@ def too_many_bad_rows(bad: int, read: int, limits: BadRows) -> str | None:
     if 100 * bad > limits.max_percent * read:
         return f"{bad} of {read} rows break blocking rules, more than maxPercent {limits.max_percent:g} allows"
     return None
+
+
+_TRIPPED = re.compile(r"(\d+ of \d+ rows) break blocking rules, more than (max\w+) (\S+) allows")
+
+
+def breaker_tripped(reason: str) -> tuple[str, str] | None:
+    """What was found and what is allowed, where a refusal's reason is that of the breaker; else None."""
+    match = _TRIPPED.fullmatch(reason)
+    return None if match is None else (f"{match[1]} break blocking rules", f"{match[2]} {match[3]}")

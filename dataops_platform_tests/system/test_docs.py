@@ -12,8 +12,9 @@ import pytest
 
 from dataops_platform_tests import conftest, readme
 from dataops_platform_tests.conftest import REPO, dataops
+from dataops_platform_tests.receiver import receiving
 
-PAGES = ("quarantine.md", "conformance.md", "quality.md", "arrival.md")
+PAGES = ("quarantine.md", "conformance.md", "quality.md", "arrival.md", "alerts.md")
 
 
 def commands(page: str) -> list[str]:
@@ -85,6 +86,25 @@ def test_arrival(tmp_path):
     assert [line.split()[1:4:2] for line in rows.splitlines() if line.startswith("│")] == [
         ["1", "12.50"], ["2", "89.90"], ["3", "7.00"]
     ]  # fmt: skip
+
+
+def test_alerts(home_copy):
+    home, env, said = home_copy(), {}, []
+    with receiving() as server:
+        for command in commands("alerts.md"):
+            program, *arguments = shlex.split(command)
+            if program == "export":
+                name, _, value = arguments[0].partition("=")
+                env[name] = value.replace("https://alerts.example.com", server.url)
+                continue
+            done = dataops(arguments, home, env=env)
+            assert done.returncode == 0, done.stdout + done.stderr
+            said.append(done.stdout)
+        assert len(said) == 2
+        assert "alerts: webhook: posts to 127.0.0.1" in said[0]
+        ((path, _, body),) = server.requests  # of the second command: the first sends nothing
+    assert path == "/hooks/0123456789"
+    assert body["open"] > 0
 
 
 @pytest.mark.parametrize("page", PAGES)

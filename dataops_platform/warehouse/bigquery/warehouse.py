@@ -176,7 +176,7 @@ class BigQueryWarehouse:
     def _ensure_ledger(self, name: str) -> None:
         made = bigquery.Table(self._naming.reference(Relation(LEDGER, name)), schema=tables.ledger_schema(name))
         # What is read is one table's or model's: BigQuery leaves the others' blocks alone.
-        made.clustering_fields = [ledger.CLUSTERED_BY[name]]
+        made.clustering_fields = list(ledger.CLUSTERED_BY[name])
         while True:
             found = self._client.create_table(made, exists_ok=True, retry=self.jobs.retry)
             there = {field.name for field in found.schema}

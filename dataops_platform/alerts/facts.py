@@ -1,0 +1,227 @@
+"""What the ledger knows since a moment, read in a few bounded queries."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pyarrow as pa
+
+from dataops_platform.alerts.events import Alert, Kind, Status
+from dataops_platform.alerts.subjects import Subjects
+from dataops_platform.contracts.model import Severity
+from dataops_platform.warehouse import ledger
+from dataops_platform.warehouse.base import Warehouse
+from dataops_platform.warehouse.ledger import Ledger, RunEnd
+from dataops_platform.warehouse.names import LEDGER, literal
+
+OVERLAP = timedelta(days=1)
+"""How far before the last look one looks again: a verdict has the time at which its run began to judge, and commits
+later. What was told already isn't told again."""
+LOOK_BACK = timedelta(days=7)
+"""How far a channel that was never told anything looks back."""
+SEEN = "seen"
+"""Status of a row that says only how far one has looked for a channel, in `happened_at`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """The newest verdict of a rule on a partition, as far as alerts need it."""
+
+    object_name: str
+    partition_key: str
+    rule_id: str
+    rule_hash: str
+    severity: Severity
+    passed: bool
+    observed: float | None
+    threshold: str
+    data_version: str
+    details: str | None
+    run_id: str
+    evaluated_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The newest refusal of a delivery."""
+
+    table_name: str
+    partition_key: str
+    manifest: str
+    reason: str
+    run_id: str
+    refused_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """The newest delivery of a partition that was loaded."""
+
+    manifest: str
+    run_id: str
+    loaded_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What happened since a moment.
+
+    Attributes:
+        verdicts: the newest of each rule and partition: all that failed, and those that passed where a channel was
+            told of a failure before.
+        loaded: by table and partition.
+        runs: how runs ended, the oldest first.
+    """
+
+    verdicts: Sequence[Judged] = ()
+    refusals: Sequence[Refused] = ()
+    loaded: Mapping[tuple[str, str], Loaded] = field(default_factory=dict)
+    runs: Sequence[RunEnd] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What a channel was told.
+
+    Attributes:
+        open: key → the problem that it was told of last, and not yet that it is well again.
+        seen: up to when the ledger was looked through for it; None: never.
+    """
+
+    open: Mapping[str, Alert]
+    seen: datetime | None = None
+
+    def since(self, now: datetime) -> datetime:
+        """From when on it must be looked."""
+        return now - LOOK_BACK if self.seen is None else self.seen - OVERLAP
+
+
+def told(warehouse: Warehouse, channels: Collection[str]) -> dict[str, Told]:
+    """Channel → what it was told."""
+    rows = warehouse.query(
+        "SELECT * FROM (SELECT *, ROW_NUMBER() OVER (PARTITION BY channel, key ORDER BY sent_at DESC, happened_at DESC)"
+        f" AS newest FROM {LEDGER}.alerts WHERE channel IN ({_list(channels)})) AS ranked"
+        f" WHERE newest = 1 AND status IN ('{Status.OPEN}', '{SEEN}')"
+    ).to_pylist()
+    found: dict[str, Told] = {}
+    for channel in channels:
+        mine = [row for row in rows if row["channel"] == channel]
+        seen = [row["happened_at"].astimezone(UTC) for row in mine if row["status"] == SEEN]
+        problems = {row["key"]: _alert(row) for row in mine if row["status"] == Status.OPEN}
+        found[channel] = Told(problems, max(seen, default=None))
+    return found
+
+
+def facts(warehouse: Warehouse, subjects: Subjects, since: datetime) -> Facts:
+    """What the ledger says since a moment. Of rules whose verdict hasn't changed, nothing older is read."""
+    moment = ledger.instant(since, warehouse.dialect)
+    return Facts(
+        _verdicts(warehouse, subjects, moment),
+        _refusals(warehouse, subjects, moment),
+        _loaded(warehouse, subjects, moment),
+        Ledger(warehouse).run_ends(since),
+    )
+
+
+_JUDGED = [f.name for f in fields(Judged)]
+
+
+def _verdicts(warehouse: Warehouse, subjects: Subjects, moment: str) -> list[Judged]:
+    if not subjects.objects:
+        return []
+    columns = ", ".join(f"v.{name}" for name in _JUDGED)
+    # Of rules that passed only those are of interest that somebody was told of: usually none among thousands.
+    rows = warehouse.query(
+        f"SELECT {columns} FROM (SELECT *, ROW_NUMBER() OVER (PARTITION BY object_name, partition_key, rule_id"
+        f" ORDER BY evaluated_at DESC, run_id DESC) AS newest FROM {LEDGER}.verdicts"
+        f" WHERE object_name IN ({_list(subjects.objects)}) AND evaluated_at >= {moment}) AS v"
+        " LEFT JOIN (SELECT DISTINCT table_name, partition_key, rule_id"
+        f" FROM {LEDGER}.alerts WHERE status = '{Status.OPEN}' AND rule_id IS NOT NULL) AS a"
+        " ON a.table_name = v.object_name AND a.partition_key = v.partition_key AND a.rule_id = v.rule_id"
+        " WHERE v.newest = 1 AND (NOT v.passed OR a.rule_id IS NOT NULL)"
+    ).to_pylist()
+    return [Judged(**{**row, "severity": Severity(row["severity"])}) for row in rows]
+
+
+def _refusals(warehouse: Warehouse, subjects: Subjects, moment: str) -> list[Refused]:
+    if not subjects.tables:
+        return []
+    rows = warehouse.query(
+        "SELECT table_name, partition_key, manifest, reason, run_id, refused_at FROM (SELECT *, ROW_NUMBER() OVER"
+        f" (PARTITION BY manifest ORDER BY refused_at DESC) AS newest FROM {LEDGER}.refusals"
+        f" WHERE table_name IN ({_list(subjects.tables)}) AND refused_at >= {moment}) AS ranked WHERE newest = 1"
+    ).to_pylist()
+    return [Refused(**row) for row in rows]
+
+
+def _loaded(warehouse: Warehouse, subjects: Subjects, moment: str) -> dict[tuple[str, str], Loaded]:
+    """Manifests sort by arrival."""
+    if not subjects.tables:
+        return {}
+    rows = warehouse.query(
+        "SELECT table_name, partition_key, manifest, run_id, loaded_at FROM (SELECT *, ROW_NUMBER() OVER"
+        f" (PARTITION BY table_name, partition_key ORDER BY manifest DESC) AS newest FROM {LEDGER}.loads"
+        f" WHERE table_name IN ({_list(subjects.tables)}) AND loaded_at >= {moment}) AS ranked WHERE newest = 1"
+    ).to_pylist()
+    return {
+        (row["table_name"], row["partition_key"]): Loaded(row["manifest"], row["run_id"], row["loaded_at"])
+        for row in rows
+    }
+
+
+def record(
+    warehouse: Warehouse, channel: str, alerts: Sequence[Alert], seen: datetime | None, sent_at: datetime
+) -> None:
+    """Write down what a channel was told, and up to when one has looked for it; all or nothing."""
+    names = ledger.TABLES["alerts"]
+    rows = [_row(channel, alert, sent_at) for alert in alerts]
+    if seen is not None:
+        mark = {"channel": channel, "key": SEEN, "status": SEEN, "table_name": "", "happened_at": seen}
+        rows.append(dict.fromkeys(names) | mark | {"sent_at": sent_at})
+    if rows:
+        warehouse.append("alerts", pa.Table.from_pylist(rows, schema=ledger.schema("alerts")))
+
+
+def _row(channel: str, alert: Alert, sent_at: datetime) -> dict[str, Any]:
+    return {
+        "channel": channel,
+        "key": alert.key,
+        "status": str(alert.status),
+        "fingerprint": alert.fingerprint,
+        "kind": str(alert.kind),
+        "severity": str(alert.severity),
+        "table_name": alert.table,
+        "partition_key": alert.partition,
+        "rule_id": alert.rule,
+        "observed": alert.observed,
+        "expected": alert.expected,
+        "details": alert.details,
+        "run_id": alert.run_id,
+        "happened_at": alert.happened_at,
+        "sent_at": sent_at,
+    }
+
+
+def _alert(row: Mapping[str, Any]) -> Alert:
+    return Alert(
+        key=row["key"],
+        status=Status(row["status"]),
+        fingerprint=row["fingerprint"],
+        kind=Kind(row["kind"]),
+        severity=Severity(row["severity"]),
+        table=row["table_name"],
+        partition=row["partition_key"],
+        rule=row["rule_id"],
+        observed=row["observed"],
+        expected=row["expected"],
+        details=row["details"],
+        run_id=row["run_id"],
+        happened_at=row["happened_at"].astimezone(UTC),
+    )
+
+
+def _list(names: Collection[str]) -> str:
+    return ", ".join(map(literal, names))

@@ -1,0 +1,81 @@
+"""Telling every channel what it doesn't know yet."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from dataops_platform.alerts.channels import Channel
+from dataops_platform.alerts.facts import Told, facts, record, told
+from dataops_platform.alerts.message import compose
+from dataops_platform.alerts.problems import news
+from dataops_platform.alerts.subjects import Subjects
+from dataops_platform.contracts.problems import DataOpsError
+from dataops_platform.warehouse.base import Warehouse
+from dataops_platform.warehouse.ledger import now
+
+STEP = timedelta(hours=1)
+"""How far the ledger is looked through before that is written down, where there is no news."""
+
+log = logging.getLogger("dataops.alerts")
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """What became of a round.
+
+    Attributes:
+        alerts: channel → how many alerts it was told.
+        failed: channel → why it could not be told; it is tried again at the next round.
+    """
+
+    alerts: Mapping[str, int] = field(default_factory=dict)
+    failed: Mapping[str, str] = field(default_factory=dict)
+
+
+def send(
+    warehouse: Warehouse,
+    channels: Sequence[Channel],
+    subjects: Subjects,
+    environment: str,
+    ui_url: str | None = None,
+) -> Sent:
+    """Tell each channel, in one message, what the ledger says and it doesn't know.
+
+    First the message goes, then it is written down: if the process dies in between, the message goes again. A channel
+    that fails is logged; what it wasn't told stays for the next round, and the others aren't kept from theirs.
+
+    Raises:
+        DataOpsError: the ledger can't be read or written.
+    """
+    moment = now()
+    with warehouse.session():
+        known = told(warehouse, [channel.name for channel in channels])
+        found = facts(warehouse, subjects, min(item.since(moment) for item in known.values()))
+    # Not inside the session: nobody waits for the warehouse while a server is slow to answer.
+    counts: dict[str, int] = {}
+    failed: dict[str, str] = {}
+    for channel in channels:
+        before = known[channel.name]
+        alerts = news(found, before.open, subjects)
+        if alerts:
+            try:
+                channel.send(compose(channel.name, environment, ui_url, alerts, moment))
+            except DataOpsError as error:
+                failed[channel.name] = str(error)
+                log.error(
+                    "alerts: %s was not told of %d: %s. It is tried again after the next run.",
+                    channel.name,
+                    len(alerts),
+                    error,
+                )
+                continue
+        counts[channel.name] = len(alerts)
+        record(warehouse, channel.name, alerts, moment if alerts or _behind(before, moment) else None, now())
+    return Sent(counts, failed)
+
+
+def _behind(known: Told, moment: datetime) -> bool:
+    return known.seen is None or moment - known.seen >= STEP

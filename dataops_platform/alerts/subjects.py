@@ -1,0 +1,85 @@
+"""What alerts are about, and what may be told of it: owners, rules, and columns that aren't public."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from dataops_platform.contracts.model import MASK, Rule, RuleKind, Table
+from dataops_platform.secrets import redact
+from dataops_platform.warehouse.names import staging
+
+_OBSERVES_VALUES = {
+    RuleKind.AGGREGATE,
+    RuleKind.QUERY,
+    RuleKind.RECONCILE,
+    RuleKind.FRESHNESS,
+    RuleKind.EVENT_LATENCY,
+}
+"""What these observe is made of a column's values; the others count rows, partitions, hours or deviations."""
+
+WITHHELD = "not shown: the table has columns that aren't public; the run has the text"
+LONGEST = 300
+"""Characters of a text that an engine wrote."""
+_FOLDERS = ("raw", "staging", "transformed", "production")
+
+
+@dataclass(frozen=True, slots=True)
+class Subjects:
+    """Contract tables by name; and models, with the contract tables that each is made of."""
+
+    tables: Mapping[str, Table]
+    models: Mapping[str, Sequence[str]]
+
+    @property
+    def objects(self) -> list[str]:
+        """Everything that has verdicts, as the ledger names it."""
+        return [*(str(staging(name)) for name in self.tables), *self.models]
+
+    def table_of(self, name: str) -> Table | None:
+        """The contract table of `staging.<table>`; None for anything else."""
+        schema, _, table = name.partition(".")
+        return self.tables.get(table) if schema == "staging" else None
+
+    def rule(self, name: str, rule_id: str) -> Rule | None:
+        """The rule as the contract has it now; None where it has none, and for a model's tests."""
+        table = self.table_of(name)
+        return None if table is None else next((rule for rule in table.rules if rule.id == rule_id), None)
+
+    def owner(self, name: str) -> str | None:
+        """Who owns a table, by its contract; who owns what a model is made of."""
+        table = self.table_of(name)
+        if table is not None:
+            return table.owner
+        owners = {self.tables[source].owner for source in self.models.get(name, ()) if source in self.tables}
+        return ", ".join(sorted(filter(None, owners))) or None
+
+    def number(self, rule: Rule | None, table: Table | None, observed: float | None) -> str:
+        """What a rule observed, unless that tells a value that isn't public."""
+        if observed is None:
+            return "no value"
+        if rule is not None and table is not None and rule.kind in _OBSERVES_VALUES:
+            columns = {column.name: column.public for column in table.columns}
+            # A query may read any column, and a reconciliation names its column elsewhere.
+            read = rule.columns or tuple(columns)
+            if not all(columns.get(name, True) for name in read):
+                return MASK
+        return f"{observed:.15g}"
+
+    def text(self, step: str, text: str) -> str:
+        """The first line of what an engine or somebody's code said, where it can't hold values that aren't public."""
+        concerned = self._concerned(step)
+        if not all(column.public for table in concerned for column in table.columns):
+            return WITHHELD
+        lines = [line.strip() for line in redact(text).splitlines() if line.strip()]
+        shown = " ".join(lines[:2])
+        return shown if len(shown) <= LONGEST else f"{shown[: LONGEST - 1]}…"
+
+    def _concerned(self, step: str) -> Sequence[Table]:
+        """The tables whose values a step's text may hold: its own, or, where that can't be told, all."""
+        folder, _, name = step.removesuffix("__checks").replace(".", "__", 1).partition("__")
+        if folder in ("raw", "staging") and name in self.tables:
+            return [self.tables[name]]
+        if folder in _FOLDERS and name in self.models:
+            return [self.tables[source] for source in self.models[name] if source in self.tables]
+        return list(self.tables.values())

@@ -1,0 +1,139 @@
+"""The process's log: text for people, or one JSON object a line as Cloud Logging reads them.
+
+Cloud Logging takes some fields of such a line for itself: `severity`, `message`, `time`,
+`logging.googleapis.com/labels` and `logging.googleapis.com/sourceLocation`. The others stay what they are
+(`jsonPayload`), and can be searched for.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from typing import Any, TextIO
+
+from dataops_platform.contracts.problems import ConfigError
+from dataops_platform.secrets import redact
+
+VARIABLE = "DATAOPS_LOG_FORMAT"
+FORMATS = ("text", "json")
+LOGGER = "dataops"
+"""The platform's own logger, and the parent of its others."""
+
+_DAGSTER = ("dagster", "dagster.code_server", "dagster.daemon")
+
+
+def log_format(environ: Mapping[str, str]) -> str:
+    """What DATAOPS_LOG_FORMAT says: text (default) or json.
+
+    Raises:
+        ConfigError: it says something else.
+    """
+    text = environ.get(VARIABLE) or FORMATS[0]
+    if text not in FORMATS:
+        raise ConfigError(f"{VARIABLE} is {text!r}; use one of {', '.join(FORMATS)}")
+    return text
+
+
+class CloudFormatter(logging.Formatter):
+    """One JSON object a line. What `extra={"fields": {…}}` adds, and what Dagster says of a run, become its fields."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line, without secrets."""
+        # What is added under a name that has a meaning already must not replace it.
+        entry = {name: value for name, value in _fields(record) if value is not None}
+        labels = {"logger": record.name} | {
+            name: str(entry[name]) for name in ("run_id", "table", "partition") if name in entry
+        }
+        entry |= {
+            "severity": _severity(record.levelno),
+            "message": self._message(record),
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="microseconds"),
+            "logging.googleapis.com/labels": labels,
+            "logging.googleapis.com/sourceLocation": {
+                "file": record.pathname,
+                "line": str(record.lineno),
+                "function": record.funcName,
+            },
+        }
+        return redact(json.dumps(entry, ensure_ascii=False, default=str))
+
+    def _message(self, record: logging.LogRecord) -> str:
+        """With the traceback: Error Reporting looks for it there."""
+        text = record.getMessage()
+        if record.exc_info and record.exc_info[0] is not None:
+            text = f"{text}\n{self.formatException(record.exc_info)}"
+        return f"{text}\n{record.stack_info}" if record.stack_info else text
+
+
+def _fields(record: logging.LogRecord) -> Iterator[tuple[str, Any]]:
+    meta = getattr(record, "dagster_meta", None)
+    if isinstance(meta, Mapping):
+        yield "run_id", meta.get("run_id")
+        yield "job", meta.get("job_name")
+        yield "step", meta.get("step_key")
+        tags = meta.get("job_tags")
+        if isinstance(tags, Mapping):
+            first = tags.get("dagster/asset_partition_range_start", tags.get("dagster/partition"))
+            last = tags.get("dagster/asset_partition_range_end", first)
+            yield "partition", first if first == last else f"{first}..{last}"
+        event = meta.get("dagster_event")
+        yield "event", getattr(event, "event_type_value", None)
+        key = getattr(event, "asset_key", None)
+        yield "table", None if key is None else ".".join(key.path)
+    fields = getattr(record, "fields", None)
+    if isinstance(fields, Mapping):
+        yield from fields.items()
+
+
+def _severity(level: int) -> str:
+    for floor, name in (
+        (logging.CRITICAL, "CRITICAL"),
+        (logging.ERROR, "ERROR"),
+        (logging.WARNING, "WARNING"),
+        (logging.INFO, "INFO"),
+        (logging.DEBUG, "DEBUG"),
+    ):
+        if level >= floor:
+            return name
+    return "DEFAULT"
+
+
+class _Stderr(logging.StreamHandler[TextIO]):
+    """Writes to what `sys.stderr` is at that moment: others may have put another stream there."""
+
+    def __init__(self) -> None:
+        logging.Handler.__init__(self)
+
+    @property
+    def stream(self) -> TextIO:  # type: ignore[override]
+        return sys.stderr
+
+
+def handler(format: str) -> logging.Handler:
+    """A handler that writes to standard error in this format."""
+    made = _Stderr()
+    made.setFormatter(CloudFormatter() if format == "json" else logging.Formatter("%(levelname)s %(message)s"))
+    return made
+
+
+def install_logs(format: str) -> None:
+    """Have this process log in this format: the platform's loggers, and with `json` all others, Dagster's included.
+
+    To call it again does no harm, and handlers that came since get the format, too.
+    """
+    own = logging.getLogger(LOGGER)
+    own.setLevel(logging.INFO)
+    own.propagate = False
+    own.handlers = [handler(format)]
+    if format != "json":
+        return
+    root = logging.getLogger()
+    if not root.handlers:  # libraries' warnings would be plain text
+        root.addHandler(handler(format))
+    for logger in (root, *map(logging.getLogger, _DAGSTER)):
+        for found in logger.handlers:
+            if isinstance(found, logging.StreamHandler) and not isinstance(found, logging.FileHandler):
+                found.setFormatter(CloudFormatter())

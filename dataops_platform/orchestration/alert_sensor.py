@@ -1,0 +1,69 @@
+"""The sensor `alerts`: tells channels what went wrong in runs that the daemon started.
+
+It looks whether a run has ended since; only then the ledger is read. Every end of a run counts, not only failures: a
+warning is in a run that succeeded, and so is what is well again.
+"""
+
+import json
+import logging
+import time
+from datetime import UTC, datetime
+
+import dagster as dg
+
+from dataops_platform.alerts.subjects import Subjects
+from dataops_platform.contracts.problems import DataOpsError
+from dataops_platform.orchestration.alerting import ENDED, tell
+from dataops_platform.orchestration.errors import clean_errors
+from dataops_platform.orchestration.resources import Platform
+
+ALERT_SENSOR = "alerts"
+INTERVAL_SECONDS = 30
+LONGEST_WAIT = 3600.0
+"""Seconds between attempts to reach a channel that doesn't answer: each asks the warehouse, which may charge for it."""
+
+clock = time.time
+log = logging.getLogger("dataops.alerts")
+
+
+def alert_sensor(about: Subjects) -> dg.SensorDefinition:
+    """The sensor.
+
+    Args:
+        about: what alerts may be about.
+    """
+
+    @dg.sensor(
+        name=ALERT_SENSOR,
+        minimum_interval_seconds=INTERVAL_SECONDS,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description="Tells the channels of DATAOPS_ALERTS what went wrong in runs, and what is well again.",
+    )
+    def alerts(context: dg.SensorEvaluationContext, platform: dg.ResourceParam[Platform]) -> dg.SkipReason:
+        state = json.loads(context.cursor or "{}")
+        seen, again, wait = state.get("seen", 0.0), state.get("again"), state.get("wait", float(INTERVAL_SECONDS))
+        newest = context.instance.get_run_records(
+            dg.RunsFilter(statuses=list(ENDED), updated_after=datetime.fromtimestamp(seen, UTC)),
+            limit=1,
+            order_by="update_timestamp",
+        )
+        ended = newest[0].update_timestamp.timestamp() if newest else seen
+        if ended <= seen and (again is None or clock() < again):
+            return dg.SkipReason("no run has ended since" if again is None else "waiting to try a channel again")
+        try:
+            with clean_errors():
+                sent = tell(context.instance, platform.settings, about)
+            problems = [f"{name}: {text}" for name, text in sent.failed.items()]
+        except DataOpsError as error:  # the warehouse is busy or away
+            problems, sent = [str(error)], None
+            log.error("alerts: %s. It is tried again.", error)
+        if problems:
+            # What wasn't told is still to be told, and a run that ends meanwhile is reason enough to try at once.
+            wait = min(2 * wait, LONGEST_WAIT) if again is not None else float(INTERVAL_SECONDS)
+            context.update_cursor(json.dumps({"seen": ended, "again": clock() + wait, "wait": wait}))
+            return dg.SkipReason(f"not told, tried again in {wait:.0f} s: {'; '.join(problems)}")
+        context.update_cursor(json.dumps({"seen": ended}))
+        told = ", ".join(f"{name}: {count}" for name, count in sent.alerts.items()) if sent else ""
+        return dg.SkipReason(f"alerts told: {told}")
+
+    return alerts

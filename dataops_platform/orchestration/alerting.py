@@ -1,0 +1,139 @@
+"""Alerts at the end of runs: one function, called by the sensor in the daemon and by `dataops run` in the terminal.
+
+How runs ended is something that only Dagster knows, so it is written to the ledger first: from there on it is told like
+everything else, whoever dies when.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import dagster as dg
+
+from dataops_platform.alerts.channels import Channel, LogChannel, SlackApi, SlackWebhook, WebhookChannel
+from dataops_platform.alerts.facts import LOOK_BACK, OVERLAP
+from dataops_platform.alerts.outbox import Sent, send
+from dataops_platform.alerts.settings import AlertSettings
+from dataops_platform.alerts.subjects import Subjects
+from dataops_platform.contracts.model import Contracts
+from dataops_platform.contracts.partitions import UNPARTITIONED
+from dataops_platform.orchestration import partitions
+from dataops_platform.orchestration.runs import step_failure
+from dataops_platform.secrets import Secret
+from dataops_platform.settings import Settings
+from dataops_platform.transformation.models import Models
+from dataops_platform.warehouse.ledger import Ledger, RunEnd, RunStatus, now
+
+if TYPE_CHECKING:
+    from slack_sdk import WebClient
+
+ENDED = {
+    dg.DagsterRunStatus.SUCCESS: RunStatus.SUCCESS,
+    dg.DagsterRunStatus.FAILURE: RunStatus.FAILURE,
+    dg.DagsterRunStatus.CANCELED: RunStatus.CANCELED,
+}
+AT_ONCE = 500
+"""Runs that are looked at in one round."""
+LONGEST_FAILURE = 2000
+"""Characters of what a step said that the ledger keeps; Dagster has it whole."""
+SLACK_TIMEOUT = 15
+_CHECK_FAILED = "dagster._core.errors.DagsterAssetCheckFailedError: "
+"""How Dagster begins what it says of a blocking check: nothing to people."""
+
+
+def subjects(contracts: Contracts, models: Models) -> Subjects:
+    """What alerts may be about."""
+    return Subjects(contracts.tables, {model.name: model.sources for model in models.items if not model.view})
+
+
+def tell(instance: dg.DagsterInstance, settings: Settings, about: Subjects) -> Sent:
+    """Write down how runs ended, then tell every channel what it doesn't know.
+
+    Raises:
+        DataOpsError: the ledger can't be read or written. A channel that fails is no error: it is logged.
+    """
+    warehouse = settings.warehouse()
+    warehouse.ensure([])
+    with warehouse.session():
+        ledger = Ledger(warehouse)
+        ledger.record_run_ends(_unrecorded(instance, ledger))
+    return send(warehouse, channels(settings.alerts), about, settings.environment, settings.alerts.ui_url)
+
+
+def _unrecorded(instance: dg.DagsterInstance, ledger: Ledger) -> list[RunEnd]:
+    """How runs ended that the ledger doesn't know of: this one, and those whose process died before saying so."""
+    earliest = now() - LOOK_BACK
+    known = ledger.ended_runs(earliest)
+    since = max(known.values()) - OVERLAP if known else earliest
+    records = instance.get_run_records(
+        dg.RunsFilter(statuses=list(ENDED), updated_after=since), limit=AT_ONCE, order_by="update_timestamp"
+    )
+    return [_end(instance, record) for record in reversed(records) if record.dagster_run.run_id not in known]
+
+
+_TOLD = {dg.DagsterEventType.STEP_SUCCESS, dg.DagsterEventType.STEP_FAILURE, dg.DagsterEventType.RUN_FAILURE}
+
+
+def _end(instance: dg.DagsterInstance, record: dg.RunRecord) -> RunEnd:
+    run = record.dagster_run
+    succeeded: list[str] = []
+    failures: dict[str, str] = {}
+    said = ""
+    for entry in instance.all_logs(run.run_id, of_type=_TOLD):
+        event = entry.get_dagster_event()
+        if event.is_step_success:
+            succeeded.append(event.step_key or "")
+        elif event.is_step_failure:
+            message = step_failure(event).message.removeprefix(_CHECK_FAILED)
+            failures[event.step_key or ""] = message[:LONGEST_FAILURE]
+        else:
+            said = event.message or ""
+    status = ENDED[run.status]
+    if status is RunStatus.FAILURE and not failures:
+        failures = {"": said[:LONGEST_FAILURE]}
+    asked = partitions.span(run.tags)
+    ended = record.end_time
+    return RunEnd(
+        run_id=run.run_id,
+        job=run.job_name,
+        partition_key="..".join(dict.fromkeys(asked)) if asked else UNPARTITIONED,
+        status=status,
+        steps=succeeded,
+        failures=failures if status is RunStatus.FAILURE else {},
+        ended_at=record.update_timestamp if ended is None else datetime.fromtimestamp(ended, UTC),
+    )
+
+
+# -- channels ---------------------------------------------------------------------------------------------------------
+
+
+def channels(settings: AlertSettings) -> list[Channel]:
+    """The channels of the settings; no secret is read before something is sent."""
+    return [_channel(name, settings) for name in settings.channels]
+
+
+def _channel(name: str, settings: AlertSettings) -> Channel:
+    if name == "webhook" and settings.webhook is not None:
+        return WebhookChannel(settings.webhook)
+    if name == "slack" and settings.slack_webhook is not None:
+        return SlackWebhook(settings.slack_webhook)
+    if name == "slack" and settings.slack_token is not None and settings.slack_channel is not None:
+        return SlackApi(_slack_client(settings.slack_token, settings.slack_api), settings.slack_channel)
+    return LogChannel()
+
+
+def _slack_client(token: Secret, url: str) -> Callable[[], WebClient]:
+    def make() -> WebClient:
+        # Imported here: only where Slack is used.
+        from dagster_slack import SlackResource
+        from slack_sdk.http_retry.builtin_handlers import ConnectionErrorRetryHandler, ServerErrorRetryHandler
+
+        client = SlackResource(token=token.reveal()).get_client()
+        client.base_url = url
+        client.timeout = SLACK_TIMEOUT
+        client.retry_handlers = [ConnectionErrorRetryHandler(max_retry_count=2), ServerErrorRetryHandler(2)]
+        return client
+
+    return make

@@ -1,0 +1,181 @@
+"""The sensor `alerts` on real runs, and what runs log as JSON."""
+
+from __future__ import annotations
+
+import json
+import logging
+import subprocess
+import sys
+from datetime import timedelta
+
+import dagster as dg
+import pytest
+
+from dataops_platform.contracts import load_contracts
+from dataops_platform.orchestration import alert_sensor, alerting
+from dataops_platform.orchestration.build import build_definitions
+from dataops_platform.orchestration.run_logs import install_run_logs
+from dataops_platform.settings import Settings
+from dataops_platform.transformation.models import Models
+from dataops_platform.warehouse.ledger import Ledger, RunStatus, now
+from dataops_platform_tests.integration.orchestration.conftest import instance
+from dataops_platform_tests.receiver import receiving
+
+RANGE = {"dagster/asset_partition_range_start": "2024-05-01", "dagster/asset_partition_range_end": "2024-05-02"}
+
+
+@pytest.fixture
+def server():
+    with receiving() as made:
+        yield made
+
+
+@pytest.fixture(autouse=True)
+def _logging():
+    """Definitions set this process's log; the tests' own must not stay changed."""
+    loggers = [logging.getLogger(name) for name in (None, "dataops", "dagster")]
+    before = [(logger, logger.handlers[:], logger.level, logger.propagate) for logger in loggers]
+    yield
+    for logger, handlers, level, propagate in before:
+        logger.handlers, logger.propagate = handlers, propagate
+        logger.setLevel(level)
+    install_run_logs("text")
+
+
+def settings(project, home, url, **env):
+    given = {"DATAOPS_ALERTS": "webhook", "DATAOPS_ALERTS_WEBHOOK": f"{url}/hooks/0123456789abcdef"}
+    return Settings.load({"DATAOPS_PROJECT": str(project), "DATAOPS_HOME": str(home), **given, **env})
+
+
+@pytest.fixture
+def demanding(shop):
+    """The shop, with a rule that its second day breaks."""
+    path = shop / "contracts/orders.odcs.yaml"
+    path.write_text(path.read_text().replace("mustBeGreaterThan: 0", "mustBeGreaterThan: 1"))
+    return shop
+
+
+def tick(definitions, made, cursor=None):
+    """One evaluation of the sensor: what it says, and its cursor."""
+    repository = definitions.get_repository_def()
+    context = dg.build_sensor_context(
+        instance=made,
+        cursor=cursor,
+        repository_def=repository,
+        resources={"platform": repository.get_top_level_resources()["platform"]},
+    )
+    result = repository.get_sensor_def("alerts").evaluate_tick(context)
+    return result.skip_message, result.cursor
+
+
+def execute(definitions, made):
+    job = definitions.resolve_job_def("pipeline")
+    return job.execute_in_process(instance=made, tags=RANGE, raise_on_error=False)
+
+
+def test_the_sensor_tells_once(demanding, server, tmp_path):
+    given = settings(demanding, tmp_path / "home", server.url)
+    definitions = build_definitions(given)
+    with instance(tmp_path / "dagster") as made:
+        said, cursor = tick(definitions, made)
+        assert said == "no run has ended since"
+        assert not (tmp_path / "home" / "warehouse.duckdb").exists()  # nothing was opened for nothing
+        result = execute(definitions, made)
+        assert not result.success
+        said, cursor = tick(definitions, made, cursor)
+        assert said == "alerts told: webhook: 2"
+        (body,) = server.bodies
+        assert [(a["kind"], a["run_id"]) for a in body["alerts"]] == [
+            ("check_failed", result.run_id),
+            ("run_failed", result.run_id),
+        ]
+        assert body["alerts"][1]["observed"] == (
+            "staging/orders/checks: 1 blocking asset check failed with ERROR severity: staging/orders: volume"
+        )
+        assert tick(definitions, made, cursor)[0] == "no run has ended since"
+    (end,) = Ledger(given.warehouse()).run_ends(now() - timedelta(hours=1))
+    assert (end.run_id, end.job, end.partition_key, end.status) == (
+        result.run_id, "pipeline", "2024-05-01..2024-05-02", RunStatus.FAILURE,
+    )  # fmt: skip
+    assert (set(end.steps), set(end.failures)) == ({"raw__orders", "staging__orders"}, {"staging__orders__checks"})
+
+
+def test_the_sensor_tries_a_channel_again_later_and_later(demanding, server, tmp_path, monkeypatch):
+    definitions = build_definitions(settings(demanding, tmp_path / "home", server.url))
+    server.answers = [404]
+    moment = 1_000_000.0
+    monkeypatch.setattr(alert_sensor, "clock", lambda: moment)
+    with instance(tmp_path / "dagster") as made:
+        execute(definitions, made)
+        said, cursor = tick(definitions, made)
+        assert said.startswith("not told, tried again in 30 s: webhook: DATAOPS_ALERTS_WEBHOOK (127.0.0.1:")
+        assert tick(definitions, made, cursor)[0] == "waiting to try a channel again"
+        assert len(server.requests) == 1
+        moment += 31
+        said, cursor = tick(definitions, made, cursor)
+        assert said.startswith("not told, tried again in 60 s")
+        moment += 61
+        server.answers = [200]
+        assert tick(definitions, made, cursor)[0] == "alerts told: webhook: 2"
+    assert server.bodies[0]["id"] == server.bodies[-1]["id"]
+
+
+def test_a_warehouse_that_is_busy_is_asked_again(demanding, server, tmp_path):
+    given = settings(demanding, tmp_path / "home", server.url, DATAOPS_LOCK_WAIT="0")
+    definitions = build_definitions(given)
+    with instance(tmp_path / "dagster") as made:
+        execute(definitions, made)
+        holder = _holder(given.warehouse().path)
+        try:
+            said, cursor = tick(definitions, made)
+        finally:
+            holder.kill()
+            holder.wait()
+        assert said.startswith("not told, tried again in 30 s")
+        state = json.loads(cursor)
+        again = json.dumps(state | {"again": 0.0})
+        assert tick(definitions, made, again)[0] == "alerts told: webhook: 2"
+
+
+def _holder(path):
+    """Another process that has the warehouse's file open."""
+    code = "import duckdb, sys, time; c = duckdb.connect(sys.argv[1]); print('open', flush=True); time.sleep(60)"
+    made = subprocess.Popen([sys.executable, "-c", code, str(path)], stdout=subprocess.PIPE, text=True)
+    assert made.stdout is not None
+    assert made.stdout.readline() == "open\n"
+    return made
+
+
+def test_runs_that_died_are_told_too(demanding, server, tmp_path):
+    """Such as the daemon finds them: no step says why."""
+    given = settings(demanding, tmp_path / "home", server.url)
+    definitions = build_definitions(given)
+    with instance(tmp_path / "dagster") as made:
+        run = made.create_run_for_job(definitions.resolve_job_def("pipeline"), tags=RANGE)
+        made.report_run_failed(run, "the process is gone")
+        sent = alerting.tell(made, given, subjects(given))
+    assert sent.alerts == {"webhook": 1}
+    (alert,) = server.bodies[0]["alerts"]
+    assert (alert["kind"], alert["table"], alert["observed"]) == ("run_failed", "pipeline", "the process is gone")
+
+
+def subjects(given):
+    return alerting.subjects(load_contracts(given.contracts), Models(()))
+
+
+def test_runs_log_json(demanding, server, tmp_path, capfd):
+    definitions = build_definitions(
+        settings(demanding, tmp_path / "home", server.url, DATAOPS_LOG_FORMAT="json", DATAOPS_ALERTS="log")
+    )
+    with instance(tmp_path / "dagster") as made:
+        result = execute(definitions, made)
+    lines = [line for line in capfd.readouterr().err.splitlines() if line.strip()]
+    entries = [json.loads(line) for line in lines]
+    failed = next(e for e in entries if e.get("event") == "STEP_FAILURE")
+    assert (failed["severity"], failed["run_id"], failed["step"]) == (
+        "ERROR", result.run_id, "staging__orders__checks",
+    )  # fmt: skip
+    assert failed["partition"] == "2024-05-01..2024-05-02"
+    made_it = next(e for e in entries if e.get("event") == "ASSET_MATERIALIZATION" and e.get("table") == "raw.orders")
+    assert made_it["severity"] in ("DEBUG", "INFO")
+    assert {e["logging.googleapis.com/labels"].get("run_id") for e in entries if "run_id" in e} == {result.run_id}

@@ -1,0 +1,252 @@
+"""From what the ledger says to what a channel is told."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from dataops_platform.alerts.events import Kind, Status
+from dataops_platform.alerts.facts import Facts, Judged, Loaded, Refused
+from dataops_platform.alerts.problems import news
+from dataops_platform.alerts.subjects import WITHHELD, Subjects
+from dataops_platform.contracts.model import MASK, BadRows, RuleKind, Severity
+from dataops_platform.contracts.types import Kind as Type
+from dataops_platform.warehouse.ledger import RunEnd, RunStatus
+from dataops_platform.warehouse.loading import too_many_bad_rows
+from dataops_platform_tests.support import moment, rule, table
+
+RULES = (
+    rule("amounts", RuleKind.RANGE, "amount"),
+    rule("fresh", RuleKind.FRESHNESS, "day"),
+    rule("usual", RuleKind.ANOMALY, function="row_count"),
+    rule("come", RuleKind.ARRIVAL, hours=1),
+    rule("late", RuleKind.LATENCY),
+    rule("highest", RuleKind.AGGREGATE, "amount", function="max"),
+    rule("own", RuleKind.QUERY, query="SELECT max(secret) FROM {object}"),
+)
+ORDERS = replace(
+    table("orders", {"day": Type.DATE, "amount": Type.INTEGER, "secret": Type.INTEGER}, rules=RULES), owner="shop"
+)
+HIDING = replace(
+    ORDERS, columns=tuple(replace(c, classification="confidential" * (c.name == "secret")) for c in ORDERS.columns)
+)
+HIDING = replace(HIDING, columns=tuple(replace(c, classification=c.classification or None) for c in HIDING.columns))
+ABOUT = Subjects({"orders": ORDERS}, {"sales": ("orders",), "lonely": ()})
+JUDGED = Judged(
+    "staging.orders", "2024-01-01", "amounts", "hash", Severity.ERROR, False, 3.0, "mustBe 0", "v1", None, "run1",
+    moment(1),
+)  # fmt: skip
+
+
+def tell(facts, known=(), about=ABOUT):
+    return news(facts, {alert.key: alert for alert in known}, about)
+
+
+def judged(known=(), about=ABOUT, **changes):
+    """What is told of one verdict."""
+    found = tell(Facts([replace(JUDGED, **changes)]), known, about)
+    assert len(found) <= 1
+    return found[0] if found else None
+
+
+def test_a_failed_rule_is_told_with_everything():
+    found = judged()
+    assert (found.status, found.kind, found.severity) == (Status.OPEN, Kind.CHECK_FAILED, Severity.ERROR)
+    assert (found.table, found.partition, found.rule) == ("staging.orders", "2024-01-01", "amounts")
+    assert (found.observed, found.expected, found.owner, found.run_id) == ("3", "mustBe 0", "shop", "run1")
+
+
+def test_a_rule_that_passes_is_told_only_to_who_knows_that_it_failed():
+    assert judged(passed=True) is None
+    failed = judged()
+    found = judged([failed], passed=True, observed=0.0, run_id="run2")
+    assert (found.status, found.key, found.observed, found.run_id) == (Status.RECOVERED, failed.key, "0", "run2")
+
+
+@pytest.mark.parametrize("changes", [{"observed": 4.0}, {"rule_hash": "other"}, {"severity": Severity.WARNING}])
+def test_a_problem_is_told_again_when_it_changes(changes):
+    failed = judged()
+    assert judged([failed], run_id="run2", data_version="v2", evaluated_at=moment(9)) is None
+    assert judged([failed], **changes).status is Status.OPEN
+
+
+@pytest.mark.parametrize(("rule_id", "again"), [("fresh", False), ("usual", False), ("amounts", True)])
+def test_what_moves_with_time_is_another_problem_only_with_other_data(rule_id, again):
+    failed = judged(rule_id=rule_id)
+    assert (judged([failed], rule_id=rule_id, observed=5.0) is not None) is again
+    assert (judged([failed], rule_id=rule_id, data_version="v2") is not None) is not again
+
+
+def test_another_partition_that_is_missing_is_another_problem():
+    one, other = '{"missing": ["2024-01-02", "2024-01-03"]}', '{"missing": ["2024-01-02", "2024-01-04"]}'
+    failed = judged(rule_id="come", observed=2.0, details=one, partition_key="all")
+    assert failed.kind is Kind.DEADLINE_MISSED
+    assert failed.observed == "2 (2024-01-02, 2024-01-03)"
+    assert judged([failed], rule_id="come", observed=2.0, details=one, partition_key="all") is None
+    assert judged([failed], rule_id="come", observed=2.0, details=other, partition_key="all") is not None
+
+
+@pytest.mark.parametrize(
+    ("rule_id", "kind"), [("fresh", Kind.DEADLINE_MISSED), ("late", Kind.DEADLINE_MISSED), ("own", Kind.CHECK_FAILED)]
+)
+def test_deadlines(rule_id, kind):
+    assert judged(rule_id=rule_id).kind is kind
+
+
+def test_a_rule_that_the_contract_has_no_more_is_not_told():
+    assert judged(rule_id="forgotten") is None
+
+
+def test_a_models_test_has_the_owners_of_its_sources():
+    found = judged(object_name="sales", rule_id="sales__unique", threshold="no failing rows")
+    assert (found.kind, found.owner, found.observed) == (Kind.CHECK_FAILED, "shop", "3")
+    assert judged(object_name="lonely", rule_id="x").owner is None
+
+
+def test_values_of_columns_that_are_not_public_are_masked():
+    """A count of rows tells no value; a maximum is one, and a query may be."""
+    about = Subjects({"orders": HIDING}, {})
+    assert judged(about=about).observed == "3"
+    assert judged(about=about, rule_id="highest").observed == "3"  # of a public column
+    assert judged(about=about, rule_id="own").observed == MASK
+    assert judged(rule_id="own").observed == "3"
+    hidden = replace(HIDING, rules=(rule("highest", RuleKind.AGGREGATE, "secret", function="max"),))
+    assert judged(about=Subjects({"orders": hidden}, {}), rule_id="highest").observed == MASK
+
+
+# -- deliveries -------------------------------------------------------------------------------------------------------
+
+MANIFEST = "_deliveries/raw_orders/2024-01-01/2024-02-01T00:01:00.000Z.json"
+LATER = MANIFEST.replace("00:01", "00:02")
+REFUSED = Refused("orders", "2024-01-01", MANIFEST, "orders.parquet can't be read: 'abc'", "run1", moment(1))
+
+
+def loaded(manifest=MANIFEST, run_id="run2", at=2):
+    return {("orders", "2024-01-01"): Loaded(manifest, run_id, moment(at))}
+
+
+def test_a_refused_delivery():
+    (found,) = tell(Facts(refusals=[REFUSED]))
+    assert (found.kind, found.table, found.partition, found.rule) == (
+        Kind.DELIVERY_REFUSED, "staging.orders", "2024-01-01", None,
+    )  # fmt: skip
+    assert (found.observed, found.owner) == (REFUSED.reason, "shop")
+    assert tell(Facts(refusals=[REFUSED]), [found]) == []
+    (again,) = tell(Facts(refusals=[replace(REFUSED, reason="another")]), [found])
+    assert (again.status, again.observed) == (Status.OPEN, "another")
+
+
+def test_the_reason_of_a_refusal_is_withheld_where_columns_are_not_public():
+    (found,) = tell(Facts(refusals=[REFUSED]), about=Subjects({"orders": HIDING}, {}))
+    assert found.observed == WITHHELD
+
+
+@pytest.mark.parametrize(
+    ("limits", "expected"), [(BadRows(max_rows=2), "maxRows 2"), (BadRows(max_percent=12.5), "maxPercent 12.5")]
+)
+def test_a_tripped_breaker_says_what_was_found_and_what_is_allowed(limits, expected):
+    reason = too_many_bad_rows(3, 5, limits)
+    (found,) = tell(Facts(refusals=[replace(REFUSED, reason=reason)]), about=Subjects({"orders": HIDING}, {}))
+    assert found.kind is Kind.BREAKER_TRIPPED
+    assert (found.observed, found.expected) == ("3 of 5 rows break blocking rules", expected)
+
+
+@pytest.mark.parametrize(
+    ("what", "well"),
+    [
+        (loaded(), True),
+        (loaded(LATER), True),
+        (loaded(LATER, run_id="run1"), False),  # came together with the refused one: doesn't stand for it
+        (loaded(LATER, at=0), False),
+        (loaded(MANIFEST.replace("00:01", "00:00")), False),
+    ],
+)
+def test_a_refused_delivery_is_well_again_when_it_or_a_later_one_is_loaded(what, well):
+    (known,) = tell(Facts(refusals=[REFUSED]))
+    found = tell(Facts(loaded=what), [known])
+    assert [(a.status, a.key, a.run_id, a.owner) for a in found] == (
+        [(Status.RECOVERED, known.key, "run2", "shop")] if well else []
+    )
+    # Who never heard of it isn't told that it is well.
+    assert tell(Facts(refusals=[REFUSED], loaded=what)) == ([] if well else [known])
+
+
+# -- runs -------------------------------------------------------------------------------------------------------------
+
+
+def end(number, partition="2024-01-01", failures=None, steps=(), job="pipeline", status=None):
+    status = status or (RunStatus.FAILURE if failures else RunStatus.SUCCESS)
+    return RunEnd(f"run{number}", job, partition, status, steps, failures or {}, moment(number))
+
+
+FAILED = end(1, failures={"staging__orders__checks": "amounts failed\nat 0x7f00aa11bb22 after 12 s"}, steps=("raw",))
+
+
+def test_a_failed_run():
+    (found,) = tell(Facts(runs=[FAILED]))
+    assert (found.kind, found.table, found.partition, found.owner) == (
+        Kind.RUN_FAILED, "pipeline", "2024-01-01", "shop",
+    )  # fmt: skip
+    assert found.observed == "staging/orders/checks: amounts failed at 0x7f00aa11bb22 after 12 s"
+    assert tell(Facts(runs=[FAILED]), [found]) == []
+
+
+def test_numbers_in_a_text_make_no_other_problem():
+    (known,) = tell(Facts(runs=[end(1, failures={"a": "lost after 12 s in run 8f00aa11-bb22"})]))
+    assert tell(Facts(runs=[end(2, failures={"a": "lost after 13 s in run 9f00aa11-cc33"})]), [known]) == []
+    assert tell(Facts(runs=[end(2, failures={"a": "found"})]), [known]) != []
+    assert tell(Facts(runs=[end(2, failures={"b": "lost after 12 s"})]), [known]) != []
+
+
+def test_what_steps_say_is_withheld_where_columns_are_not_public():
+    about = Subjects({"orders": HIDING, "plain": table("plain", {"id": Type.INTEGER})}, {})
+    said = dict.fromkeys(("staging__orders", "raw__plain", "dbt_build"), "value 17")
+    (found,) = tell(Facts(runs=[end(1, failures=said)]), about=about)
+    assert found.observed == f"staging/orders: {WITHHELD}; raw/plain: value 17; dbt_build: {WITHHELD}"
+
+
+@pytest.mark.parametrize(
+    ("later", "well"),
+    [
+        (end(2, steps=("raw", "staging__orders__checks")), True),
+        (end(2, "2023-12-31..2024-01-02", steps=("staging__orders__checks",)), True),
+        (end(2, "2024-01-01", {"production": "no"}, ("staging__orders__checks",), job="other"), True),
+        (end(2, steps=("raw",)), False),  # another selection
+        (end(2, "2024-01-02", steps=("staging__orders__checks",)), False),
+        (end(0, steps=("staging__orders__checks",)), False),  # ended before
+    ],
+)
+def test_a_failed_run_is_well_again_when_its_steps_succeeded_for_its_partitions(later, well):
+    (known,) = tell(Facts(runs=[FAILED]))
+    found = [a for a in tell(Facts(runs=[later]), [known]) if a.key == known.key and a.status is Status.RECOVERED]
+    assert [(a.run_id, a.owner) for a in found] == ([("run2", "shop")] if well else [])
+
+
+def test_a_run_that_died_is_well_again_when_its_job_succeeds():
+    died = end(1, failures={"": "the process is gone"})
+    (known,) = tell(Facts(runs=[died]))
+    assert known.observed == "the process is gone"
+    assert tell(Facts(runs=[end(2, job="other")]), [known]) == []
+    (well,) = tell(Facts(runs=[died, end(2)]), [known])
+    assert well.status is Status.RECOVERED
+
+
+def test_a_run_that_failed_and_succeeded_before_anybody_was_told_is_no_news():
+    assert tell(Facts(runs=[FAILED, end(2, steps=("staging__orders__checks",))])) == []
+    again = replace(FAILED, run_id="run3", ended_at=moment(3))
+    (found,) = tell(Facts(runs=[FAILED, end(2, steps=("staging__orders__checks",)), again]))
+    assert (found.status, found.run_id) == (Status.OPEN, "run3")
+
+
+def test_a_canceled_run_is_no_problem():
+    assert tell(Facts(runs=[end(1, status=RunStatus.CANCELED)])) == []
+
+
+def test_problems_come_first_and_blocking_ones_before_warnings():
+    passed = replace(JUDGED, rule_id="late", passed=True)
+    warning = replace(JUDGED, rule_id="amounts", severity=Severity.WARNING)
+    blocking = replace(JUDGED, rule_id="fresh")
+    known = judged(rule_id="late")
+    found = tell(Facts([passed, warning, blocking]), [known])
+    assert [alert.rule for alert in found] == ["fresh", "amounts", "late"]
