@@ -88,8 +88,14 @@ def test_arrival(tmp_path):
     ]  # fmt: skip
 
 
-def test_alerts(home_copy):
-    home, env, said = home_copy(), {}, []
+def test_alerts(tmp_path):
+    """With the README's own table, of which a rule says that it should be larger."""
+    shop, env, said = tmp_path / "shop", {}, []
+    volume = "metric: rowCount, mustBeGreaterThan: "
+    for path, text in readme.own_table_files().items():
+        if not path.startswith("dbt_project"):
+            (shop / path).parent.mkdir(parents=True, exist_ok=True)
+            (shop / path).write_text(text.replace(f"{volume}0", f"{volume}100, severity: warning"))
     with receiving() as server:
         for command in commands("alerts.md"):
             program, *arguments = shlex.split(command)
@@ -97,14 +103,14 @@ def test_alerts(home_copy):
                 name, _, value = arguments[0].partition("=")
                 env[name] = value.replace("https://alerts.example.com", server.url)
                 continue
-            done = dataops(arguments, home, env=env)
+            done = dataops(arguments, tmp_path / "home", shop, env=env)
             assert done.returncode == 0, done.stdout + done.stderr
             said.append(done.stdout)
         assert len(said) == 2
         assert "alerts: webhook: posts to 127.0.0.1" in said[0]
         ((path, _, body),) = server.requests  # of the second command: the first sends nothing
     assert path == "/hooks/0123456789"
-    assert body["open"] > 0
+    assert {alert["rule"] for alert in body["alerts"]} == {"volume"}
 
 
 @pytest.mark.parametrize("page", PAGES)

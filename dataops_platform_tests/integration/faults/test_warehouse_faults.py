@@ -245,7 +245,7 @@ def test_some_faults(cloud, operations, name):
 
 
 @pytest.mark.long
-@pytest.mark.timeout(3000)
+@pytest.mark.timeout(5400)
 def test_every_call_under_every_fault(cloud, operations):
     met: Counter = Counter()
     for name, operation in operations.items():
