@@ -433,6 +433,8 @@ def test_a_landing_that_can_not_be_written(folder, monkeypatch):
         folder.inbox.remove(info)
     monkeypatch.undo()
     assert not folder.inbox.remove(replace(info, generation=1))
+    with pytest.raises(ObjectMissing, match="overwritten or removed"):
+        folder.inbox.fetch(replace(info, generation=1), Path(folder.lake.store.scratch()) / "x")
     assert folder.inbox.remove(info)
     with pytest.raises(ObjectMissing, match="overwritten or removed"):
         folder.inbox.fetch(info, Path(folder.lake.store.scratch()) / "x")
