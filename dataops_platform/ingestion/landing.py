@@ -55,6 +55,19 @@ class Place:
         shared = any(other.startswith(f"{base}/{folder}") for other in neighbours)
         return cls(landing, inbox, prefix if shared or not folder else folder)
 
+    def is_marker(self, name: str) -> bool:
+        """Whether an object is of those that tools leave beside data, and not data.
+
+        `_SUCCESS`, checksums, what is below `_temporary/`, and unfinished uploads. What the pattern itself begins with
+        doesn't count.
+        """
+        prefix = self.landing.pattern.prefix
+        folder = prefix[: prefix.rfind("/") + 1]
+        rest = name.removeprefix(prefix if name.startswith(prefix) else folder)
+        parts = rest.split("/")
+        hidden = parts[1:] if name.startswith(prefix) and prefix != folder else parts
+        return any(part.startswith(_HIDDEN) for part in hidden) or name.endswith(_UNFINISHED)
+
 
 @dataclass(frozen=True, slots=True)
 class Incoming:
@@ -103,12 +116,6 @@ class Registration:
     removed: int = 0
 
 
-def marker(name: str) -> bool:
-    """Whether an object is of those that tools leave beside data: `_SUCCESS`, `.crc` files, unfinished uploads."""
-    last = name.rpartition("/")[2]
-    return last.startswith(_HIDDEN) or last.endswith(_UNFINISHED)
-
-
 def out_of_range(partitioning: Partitioning | None, partition: str, now: datetime) -> str | None:
     """Why a table has no such partition, ever; None where it has, or will have once it is over."""
     if partitioning is None:
@@ -132,7 +139,7 @@ def present(place: Place, partitions: Collection[str]) -> Iterator[tuple[str, Ob
     """The objects of some partitions in landing, markers and empty ones left out, with their partition."""
     wanted = set(partitions)
     for info in _listed(place, wanted):
-        if info.size and not marker(info.key):
+        if info.size and not place.is_marker(info.key):
             partition = place.landing.pattern.match(info.key)
             if partition in wanted and partition is not None:
                 yield partition, info

@@ -21,7 +21,7 @@ from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 from dataops_platform.contracts.model import Table
-from dataops_platform.ingestion.landing import Place, is_over, marker, out_of_range
+from dataops_platform.ingestion.landing import Place, is_over, out_of_range
 from dataops_platform.ingestion.landing_log import LandingLog, Registered
 from dataops_platform.lake.deliveries import Lake
 from dataops_platform.lake.store import ObjectInfo
@@ -179,7 +179,7 @@ def strange_names(place: Place, now: datetime, limit: int) -> tuple[dict[str, st
 
 
 def _strange(place: Place, info: ObjectInfo, now: datetime) -> str | None:
-    if marker(info.key):
+    if place.is_marker(info.key):
         return None
     partition = place.landing.pattern.match(info.key)
     if partition is None:
@@ -319,7 +319,7 @@ class _Tick:
             if reason is not None:
                 self._scan.strange[info.key] = reason
                 continue
-            partition = None if marker(info.key) else self._pattern.match(info.key)
+            partition = None if self._place.is_marker(info.key) else self._pattern.match(info.key)
             if partition is None:
                 continue
             if not is_over(self._pattern.partitioning, partition, self._now):

@@ -433,6 +433,8 @@ def test_a_landing_that_can_not_be_written(folder, monkeypatch):
         folder.inbox.remove(info)
     monkeypatch.undo()
     assert not folder.inbox.remove(replace(info, generation=1))
+    with pytest.raises(ObjectMissing, match="overwritten or removed"):
+        folder.inbox.fetch(replace(info, generation=1), Path(folder.lake.store.scratch()) / "x")
     assert folder.inbox.remove(info)
     with pytest.raises(ObjectMissing, match="overwritten or removed"):
         folder.inbox.fetch(info, Path(folder.lake.store.scratch()) / "x")
@@ -463,3 +465,33 @@ def test_a_landed_file_is_not_delivered_by_hand_too(folder, tmp_path):
     copy.write_bytes(parquet(1))
     done = deliver_files(T, folder.lake, "2024-01-01", [copy])
     assert (done.delivered, done.existing) == ([], 1)
+
+
+@pytest.mark.cloud
+def test_the_settings_open_the_bucket(cloud_env, gcs_client, bucket, bq_project):
+    """On Google Cloud, with the client and the credentials that the settings say."""
+    from dataops_platform.settings import Settings
+
+    gcs_client.bucket(bucket).blob("in/orders/dt=2024-01-01/a.parquet").upload_from_string(parquet(1))
+    settings = Settings.load(
+        cloud_env
+        | {
+            "DATAOPS_ENV": "staging",
+            "DATAOPS_LAKE": f"gs://{bucket}/lake",
+            "DATAOPS_PRODUCTION_LAKE": f"gs://{bucket}/production",
+            "DATAOPS_WAREHOUSE": f"bigquery://{bq_project}",
+        }
+    )
+    landings = tuple(
+        Landing(location, compile_pattern(PATTERN, T.partitioning), environment=environment)
+        for location, environment in ((f"gs://{bucket}/in", "staging"), (f"gs://{bucket}", "production"))
+    )
+    landed = replace(T, landings=landings)
+    (at,) = settings.places([landed]).values()
+    lake = Lake(settings.lake_store())
+    (delivery,) = register(landed, at, lake, DAYS).delivered
+    assert delivery.origin["file"] == f"gs://{bucket}/in/orders/dt=2024-01-01/a.parquet"
+    assert lake.damage(delivery) is None
+    inside = Landing(f"gs://{bucket}", compile_pattern("lake/raw_orders/*/{partition}.*", T.partitioning))
+    with pytest.raises(ConfigError, match=r"objects of the lake gs://.*/lake itself would match the pattern"):
+        settings.place(replace(T, landings=(inside,)))

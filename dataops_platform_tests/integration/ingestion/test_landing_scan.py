@@ -235,6 +235,24 @@ def test_names_that_do_not_belong_are_told(scape):
     assert strange_names(scape.place, NOW, 1)[1] == 1
 
 
+@pytest.mark.parametrize(
+    ("pattern", "key", "marker"),
+    [
+        (PATTERN, "orders/dt=2024-01-01/a.parquet", False),
+        (PATTERN, "orders/dt=2024-01-01/_SUCCESS", True),
+        (PATTERN, "orders/_delta_log/0.json", True),
+        ("orders/{partition}/*/*.parquet", "orders/2024-01-01/_temporary/a.parquet", True),
+        ("_in/_x-{partition}.csv", "_in/_x-2024-01-01.csv", False),
+        ("_in/_x-{partition}.csv", "_in/_y", True),
+        ("_in/{partition}.csv", "_in/2024-01-01.csv", False),
+        ("_in/{partition}.csv", "_in/2024-01-01.csv.tmp", True),
+    ],
+)
+def test_what_tools_leave_beside_data(pattern, key, marker):
+    place = Place.open(Landing("gs://in", compile_pattern(pattern, CUT)), Names(), "gs://in")  # type: ignore[arg-type]
+    assert place.is_marker(key) is marker
+
+
 def test_strangers_do_not_fill_the_cursor(scape):
     for number in range(200):
         scape.inbox.write(f"orders/{number:03d}" + "x" * 500)

@@ -1,0 +1,162 @@
+"""`dataops land` and what `dataops status` says of landing, as functions."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from dataops_platform.cli import land as landing
+from dataops_platform.cli.land import LOOKED_AT, SHOWN, land, print_landing
+from dataops_platform.contracts import load_contracts
+from dataops_platform.contracts.problems import ConfigError
+from dataops_platform.lake import Lake
+from dataops_platform.settings import Settings
+from dataops_platform_tests.readme import own_table_files
+
+SERVERS = """\
+servers:
+  - server: inbox
+    type: local
+    path: landing
+    format: csv
+    customProperties:
+      - {property: objectPattern, vendor: dataops, value: 'orders/dt={partition}/*.csv'}
+schema:
+"""
+HEAD = "order_id,order_date,country,amount\n"
+ROW = HEAD + "1,2024-05-01,FR,1\n"
+
+
+class Project:
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.folder = folder
+        (self.contract,) = [name for name in own_table_files() if name.startswith("contracts")]
+        text = own_table_files()[self.contract]
+        source = next(line for line in text.splitlines(keepends=True) if "property: source" in line)
+        self.write(self.contract, text.replace(source, "").replace("schema:\n", SERVERS, 1))
+        monkeypatch.setenv("DATAOPS_PROJECT", str(folder))
+        monkeypatch.setenv("DATAOPS_HOME", str(folder / "home"))
+
+    def write(self, name: str, text: str) -> Path:
+        path = self.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+        return path
+
+    def land(self, *files: Path, table: str = "orders", partition: str | None = None) -> tuple[int, str]:
+        console = Console(width=300, highlight=False)
+        with console.capture() as said:
+            code = land(console, files, table, partition)
+        return code, said.get()
+
+    def status(self) -> str:
+        console = Console(width=300, highlight=False)
+        settings = Settings.load()
+        with console.capture() as said:
+            print_landing(console, settings, load_contracts(settings.contracts))
+        return said.get()
+
+    def deliveries(self) -> list[tuple[str, int]]:
+        lake = Lake(Settings.load().lake_store())
+        return [(ref.partition, lake.read(ref.key).rows) for ref in lake.manifests("orders")]
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch) -> Project:
+    return Project(tmp_path, monkeypatch)
+
+
+def test_partitions_by_name_or_by_word(project):
+    named = project.write("from/orders/dt=2024-05-02/x.csv", HEAD + "2,2024-05-02,FR,1\n")
+    plain = project.write("plain.csv", ROW)
+    assert project.land(named) == (
+        0, "✓ orders 2024-05-02: 1 rows delivered\n`dataops run` loads what is new.\n"
+    )  # fmt: skip
+    assert project.land(plain, partition="2024-05-01")[0] == 0
+    assert project.land(named, partition="2024-05-02") == (
+        0, "orders 2024-05-02: 1 file(s) delivered before: nothing done\n`dataops run` loads what is new.\n"
+    )  # fmt: skip
+    assert project.deliveries() == [("2024-05-01", 1), ("2024-05-02", 1)]
+
+
+def test_several_files_are_one_delivery_and_a_bad_one_is_left_out(project):
+    good = [project.write(f"{name}.csv", ROW.replace("1,2024", f"{name},2024")) for name in (1, 2)]
+    bad = project.write("bad.csv", "nonsense\n")
+    code, said = project.land(*good, bad, partition="2024-05-01")
+    assert code == 1
+    assert "2 rows delivered" in said
+    assert f"refused: {bad}: column 'order_id' is missing" in said
+    assert project.deliveries() == [("2024-05-01", 2)]
+    code, said = project.land(bad, partition="2024-05-01")
+    assert (code, "1 file(s) refused before; mend them" in said) == (1, True)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("x.csv", {"table": "order"}, "there is no table 'order': did you mean `orders`"),
+        ("nowhere.csv", {}, "nowhere.csv is no file"),
+        ("x.txt", {}, "x.txt: files that end with .parquet, .csv, .csv.gz can be landed"),
+        ("x.csv", {}, "which partition of orders is it for? its path doesn't end like the objectPattern orders/dt="),
+        ("x.csv", {"partition": "yesterday"}, "partition 'yesterday' isn't of the form 2024-05-01"),
+        ("x.csv", {"partition": "2024-04-30"}, "partition '2024-04-30' is outside 2024-05-01.."),
+        ("orders/dt=2024-05-02/x.csv", {"partition": "2024-05-01"}, "is named like partition 2024-05-02, and"),
+    ],
+)  # fmt: skip
+def test_what_is_asked_wrongly(project, name, options, message):
+    for existing in ("x.csv", "x.txt", "orders/dt=2024-05-02/x.csv"):
+        project.write(existing, ROW)
+    with pytest.raises(ConfigError) as raised:
+        project.land(project.folder / name, **options)
+    assert message in str(raised.value)
+    assert project.deliveries() == []
+
+
+def test_tables_without_partitions_and_without_deliveries(project):
+    text = (project.folder / project.contract).read_text()
+    cut = next(line for line in text.splitlines(keepends=True) if "property: partitioning" in line)
+    project.write(project.contract, text.replace(cut, "").replace("dt={partition}", "x"))
+    path = project.write("x.csv", ROW)
+    with pytest.raises(ConfigError, match="--partition 2024-05-01: table orders has no partitions; leave it out"):
+        project.land(path, partition="2024-05-01")
+    assert project.land(path)[0] == 0
+    assert project.deliveries() == [("all", 1)]
+    project.write(project.contract, text.replace(SERVERS, "schema:\n"))
+    with pytest.raises(ConfigError, match="table orders gets no deliveries, a Python asset writes it"):
+        project.land(path)
+
+
+def test_a_table_with_a_source(project):
+    project.write(project.contract, own_table_files()[project.contract])
+    assert project.land(project.write("x.csv", ROW), partition="2024-05-01")[0] == 0
+    with pytest.raises(ConfigError, match="which partition of orders is it for\\? the table has no objectPattern"):
+        project.land(project.folder / "x.csv")
+
+
+def test_status(project, monkeypatch):
+    assert project.status() == ""
+    for number in range(SHOWN + 2):
+        project.write(f"landing/orders/{number}.txt", "x")
+    said = project.status().splitlines()
+    assert said[0] == f"landing of orders: {SHOWN + 2} object(s) that don't belong"
+    assert "0.txt matches no pattern (objectPattern is orders/dt={partition}/*.csv)" in said[1]
+    assert said[-1] == "  … 2 more …"
+    monkeypatch.setattr(landing, "LOOKED_AT", 3)
+    assert "3 object(s) that don't belong among the first 3 names (the sensor's ticks tell of" in project.status()
+    assert LOOKED_AT == 10_000
+
+
+def test_status_tells_of_refused_objects_until_they_are_mended(project):
+    from dataops_platform.ingestion.landing import register
+
+    bad = project.write("landing/orders/dt=2024-05-01/bad.csv", "nonsense\n")
+    settings = Settings.load()
+    table = load_contracts(settings.contracts).tables["orders"]
+    place = settings.place(table)
+    assert place is not None
+    assert len(register(table, place, Lake(settings.lake_store()), ["2024-05-01"]).refused) == 1
+    assert project.status().startswith(f"refused object orders 2024-05-01: {bad}: column 'order_id' is missing")
+    bad.write_text(ROW)
+    assert project.status() == ""
