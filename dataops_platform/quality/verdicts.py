@@ -54,7 +54,7 @@ def evaluate(
 
     Args:
         partitions: those to judge; None: all that were loaded. A partition that was never loaded gets no verdict:
-            there is no data to have one.
+            there is no data to have one. Rules of table scope about arrival and freshness are decided nevertheless.
         rules: those to decide; all of the table's by default.
 
     Returns:
@@ -74,7 +74,9 @@ def _evaluate(
     versions = known[table.name]
     references = {other: version_of(known[other].values()) for other in others}
     wanted = sorted(versions if partitions is None else set(partitions) & set(versions))
-    if not wanted or not chosen:
+    if not wanted:
+        chosen = _about_what_is_missing(table, chosen, bool(versions))
+    if not chosen:
         return []
     moment = now()
     found = _Found(warehouse, table, versions, wanted, run_id, moment)
@@ -117,6 +119,16 @@ def _evaluate(
     verdicts = _with_samples(warehouse, table, chosen, verdicts)
     ledger.record_verdicts(verdicts)
     return verdicts
+
+
+def _about_what_is_missing(table: Table, rules: Sequence[Rule], loaded: bool) -> list[Rule]:
+    """The rules that a run is to decide although none of its partitions was loaded: that is what they look for.
+
+    Args:
+        loaded: whether other partitions were.
+    """
+    kinds = {RuleKind.ARRIVAL, RuleKind.FRESHNESS} if loaded else {RuleKind.ARRIVAL}
+    return [r for r in rules if r.kind in kinds and r.scope is Scope.TABLE and table.partitioning is not None]
 
 
 @contextmanager

@@ -7,9 +7,11 @@ import os
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
+from dataops_platform_tests import browser
 from dataops_platform_tests.conftest import dataops, environment
 from dataops_platform_tests.readme import own_table_files
 from dataops_platform_tests.receiver import receiving
@@ -147,6 +149,46 @@ def test_json_logs(run, server):
     assert (volume["table"], volume["partition"]) == ("staging.orders", "2024-05-02")
     assert volume["logging.googleapis.com/labels"]["run_id"] == volume["run_id"]
     assert len(volume["run_id"]) == 36
+
+
+LAUNCH = """
+mutation($location: String!, $repository: String!) {
+  launchRun(executionParams: {
+    selector: {jobName: "__ASSET_JOB", repositoryLocationName: $location, repositoryName: $repository,
+      assetSelection: [{path: ["raw", "orders"]}, {path: ["staging", "orders"]}]},
+    executionMetadata: {tags: [{key: "dagster/partition", value: "2024-05-02"}]}
+  }) {... on LaunchRunSuccess {run {runId}}}
+}
+"""
+WHERE = "{repositoriesOrError {... on RepositoryConnection {nodes {name location {name}}}}}"
+
+
+@pytest.mark.long
+def test_the_daemon_tells_of_a_click_on_assets(shop, server, tmp_path):
+    """Two processes have the news: the run's, which logs, and the code server's, whose sensor tells."""
+    env = {
+        "DATAOPS_ALERTS": "webhook",
+        "DATAOPS_ALERTS_WEBHOOK": f"{server.url}/hooks/0123456789abcdefghij",
+        "DATAOPS_LOG_FORMAT": "json",
+    }
+    log = tmp_path / "log"
+    with browser.serve(environment(tmp_path / "home", shop, **env), log) as ui:
+        (repository,) = ui.query(WHERE)["repositoriesOrError"]["nodes"]
+        launched = ui.query(LAUNCH, location=repository["location"]["name"], repository=repository["name"])
+        run_id = launched["launchRun"]["run"]["runId"]
+        assert ui.finished(run_id) == "FAILURE"
+        deadline = time.monotonic() + 120
+        while not server.bodies:
+            assert time.monotonic() < deadline, log.read_text()[-4000:]
+            time.sleep(0.2)
+    (body,) = server.bodies
+    assert told(body) == [
+        ("open", "check_failed", "volume", "2024-05-02"), ("open", "run_failed", None, "2024-05-02"),
+    ]  # fmt: skip
+    assert {alert["run_id"] for alert in body["alerts"]} == {run_id}
+    lines = [line for line in log.read_text().splitlines() if run_id in line and "STEP_FAILURE" in line]
+    (failed,) = [json.loads(line) for line in lines]
+    assert (failed["severity"], failed["run_id"], failed["partition"]) == ("ERROR", run_id, "2024-05-02")
 
 
 @pytest.mark.parametrize(

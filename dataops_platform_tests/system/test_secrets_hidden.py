@@ -295,8 +295,8 @@ def test_nothing_is_printed(printed):
         "ArrowInvalid: ('Could not convert \\'***\\' with type str",
     ):
         assert text in printed, printed
-    # Once by each command, the second time with all of Dagster's log.
-    assert printed.count("RuntimeError: can't ask with *** *** ***") == 2
+    # Once by each command, the second time with all of Dagster's log; and as an alert, whose channel is the log.
+    assert printed.count("RuntimeError: can't ask with *** *** ***") == 3
     assert printed.count("ConnectionError: no login with ***") == 2
     assert printed.count('raise RuntimeError(f"can\'t ask with {ALL}") from error') == 2
     assert "talks - logged *** *** ***" in printed

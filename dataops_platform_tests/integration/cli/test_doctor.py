@@ -140,3 +140,9 @@ def test_a_bucket_that_is_not_there(cloud_env, bucket):
         look("lake", **cloud_env)
     env = cloud_env | {"DATAOPS_LAKE": f"gs://{bucket}", "DATAOPS_WAREHOUSE": "bigquery://acme-data"}
     assert look("lake", **env) == [f"gs://{bucket} in US-CENTRAL1"]
+
+
+def test_alerts_are_looked_at_on_google_cloud_too():
+    url = "https://hooks.example.com/services/T0/B0/abcdefghijklmnop"
+    found = look("alerts", DATAOPS_ALERTS="slack", DATAOPS_SLACK_WEBHOOK=url)
+    assert found == ["slack: posts to hooks.example.com", "no links: DATAOPS_UI_URL isn't set"]

@@ -179,3 +179,25 @@ def test_runs_log_json(demanding, server, tmp_path, capfd):
     made_it = next(e for e in entries if e.get("event") == "ASSET_MATERIALIZATION" and e.get("table") == "raw.orders")
     assert made_it["severity"] in ("DEBUG", "INFO")
     assert {e["logging.googleapis.com/labels"].get("run_id") for e in entries if "run_id" in e} == {result.run_id}
+
+
+def test_a_day_that_does_not_come_is_a_missed_deadline(shop, server, tmp_path):
+    """The schedule runs the day; its load and its other rules find nothing."""
+    path = shop / "contracts/orders.odcs.yaml"
+    path.write_text(
+        path.read_text()
+        + "slaProperties:\n  - {property: arrival, value: 6, unit: h, element: orders, description: every day}\n"
+    )
+    given = settings(shop, tmp_path / "home", server.url)
+    with instance(tmp_path / "dagster") as made:
+        job = build_definitions(given).resolve_job_def("pipeline")
+        assert job.execute_in_process(instance=made, partition_key="2024-05-03", raise_on_error=False).success
+        assert alerting.tell(made, given, subjects(given)).alerts == {"webhook": 1}
+        (alert,) = server.bodies[0]["alerts"]
+        assert (alert["kind"], alert["table"], alert["partition"], alert["severity"]) == (
+            "deadline_missed", "staging.orders", "all", "warning",
+        )  # fmt: skip
+        assert alert["observed"] == "31 (2024-05-01, 2024-05-02, 2024-05-03, …)"
+        assert job.execute_in_process(instance=made, tags=RANGE, raise_on_error=False).success
+        assert alerting.tell(made, given, subjects(given)).alerts == {"webhook": 1}
+        assert server.bodies[1]["alerts"][0]["observed"] == "29 (2024-05-03, 2024-05-04, 2024-05-05, …)"

@@ -104,6 +104,27 @@ def test_arrival(engine):
     assert named[:2] == [str(days[1]), str(days[3])]
 
 
+def test_what_did_not_come_is_late_in_the_run_that_waits_for_it(engine):
+    """No row is there to be judged; that nothing came, and how old the rest is, is said nevertheless."""
+    rules = [
+        rule("all_there", RuleKind.ARRIVAL, "day", hours=6, scope=Scope.TABLE),
+        rule("fresh", RuleKind.FRESHNESS, "day", threshold=HOURS, scope=Scope.TABLE),
+        rule("some", RuleKind.ROW_COUNT),
+        rule("whole", RuleKind.ROW_COUNT, scope=Scope.TABLE),
+    ]
+    t = table("t", {"day": Kind.DATE}, partitioning=daily(), rules=rules)
+    engine.warehouse.ensure([t])
+    asked = [str(DAY1 + timedelta(days=1))]
+    assert [(v.rule_id, v.observed, v.passed) for v in engine.judge(t, partitions=asked)] == [("all_there", 366, False)]
+    engine.fill(t, [{"day": DAY1}])
+    found = engine.judge(t, partitions=asked)
+    assert [(v.rule_id, v.partition_key, v.passed) for v in found] == [
+        ("all_there", "all", False),
+        ("fresh", "all", False),
+    ]
+    assert found[0].observed == 365
+
+
 def test_the_schema_as_changed_by_hand(engine):
     """A column more, one of another name, one of another type; the details say which."""
     columns = {"id": Kind.INTEGER, "name": Kind.STRING, "amount": Kind.NUMBER}

@@ -71,6 +71,7 @@ def test_tables_follow_from_the_contract(home, client):
     assert (made.time_partitioning.field, made.time_partitioning.type_) == ("day", "DAY")
     assert (made.clustering_fields, made.labels) == (["id"], {"dataops_table": "orders", "tag_tier1": "true"})
     assert made.description == "One row per order. Contract contract 1.0.0."
+    assert client.get_table("dataops.verdicts").clustering_fields == ["object_name", "evaluated_at"]
     held = client.get_table("quarantine.orders")
     assert {f.name: f.mode for f in held.schema}["id"] == "NULLABLE"
     assert {f.name: f.mode for f in held.schema}["_reasons"] == "REPEATED"
