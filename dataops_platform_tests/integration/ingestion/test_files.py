@@ -59,6 +59,14 @@ def test_csv(home, tmp_path):
     assert rows == [(1, 'a, "b"', "2024-01-01 10:00:00+00"), (2, None, None)]
 
 
+def test_a_folder_named_like_a_column_is_only_a_folder(home, tmp_path):
+    folder = tmp_path / f"day={DAYS[0]}"
+    folder.mkdir()
+    write(folder, "orders", HEAD + "2024-01-01,1,a,\n")
+    done = run(home, source("day={partition}/orders.csv"), tmp_path)
+    assert ([d.rows for d in done.delivered], done.refused) == ([1], ())
+
+
 def test_each_arrival_once(home, tmp_path):
     t = source("{partition}.csv")
     write(tmp_path, DAYS[0], HEAD)
