@@ -86,9 +86,9 @@ def run(console: Console, select: str | None, partitions: str | None) -> int:
             todo = _new(settings, contracts, models)
             if todo is None:
                 break
+        console.print()
         with console.status("Telling the channels of alerts"):
             tell(instance, settings, subjects(contracts, models))
-    console.print()
     _scorecard(console, settings, contracts, models)
     verdict = "[bold green]All well[/]" if code == 0 else "[bold red]Not all well[/]"
     console.print(f"{verdict} after {time.monotonic() - started:.1f} s. `dataops ui` shows the run in Dagster.")

@@ -101,18 +101,31 @@ def test_slack_shows_text_as_text():
     assert f"<{UI}/assets/staging/orders?view=checks&checkDetail=amounts|open>" in made
 
 
-def test_the_log_has_a_record_for_each_line(caplog):
-    logging.getLogger("dataops").propagate = True
+class Kept(logging.Handler):
+    """Keeps records. A handler of its own: others come and go with what else ran in this process."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.records: list[logging.LogRecord] = []
+
+    def emit(self, record):
+        self.records.append(record)
+
+
+def test_the_log_has_a_record_for_each_line(monkeypatch):
+    kept, logger = Kept(), logging.getLogger("dataops.alerts")
+    monkeypatch.setattr(logger, "handlers", [kept])
+    monkeypatch.setattr(logger, "level", logging.INFO)
+    logger.manager._clear_cache()  # of what is enabled
     warning = replace(FAILED, key="w", rule="w", severity=Severity.WARNING)
     well = replace(FAILED, key="x", rule="x", status=Status.RECOVERED)
-    with caplog.at_level(logging.INFO, logger="dataops.alerts"):
-        LogChannel().send(message(FAILED, warning, well, ui=UI))
-    assert [(r.levelname, r.fields["rule"]) for r in caplog.records] == [
+    LogChannel().send(message(FAILED, warning, well, ui=UI))
+    assert [(r.levelname, r.fields["rule"]) for r in kept.records] == [
         ("ERROR", "amounts"), ("WARNING", "w"), ("INFO", "x"),
     ]  # fmt: skip
-    fields = caplog.records[0].fields
+    fields = kept.records[0].fields
     assert (fields["table"], fields["partition"], fields["run_id"]) == ("staging.orders", "2024-01-01", "run1")
-    assert caplog.records[0].getMessage() == texts(FAILED)[0]
+    assert kept.records[0].getMessage() == texts(FAILED)[0]
 
 
 # -- the webhook's schema ---------------------------------------------------------------------------------------------
