@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import time
 import warnings
 from collections.abc import Sequence
@@ -32,6 +33,9 @@ from dataops_platform.transformation.pending import arrived, pending
 from dataops_platform.warehouse.base import NoSuchTable
 
 REFUSED, MISCONFIGURED, UNEXPECTED = 1, 2, 3
+_PROGRESS = re.compile(r"\d+ of \d+ ")
+"""How a step's messages begin that say how far it is."""
+
 MAX_ROUNDS = 3
 """How often a run over what is new looks again whether something is left."""
 
@@ -164,6 +168,10 @@ def _execute(
             event = entry.dagster_event
             if event is None and entry.level == logging.WARNING:
                 warned.append(entry.user_message)
+            elif event is None and _PROGRESS.match(entry.user_message):
+                progress.update(task, description=f"{(entry.step_key or '').replace('__', '/')}: {entry.user_message}")
+                if not console.is_terminal:
+                    console.print(progress.tasks[task].description, markup=False)
             if event is None or event.step_key is None:
                 return
             if event.is_step_start:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from dataops_platform.contracts.model import Table
 from dataops_platform.contracts.problems import ConfigError, DataRefused
 from dataops_platform.lake import keys
 from dataops_platform.lake.deliveries import Delivery, Lake, remove_scratch
+from dataops_platform.progress import Progress, silent
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +83,13 @@ def extractor_for(table: Table, project: Path) -> Extractor:
     return made
 
 
+class RefusedArrival(NamedTuple):
+    """An arrival that could not be read."""
+
+    partition: str
+    reason: str
+
+
 @dataclass(frozen=True, slots=True)
 class Extraction:
     """What an extraction did.
@@ -90,21 +98,29 @@ class Extraction:
         delivered: new deliveries.
         existing: how many arrivals were in the lake already.
         without_data: partitions for which the source has nothing.
-        refused: what could not be read, with the reason.
+        refused: what could not be read.
     """
 
     delivered: tuple[Delivery, ...]
     existing: int
     without_data: tuple[str, ...]
-    refused: tuple[str, ...]
+    refused: tuple[RefusedArrival, ...]
 
 
 def extract(
-    table: Table, extractor: Extractor, lake: Lake, partitions: Sequence[str], git_commit: str | None = None
+    table: Table,
+    extractor: Extractor,
+    lake: Lake,
+    partitions: Sequence[str],
+    git_commit: str | None = None,
+    progress: Progress = silent,
 ) -> Extraction:
     """Checkpoint everything that the source has for the partitions and the lake has not.
 
     One arrival that can't be read doesn't stop the others.
+
+    Args:
+        progress: told how many arrivals are done.
 
     Raises:
         ConfigError: the lake can't be written.
@@ -113,13 +129,17 @@ def extract(
     known = {ref.key for ref in lake.manifests(table.name, {a.partition for a in arrivals})} if arrivals else set()
     new = [a for a in arrivals if keys.manifest_key(table.name, a.partition, a.created_at) not in known]
     delivered: list[Delivery] = []
-    refused: list[str] = []
+    refused: list[RefusedArrival] = []
     if new:
         folder = lake.store.scratch()
+
+        def tell() -> None:
+            progress(len(delivered) + len(refused), len(new))
+
         try:
             remaining = list(new)
             while remaining:
-                remaining = _deliver(table, extractor, lake, remaining, folder, git_commit, delivered, refused)
+                remaining = _deliver(table, extractor, lake, remaining, folder, git_commit, delivered, refused, tell)
         finally:
             remove_scratch(folder)
     covered = {arrival.partition for arrival in arrivals}
@@ -136,7 +156,8 @@ def _deliver(
     folder: Path,
     git_commit: str | None,
     delivered: list[Delivery],
-    refused: list[str],
+    refused: list[RefusedArrival],
+    tell: Callable[[], None],
 ) -> list[Arrival]:
     """Deliver until an arrival is refused; what comes after it is returned."""
     remaining = list(arrivals)
@@ -147,7 +168,8 @@ def _deliver(
         except StopIteration:
             return []
         except DataRefused as error:
-            refused.append(str(error))
+            refused.append(RefusedArrival(remaining[0].partition, str(error)))
+            tell()
             return remaining[1:]
         remaining = [other for other in remaining if other != arrival]
         try:
@@ -163,5 +185,6 @@ def _deliver(
                 )
             )
         except DataRefused as error:
-            refused.append(str(error))
+            refused.append(RefusedArrival(arrival.partition, str(error)))
+        tell()
     return []

@@ -25,6 +25,7 @@ from dataops_platform.ingestion.landing_log import OBJECTS, Entry, Identity, Lan
 from dataops_platform.lake.deliveries import Delivery, Lake, Part, file_part, remove_scratch
 from dataops_platform.lake.inbox import Inbox
 from dataops_platform.lake.store import ObjectInfo, ObjectMissing, checksum
+from dataops_platform.progress import Progress, silent
 
 _HIDDEN = ("_", ".")
 _UNFINISHED = (".part", ".partial", ".tmp", ".temp", ".filepart", ".crdownload", ".swp", "~")
@@ -170,11 +171,19 @@ def undelivered(table: Table, place: Place, lake: Lake, partitions: Collection[s
 
 
 def register(
-    table: Table, place: Place, lake: Lake, partitions: Collection[str], git_commit: str | None = None
+    table: Table,
+    place: Place,
+    lake: Lake,
+    partitions: Collection[str],
+    git_commit: str | None = None,
+    progress: Progress = silent,
 ) -> Registration:
     """Deliver what has landed for some partitions and isn't delivered yet.
 
     One object that can't be read doesn't stop the others: it is refused, remembered, and left where it is.
+
+    Args:
+        progress: told how many partitions are done.
 
     Raises:
         ConfigError: the lake can't be written, or landing can't be read.
@@ -187,7 +196,8 @@ def register(
     together = place.inbox.together if place.landing.format is LandingFormat.PARQUET else 1
     registrar = _Registrar(table, lake, {"landing": place.inbox.url}, git_commit, together)
     known = registrar.look(partitions)
-    for partition in sorted(partitions):
+    for number, partition in enumerate(sorted(partitions), start=1):
+        progress(number, len(partitions))
         infos = _settled(place.inbox, found.get(partition, []))
         registrar.deliver(partition, [_incoming(table, place, info) for info in infos], known)
     if place.landing.after is AfterLanding.REMOVE:

@@ -24,6 +24,7 @@ from dataops_platform.orchestration.event_log import enable_batching
 from dataops_platform.orchestration.io_managers import LakeIOManager, WarehouseIOManager
 from dataops_platform.orchestration.jobs import jobs
 from dataops_platform.orchestration.landing_sensor import landing_sensor
+from dataops_platform.orchestration.refused import deliveries_check
 from dataops_platform.orchestration.replay import replay_job
 from dataops_platform.orchestration.report_asset import report_asset
 from dataops_platform.orchestration.resources import Platform, dbt_project
@@ -86,6 +87,8 @@ def assemble(
     sourced = contracts.sourced.values()
     assets: list[dg.AssetsDefinition] = [asset for table in sourced for asset in table_assets(table)]
     checks = [made for table in sourced if (made := table_checks(table)) is not None]
+    if deliveries := deliveries_check(list(sourced)):
+        checks.append(deliveries)
     if models.items:
         # dagster-dbt takes over a second to import: a project without dbt doesn't wait for it.
         from dataops_platform.orchestration.model_assets import dbt_model_assets, model_keys, publication_assets

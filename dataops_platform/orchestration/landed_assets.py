@@ -7,13 +7,11 @@ import dagster as dg
 
 from dataops_platform.contracts.model import Table
 from dataops_platform.ingestion.landing import Registration, register
-from dataops_platform.orchestration import partitions
+from dataops_platform.orchestration import partitions, refused
 from dataops_platform.orchestration.errors import user_errors
 from dataops_platform.orchestration.resources import Platform
-from dataops_platform.orchestration.table_options import SHOWN, asset_options, raw_key
-
-LANDED_CHECK = "landed_objects_readable"
-"""The check of a raw asset that fails when a landed object is refused. It blocks nothing: the others go on."""
+from dataops_platform.orchestration.table_options import asset_options, raw_key
+from dataops_platform.progress import by_tenths
 
 
 def landed_raw(table: Table) -> dg.AssetsDefinition:
@@ -31,21 +29,13 @@ def landed_raw(table: Table) -> dg.AssetsDefinition:
             "contract": f"{table.contract_id} {table.contract_version}",
             "landing": ", ".join(f"{item.location}/{item.pattern.text}" for item in table.landings),
         },
-        check_specs=[
-            dg.AssetCheckSpec(
-                LANDED_CHECK,
-                asset=raw_key(table.name),
-                description="Every object that has landed can be read. What can't is refused by itself, and kept.",
-                blocking=False,
-            )
-        ],
         **asset_options(table),
     )
 
     @decorate
     def raw(
         context: dg.AssetExecutionContext, platform: dg.ResourceParam[Platform]
-    ) -> Iterator[dg.MaterializeResult[Any] | dg.AssetCheckResult]:
+    ) -> Iterator[dg.MaterializeResult[Any]]:
         with user_errors():
             keys = partitions.keys_of_run(table, context.run.tags) or table.partition_keys()
             place = platform.place(table)
@@ -53,11 +43,17 @@ def landed_raw(table: Table) -> dg.AssetsDefinition:
                 context.log.info(f"{table.name} lands nowhere in environment {platform.settings.environment}")
                 done = Registration()
             else:
-                done = register(table, place, platform.lake, keys, platform.settings.git_commit)
-        for refusal in done.refused[:SHOWN]:
-            context.log.info(f"refused: {table.name} {refusal.partition}: {refusal.reason}")
+                progress = by_tenths(context.log.info, "partitions of landing delivered")
+                done = register(table, place, platform.lake, keys, platform.settings.git_commit, progress)
         if done.refused_before:
             context.log.info(f"{done.refused_before} object(s) of {table.name} are still refused")
+        # An object that can't be read stops nothing else, not even what else has landed for its partition.
+        delivered = {delivery.partition for delivery in done.delivered}
+        reasons: dict[str, list[str]] = {}
+        for refusal in done.refused:
+            if refusal.partition not in delivered:
+                reasons.setdefault(refusal.partition, []).append(refusal.reason)
+        refused.report(context, reasons, [f"{item.partition}: {item.reason}" for item in done.refused])
         yield dg.MaterializeResult(
             metadata={
                 "deliveries": len(done.delivered),
@@ -68,19 +64,5 @@ def landed_raw(table: Table) -> dg.AssetsDefinition:
                 "bytes": sum(delivery.size for delivery in done.delivered),
             }
         )
-        yield _checked(table, done)
 
     return raw
-
-
-def _checked(table: Table, done: Registration) -> dg.AssetCheckResult:
-    listed = [f"{refusal.partition}: {refusal.reason}" for refusal in done.refused]
-    what = f"{len(listed)} object(s) of {table.name} refused ({len(done.delivered)} delivery(ies) made):"
-    return dg.AssetCheckResult(
-        asset_key=raw_key(table.name),
-        check_name=LANDED_CHECK,
-        passed=not done.refused,
-        severity=dg.AssetCheckSeverity.ERROR,
-        description="\n".join([what, *listed[:SHOWN]]) if listed else None,
-        metadata={"objects refused": len(done.refused), "refused before": done.refused_before},
-    )

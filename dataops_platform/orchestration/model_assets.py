@@ -1,6 +1,6 @@
 """Assets of the dbt models: the models, their backup `transformed/…` and their publication `production/…`."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import dagster as dg
@@ -12,7 +12,9 @@ from dataops_platform.contracts.model import Severity, Table
 from dataops_platform.contracts.partitions import Granularity, Partitioning
 from dataops_platform.orchestration import partitions
 from dataops_platform.orchestration.errors import failure, user_errors
+from dataops_platform.orchestration.refused import gate_follows, leave_out, refused_in_run, source_keys, without
 from dataops_platform.orchestration.resources import Platform, cost_metadata
+from dataops_platform.progress import by_tenths
 from dataops_platform.quality.gate import describe
 from dataops_platform.transformation.build import BuildOutcome, build
 from dataops_platform.transformation.models import Model, Models
@@ -105,6 +107,9 @@ def dbt_model_assets(manifest: Mapping[str, Any], models: Models, tables: Mappin
     translator = ModelTranslator(models, model_partitioning(models, tables))
     by_id = models.by_id()
 
+    def key_of(model: Model) -> dg.AssetKey:
+        return dg.AssetKey(_key(translator, manifest, model))
+
     @dbt_assets(
         manifest=dict(manifest),
         name="dbt_build",
@@ -112,16 +117,21 @@ def dbt_model_assets(manifest: Mapping[str, Any], models: Models, tables: Mappin
         backfill_policy=dg.BackfillPolicy.single_run(),
     )
     def dbt_build(context: dg.AssetExecutionContext, platform: dg.ResourceParam[Platform]) -> Iterator[Any]:
-        selected = [
-            model
-            for model in models.items
-            if dg.AssetKey(_key(translator, manifest, model)) in context.selected_asset_keys
-        ]
+        selected = [model for model in models.items if key_of(model) in context.selected_asset_keys]
         wanted = {key.name for key in context.selected_asset_check_keys}
         select = [model.name for model in selected] or [t.name for t in models.tests().values() if t.name in wanted]
         asked = partitions.span(context.run.tags)
         cut = next((p for m in selected if (p := translator._partitioning.get(m.name))), None)
+        refusals = refused_in_run(context, source_keys({name for model in selected for name in model.sources}))
+        # dbt builds a range without gaps: what is refused is built as it was loaded before, and isn't published.
         keys = cut.keys(*asked) if cut and asked else None
+        if without(refusals, keys) == []:
+            context.log.info("every partition asked was refused: their models are left as they are")
+            select = [model.name for model in selected if model.name not in translator._partitioning]
+            if not select:
+                return
+            keys = None
+        leave_out(context, refusals)
         events: list[Mapping[str, Any]] = []
 
         def listen(event: Any) -> None:
@@ -134,6 +144,7 @@ def dbt_model_assets(manifest: Mapping[str, Any], models: Models, tables: Mappin
             )
         versions = _summaries(outcome)
         tests = models.tests()
+        partly = _partly_failed(outcome, {model.name for model in selected if gate_follows(context, key_of(model))})
         for event in events:
             uid = event["data"]["node_info"]["unique_id"]
             # dbt runs every test of a model, also those that belong to another asset, which isn't in this run: their
@@ -144,8 +155,10 @@ def dbt_model_assets(manifest: Mapping[str, Any], models: Models, tables: Mappin
             for item in message.to_default_asset_events(manifest, translator, context):
                 if isinstance(item, dg.Output) and uid in by_id:
                     item = item.with_metadata({**item.metadata, **versions.get(by_id[uid].name, {})})
+                elif isinstance(item, dg.AssetCheckResult) and uid in partly:
+                    item = item._replace(severity=dg.AssetCheckSeverity.WARN)
                 yield item
-        failed = [r for r in outcome.results.values() if r.status in ("error", "fail")]
+        failed = [r for uid, r in outcome.results.items() if r.status in ("error", "fail") and uid not in partly]
         if failed:
             lines = "\n".join(
                 f"{r.unique_id.split('.')[2] if '.' in r.unique_id else r.unique_id}: {r.message}" for r in failed[:20]
@@ -158,6 +171,17 @@ def dbt_model_assets(manifest: Mapping[str, Any], models: Models, tables: Mappin
 
 def _key(translator: DagsterDbtTranslator, manifest: Mapping[str, Any], model: Model) -> Sequence[str]:
     return translator.get_asset_key(manifest["nodes"][model.unique_id]).path
+
+
+def _partly_failed(outcome: BuildOutcome, gated: Collection[str]) -> set[str]:
+    """Tests that fail for some partitions of models that go to production in this run: the gate refuses just those.
+
+    None where dbt left models out for a test that failed: they are not what they should be, for any partition.
+    """
+    if any(result.status == "skipped" for result in outcome.results.values()):
+        return set()
+    passed = {verdict.statement_id for verdict in outcome.verdicts if verdict.passed and verdict.object_name in gated}
+    return {uid for uid, result in outcome.results.items() if result.status == "fail" and uid in passed}
 
 
 def _summaries(outcome: BuildOutcome) -> dict[str, dict[str, Any]]:
@@ -207,7 +231,10 @@ def _transformed(model: Model, partitioning: Partitioning | None, upstream: dg.A
     ) -> dg.MaterializeResult[Any]:
         work = platform.work("export", model.name, context.run_id)
         with user_errors(), platform.warehouse.session(), work as cost:
-            done = backup(model, platform.warehouse, platform.lake.store, _keys(context, partitioning))
+            refusals = refused_in_run(context, source_keys(model.sources))
+            keys = without(refusals, _keys(context, partitioning))
+            done = backup(model, platform.warehouse, platform.lake.store, keys)
+        leave_out(context, refusals)
         return dg.MaterializeResult(
             metadata={
                 "objects written": len(done.written),
@@ -237,6 +264,7 @@ def _production(
         context: dg.AssetExecutionContext, platform: dg.ResourceParam[Platform]
     ) -> Iterator[dg.MaterializeResult[Any]]:
         work = platform.work("publish", model.name, context.run_id)
+        refusals = refused_in_run(context, source_keys(model.sources))
         with user_errors(), platform.warehouse.session(), work as cost:
             done = publish(
                 model,
@@ -245,8 +273,9 @@ def _production(
                 platform.warehouse,
                 platform.lake.store,
                 platform.production_store,
-                _keys(context, partitioning),
+                without(refusals, _keys(context, partitioning)),
                 context.run_id,
+                by_tenths(context.log.info, "partitions published"),
             )
         metadata = {
             "partitions published": len(done.published),
@@ -260,6 +289,7 @@ def _production(
             for key in (*done.published, *done.unchanged) if partitioning else ():
                 context.log_event(dg.AssetMaterialization(production_key(model.name), partition=key))
             raise failure(describe(model.name, done.refusals), True)
+        leave_out(context, refusals)
         yield dg.MaterializeResult(metadata=metadata)
 
     return production

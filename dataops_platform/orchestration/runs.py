@@ -16,7 +16,6 @@ from dagster._core.utils import make_new_run_id
 from dataops_platform.contracts.problems import ConfigError
 from dataops_platform.orchestration import partitions
 from dataops_platform.orchestration.errors import REFUSED
-from dataops_platform.orchestration.landed_assets import LANDED_CHECK
 from dataops_platform.settings import Settings
 
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
@@ -121,18 +120,7 @@ def execute(
         raise_on_error=False,
     )
     failures = [step_failure(event) for event in result.all_events if event.is_step_failure]
-    failures += [failure for event in result.all_events if (failure := _refused_landing(event)) is not None]
     return RunOutcome(run_id, result.success, failures)
-
-
-def _refused_landing(event: dg.DagsterEvent) -> StepFailure | None:
-    """Landed objects that were refused: the run went on without them, and yet not all is well."""
-    if event.event_type is not dg.DagsterEventType.ASSET_CHECK_EVALUATION:
-        return None
-    checked = event.asset_check_evaluation_data
-    if checked.check_name != LANDED_CHECK or checked.passed:
-        return None
-    return StepFailure(checked.asset_key.to_user_string(), checked.description or "", True, False)
 
 
 def step_failure(event: dg.DagsterEvent) -> StepFailure:

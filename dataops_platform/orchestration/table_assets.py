@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import dagster as dg
 
@@ -11,11 +11,12 @@ from dataops_platform.contracts.problems import DataRefused
 from dataops_platform.contracts.types import Kind
 from dataops_platform.ingestion.extractor import extract, extractor_for
 from dataops_platform.lake.deliveries import Delivery
-from dataops_platform.orchestration import partitions
-from dataops_platform.orchestration.errors import failure, user_errors
+from dataops_platform.orchestration import partitions, refused
+from dataops_platform.orchestration.errors import user_errors
 from dataops_platform.orchestration.landed_assets import landed_raw
 from dataops_platform.orchestration.resources import Platform
 from dataops_platform.orchestration.table_options import SHOWN, asset_options, raw_key, staging_key
+from dataops_platform.progress import Progress, by_tenths, silent
 from dataops_platform.quality.quarantine import row_checks
 from dataops_platform.quality.verdicts import evaluate
 from dataops_platform.warehouse.base import LoadOutcome
@@ -47,15 +48,14 @@ def _raw(table: Table) -> dg.AssetsDefinition:
         with user_errors():
             keys = partitions.keys_of_run(table, context.run.tags) or table.partition_keys()
             extractor = extractor_for(table, platform.settings.project)
-            done = extract(table, extractor, platform.lake, keys, platform.settings.git_commit)
+            delivered = by_tenths(context.log.info, "arrivals delivered")
+            done = extract(table, extractor, platform.lake, keys, platform.settings.git_commit, delivered)
         if done.without_data:
             context.log.warning(f"the source of {table.name} has nothing for {_some(done.without_data)}")
-        if done.refused:
-            listed = "\n".join(done.refused[:SHOWN])
-            raise failure(
-                f"{len(done.refused)} arrival(s) of {table.name} refused ({len(done.delivered)} delivered):\n{listed}",
-                True,
-            )
+        reasons: dict[str, list[str]] = {}
+        for partition, reason in done.refused:
+            reasons.setdefault(partition, []).append(reason)
+        refused.report(context, reasons, [f"{partition}: {reason}" for partition, reason in done.refused])
         # Nothing new is no failure: what the lake has is loaded, and the gate asks for the rest.
         yield dg.MaterializeResult(
             metadata={
@@ -91,18 +91,17 @@ def _staging(table: Table) -> dg.AssetsDefinition:
     ) -> Iterator[dg.MaterializeResult[Any]]:
         with user_errors(), platform.work("load", f"staging.{table.name}", context.run_id) as cost:
             keys = partitions.keys_of_run(table, context.run.tags)
-            outcomes, damaged = load_new(platform, table, keys, context.run_id)
+            done = by_tenths(context.log.info, "deliveries loaded")
+            outcomes, refusals = load_new(platform, table, keys, context.run_id, done)
         loaded = [outcome for outcome in outcomes if not outcome.refused]
-        refusals = [(f"{o.delivery.partition}: {o.refused}", o.refused_before) for o in outcomes if o.refused] + damaged
-        refused = [text for text, before in refusals if not before]
         # Said once by a failure; from then on it must not keep from going on what came since.
-        for text in [text for text, before in refusals if before][:SHOWN]:
-            context.log.warning(f"still refused: {table.name} {text}")
-        if refused:
-            listed = "\n".join(refused[:SHOWN])
-            raise failure(
-                f"{len(refused)} delivery(ies) of {table.name} refused, {len(loaded)} loaded:\n{listed}", True
-            )
+        for refusal in [refusal for refusal in refusals if refusal.before][:SHOWN]:
+            context.log.warning(f"still refused: {table.name} {refusal.partition}: {refusal.reason}")
+        reasons = refused.refused_in_run(context, [raw_key(table.name)])
+        for refusal in refusals:
+            if not refusal.superseded:
+                reasons.setdefault(refusal.partition, []).append(refusal.reason)
+        refused.report(context, reasons, [f"{r.partition}: {r.reason}" for r in refusals if not r.before])
         yield dg.MaterializeResult(
             metadata={
                 "deliveries": len(loaded),
@@ -118,21 +117,34 @@ def _staging(table: Table) -> dg.AssetsDefinition:
     return staging
 
 
+class Refusal(NamedTuple):
+    """A delivery that was not loaded.
+
+    Attributes:
+        before: an earlier run was refused it too, for the same reason.
+        superseded: a later delivery of the partition is loaded.
+    """
+
+    partition: str
+    reason: str
+    before: bool
+    superseded: bool
+
+
 def load_new(
-    platform: Platform, table: Table, keys: Sequence[str] | None, run_id: str
-) -> tuple[list[LoadOutcome], list[tuple[str, bool]]]:
+    platform: Platform, table: Table, keys: Sequence[str] | None, run_id: str, progress: Progress = silent
+) -> tuple[list[LoadOutcome], list[Refusal]]:
     """Load the deliveries of some partitions (None: all) that the ledger doesn't hold yet.
 
     Returns:
-        What became of each delivery; and what is wrong with those that are not in the lake as they were delivered, with
-        whether that was known.
+        What became of each delivery that is in the lake as it was delivered; and all that were refused.
     """
     warehouse, lake = platform.warehouse, platform.lake
     known = platform.ledger.loaded(table.name)
-    new = [ref for ref in lake.manifests(table.name, keys) if ref.key not in known]
+    refs = list(lake.manifests(table.name, keys))
     deliveries: list[Delivery] = []
-    damaged: list[tuple[str, bool]] = []
-    for ref in new:
+    found: list[tuple[str, str, str, bool]] = []
+    for ref in [ref for ref in refs if ref.key not in known]:
         try:
             delivery = lake.read(ref.key)
         except DataRefused as error:
@@ -142,12 +154,17 @@ def load_new(
             if damage is None:
                 deliveries.append(delivery)
         if damage is not None:
-            known_before = platform.ledger.refuse(table.name, ref.partition, ref.key, damage, run_id)
-            damaged.append((f"{ref.partition}: {damage}", known_before))
-    if not deliveries:
-        return [], damaged
-    uris = {item.key: lake.store.uri(item.key) for delivery in deliveries for item in delivery.objects}
-    return warehouse.load(table, deliveries, uris, row_checks(table, warehouse.dialect), run_id), damaged
+            before = platform.ledger.refuse(table.name, ref.partition, ref.key, damage, run_id)
+            found.append((ref.key, ref.partition, damage, before))
+    outcomes: list[LoadOutcome] = []
+    if deliveries:
+        uris = {item.key: lake.store.uri(item.key) for delivery in deliveries for item in delivery.objects}
+        outcomes = warehouse.load(table, deliveries, uris, row_checks(table, warehouse.dialect), run_id, progress)
+    found += [(o.delivery.manifest, o.delivery.partition, o.refused, o.refused_before) for o in outcomes if o.refused]
+    failed = {key for key, *_ in found}
+    # They are listed, and sort, in the order of arrival.
+    newest = {ref.partition: ref.key for ref in refs if ref.key not in failed}
+    return outcomes, [Refusal(p, why, before, newest.get(p, "") > key) for key, p, why, before in found]
 
 
 def table_checks(table: Table) -> dg.AssetChecksDefinition | None:
@@ -169,8 +186,9 @@ def table_checks(table: Table) -> dg.AssetChecksDefinition | None:
         by_rule: dict[str, list[Verdict]] = {rule.id: [] for rule in rules}
         for verdict in verdicts:
             by_rule[verdict.rule_id].append(verdict)
+        gated = refused.gate_follows(context, staging_key(table.name))
         for rule in rules:
-            yield _check_result(table, rule, by_rule[rule.id], cost())
+            yield _check_result(table, rule, by_rule[rule.id], cost(), gated)
 
     return checks
 
@@ -197,9 +215,14 @@ def _check_spec(table: Table, rule: Rule) -> dg.AssetCheckSpec:
 
 
 def _check_result(
-    table: Table, rule: Rule, verdicts: Sequence[Verdict], cost: Mapping[str, int]
+    table: Table, rule: Rule, verdicts: Sequence[Verdict], cost: Mapping[str, int], gated: bool
 ) -> dg.AssetCheckResult:
-    """A rule's outcome for Dagster. The cost is that of all the table's rules: they share their statements."""
+    """A rule's outcome for Dagster. The cost is that of all the table's rules: they share their statements.
+
+    Args:
+        gated: a gate of this run refuses the partitions that fail. Where others passed, they mustn't wait for them: a
+            check of severity ERROR would keep everything from going on.
+    """
     severity = dg.AssetCheckSeverity.ERROR if rule.severity is Severity.ERROR else dg.AssetCheckSeverity.WARN
     common: dict[str, Any] = {"asset_key": staging_key(table.name), "check_name": rule.id, "severity": severity}
     if not verdicts:
@@ -211,6 +234,8 @@ def _check_result(
             **common | {"severity": dg.AssetCheckSeverity.WARN},
         )
     failed = [verdict for verdict in verdicts if not verdict.passed]
+    if gated and len(failed) < len(verdicts):
+        common["severity"] = dg.AssetCheckSeverity.WARN
     metadata: dict[str, Any] = {
         "dimension": str(rule.dimension),
         "threshold": str(rule.threshold),

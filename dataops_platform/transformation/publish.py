@@ -11,6 +11,7 @@ from typing import Any
 from dataops_platform.contracts.model import Table
 from dataops_platform.lake import keys
 from dataops_platform.lake.store import ObjectConflict, ObjectStore
+from dataops_platform.progress import Progress, silent
 from dataops_platform.quality.gate import Gate, Refusal
 from dataops_platform.transformation.models import Model, Models
 from dataops_platform.warehouse.base import EMPTY, ModelVersion, PublicationItem, Warehouse
@@ -91,6 +92,7 @@ def publish(
     production: ObjectStore,
     partitions: Collection[str] | None,
     run_id: str,
+    progress: Progress = silent,
 ) -> PublishOutcome:
     """Publish the partitions of a model that the gate lets through; those in production already are left alone.
 
@@ -137,6 +139,7 @@ def publish(
         ]
         for start in range(0, len(items), AT_ONCE):
             warehouse.publish(model.slice, items[start : start + AT_ONCE], str(uuid.uuid4()), run_id)
+            progress(min(start + AT_ONCE, len(items)), len(items))
         numbers = ledger.publication_numbers(model.name)
     for key, version in incomplete.items():
         body = {"model": model.name, "partition": key, "data_version": version.data_version, "objects": objects[key]}

@@ -16,6 +16,7 @@ from dataops_platform.contracts.partitions import Granularity
 from dataops_platform.contracts.problems import DataRefused
 from dataops_platform.lake.deliveries import Delivery
 from dataops_platform.lake.store import ObjectStore
+from dataops_platform.progress import Progress, silent
 from dataops_platform.warehouse.held import HeldRows
 from dataops_platform.warehouse.names import Relation
 
@@ -206,6 +207,7 @@ class Warehouse(Protocol):
         uris: Mapping[str, str],
         checks: Sequence[RowCheck],
         run_id: str,
+        progress: Progress = silent,
     ) -> list[LoadOutcome]:
         """Load deliveries by the table's load mode, exactly once each.
 
@@ -215,6 +217,7 @@ class Warehouse(Protocol):
 
         Args:
             uris: object key → address the engine reads it at.
+            progress: told after each batch how many deliveries are done.
         """
         ...
 

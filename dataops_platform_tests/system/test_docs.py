@@ -14,7 +14,7 @@ from dataops_platform_tests import conftest, readme
 from dataops_platform_tests.conftest import REPO, dataops
 from dataops_platform_tests.receiver import receiving
 
-PAGES = ("quarantine.md", "conformance.md", "quality.md", "arrival.md", "alerts.md")
+PAGES = ("quarantine.md", "conformance.md", "quality.md", "arrival.md", "alerts.md", "backfill.md")
 
 
 def commands(page: str) -> list[str]:
@@ -44,6 +44,13 @@ def test_the_report(home_copy, tmp_path):
         assert done.returncode == 0, done.stdout + done.stderr
         assert done.stdout.strip() == path.as_uri()
         assert path.exists()
+
+
+def test_backfill(home_copy):
+    home = home_copy()
+    for command in commands("backfill.md"):
+        done = dataops(shlex.split(command)[1:], home)
+        assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_conformance(tmp_path):

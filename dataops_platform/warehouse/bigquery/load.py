@@ -22,6 +22,7 @@ from dataops_platform.contracts.model import Table
 from dataops_platform.contracts.problems import ConfigError, DataOpsError
 from dataops_platform.google_errors import ONCE
 from dataops_platform.lake.deliveries import DeliveredObject, Delivery
+from dataops_platform.progress import Progress, silent
 from dataops_platform.secrets import redact
 from dataops_platform.warehouse import ledger
 from dataops_platform.warehouse.base import LoadOutcome, RowCheck
@@ -56,12 +57,14 @@ class Loader:
         uris: Mapping[str, str],
         checks: Sequence[RowCheck],
         run_id: str,
+        progress: Progress = silent,
     ) -> None:
         self._jobs = jobs
         self._naming = naming
         self._table = table
         self._uris = uris
         self._run_id = run_id
+        self._progress = progress
         self._labels = jobs.labels(dataops_table=table.name, dataops_run=run_id, dataops_step="load")
         self._loads = naming.sql(Relation(LEDGER, "loads"))
         self._sql = LoadSql(naming, table, checks, run_id)
@@ -74,6 +77,7 @@ class Loader:
         ordered = sorted(new.values(), key=lambda d: (d.created_at, d.partition))
         for batch in batches(ordered, MAX_BATCH_ROWS, MAX_OBJECTS):
             outcomes += self._load_batch(batch)
+            self._progress(len(outcomes), len(ordered))
         return outcomes
 
     # -- a batch ------------------------------------------------------------------------------------------------------

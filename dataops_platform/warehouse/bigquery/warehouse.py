@@ -18,6 +18,7 @@ from dataops_platform.contracts.problems import ConfigError
 from dataops_platform.google_errors import ONCE, google_errors
 from dataops_platform.lake.deliveries import Delivery
 from dataops_platform.lake.store import ObjectStore
+from dataops_platform.progress import Progress, silent
 from dataops_platform.warehouse import ledger
 from dataops_platform.warehouse.base import (
     Cost,
@@ -292,9 +293,10 @@ class BigQueryWarehouse:
         uris: Mapping[str, str],
         checks: Sequence[RowCheck],
         run_id: str,
+        progress: Progress = silent,
     ) -> list[LoadOutcome]:
         """See `Warehouse.load`."""
-        return Loader(self.jobs, self._naming, table, uris, checks, run_id).load(deliveries)
+        return Loader(self.jobs, self._naming, table, uris, checks, run_id, progress).load(deliveries)
 
     def replay(self, table: Table, checks: Sequence[RowCheck], selection: Selection, run_id: str) -> list[Replayed]:
         """See `Warehouse.replay`."""

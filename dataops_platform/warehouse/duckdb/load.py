@@ -24,6 +24,7 @@ from dataops_platform.contracts.partitions import UNPARTITIONED
 from dataops_platform.contracts.problems import ConfigError
 from dataops_platform.contracts.types import Kind
 from dataops_platform.lake.deliveries import Delivery
+from dataops_platform.progress import Progress, silent
 from dataops_platform.secrets import redact
 from dataops_platform.warehouse import ledger
 from dataops_platform.warehouse.base import LoadOutcome, RowCheck
@@ -62,12 +63,14 @@ class Loader:
         uris: Mapping[str, str],
         checks: Sequence[RowCheck],
         run_id: str,
+        progress: Progress = silent,
     ) -> None:
         self._con = connection
         self._table = table
         self._uris = uris
         self._checks = list(checks)
         self._run_id = run_id
+        self._progress = progress
         self._target = staging(table.name).sql
         self._held = quarantine(table.name).sql
 
@@ -83,6 +86,7 @@ class Loader:
         ordered = sorted(new.values(), key=lambda d: (d.created_at, d.partition))
         for batch in batches(ordered, MAX_BATCH_ROWS, MAX_OBJECTS):
             outcomes += self._load_batch(batch)
+            self._progress(len(outcomes), len(ordered))
         return outcomes
 
     def _load_batch(self, batch: Sequence[Delivery]) -> list[LoadOutcome]:

@@ -21,6 +21,7 @@ from dataops_platform.contracts.problems import ConfigError, DataRefused, Unavai
 from dataops_platform.lake import keys
 from dataops_platform.lake.deliveries import Delivery, remove_scratch
 from dataops_platform.lake.store import ObjectStore, checksum, checksum_name
+from dataops_platform.progress import Progress, silent
 from dataops_platform.warehouse import ledger
 from dataops_platform.warehouse.base import (
     EMPTY,
@@ -138,10 +139,11 @@ class DuckDBWarehouse:
         uris: Mapping[str, str],
         checks: Sequence[RowCheck],
         run_id: str,
+        progress: Progress = silent,
     ) -> list[LoadOutcome]:
         """See `Warehouse.load`."""
         with connections.connect(self.path, self._memory_limit or LOAD_MEMORY, self._lock_wait) as con:
-            return Loader(con, table, uris, checks, run_id).load(deliveries)
+            return Loader(con, table, uris, checks, run_id, progress).load(deliveries)
 
     def replay(self, table: Table, checks: Sequence[RowCheck], selection: Selection, run_id: str) -> list[Replayed]:
         """See `Warehouse.replay`."""

@@ -78,7 +78,7 @@ def test_another_type_is_refused_early(home, tmp_path, changed, says):
     CONTENT["all"] = pd.DataFrame(good | changed)
     done = extract(T, extractor_for(T, tmp_path), home.lake, ["all"])
     assert done.delivered == ()
-    assert done.refused == (f"orders: 1 problem in 2 rows\n  {says}",)
+    assert [found.reason for found in done.refused] == [f"orders: 1 problem in 2 rows\n  {says}"]
     assert list(home.lake.manifests("orders")) == []
 
 

@@ -95,7 +95,7 @@ def test_a_bad_csv_among_good_ones(home, tmp_path, text, says):
         write(tmp_path, day, text if day == DAYS[1] else HEAD + f"{day},1,a,\n")
     done = run(home, t, tmp_path)
     assert [d.partition for d in done.delivered] == [DAYS[0], DAYS[2]]
-    (message,) = done.refused
+    ((_, message),) = done.refused
     assert message.startswith(str(tmp_path / f"{DAYS[1]}.csv"))
     assert says in message
     assert "\n" not in message
@@ -142,7 +142,7 @@ def test_a_csv_value_that_would_be_rounded(home, tmp_path, column, value):
     (tmp_path / "orders.csv").write_text(text)
     done = run(home, t, tmp_path, ["all"])
     assert done.delivered == ()
-    (message,) = done.refused
+    ((_, message),) = done.refused
     kind = t.column(column).type.duckdb
     assert message == (
         f"{tmp_path / 'orders.csv'}: line 3: column {column!r}: {value!r} doesn't fit {kind} without loss"
@@ -183,9 +183,9 @@ def test_a_rounded_value_far_down_and_between_breaks(home, tmp_path):
     lines = [f"n{number},{number}.25" for number in range(1, 300_001)]
     lines[299_990] = "late,0.125"
     (tmp_path / "orders.csv").write_text("\n".join(["name,amount", *lines]) + "\n")
-    assert "line 299992: column 'amount': '0.125' doesn't fit" in run(home, t, tmp_path, ["all"]).refused[0]
+    assert "line 299992: column 'amount': '0.125' doesn't fit" in run(home, t, tmp_path, ["all"]).refused[0].reason
     (tmp_path / "orders.csv").write_text('name,amount\n"two\nlines",1.25\nlate,0.125\n')
-    assert "row 2: column 'amount': '0.125' doesn't fit" in run(home, t, tmp_path, ["all"]).refused[0]
+    assert "row 2: column 'amount': '0.125' doesn't fit" in run(home, t, tmp_path, ["all"]).refused[0].reason
 
 
 @pytest.mark.parametrize("ending", ["csv", "parquet"])
@@ -220,7 +220,7 @@ def test_a_bad_parquet_among_good_ones(home, tmp_path, spoil, says):
     path.write_bytes(spoil(path.read_bytes()))
     done = run(home, t, tmp_path)
     assert [d.partition for d in done.delivered] == [DAYS[0], DAYS[2]]
-    (message,) = done.refused
+    ((_, message),) = done.refused
     assert message.startswith(str(path))
     assert says in message
 
@@ -235,7 +235,7 @@ def test_a_file_that_vanishes(home, tmp_path):
     extractor.available = lambda *_: arrivals
     done = extract(t, extractor, home.lake, DAYS)
     assert ([d.partition for d in done.delivered], len(done.refused)) == ([DAYS[1]], 1)
-    assert f"{DAYS[0]}.parquet: can't be read: No such file" in done.refused[0]
+    assert f"{DAYS[0]}.parquet: can't be read: No such file" in done.refused[0].reason
 
 
 def test_nothing_is_left_behind(home, tmp_path):

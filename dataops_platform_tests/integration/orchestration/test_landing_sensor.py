@@ -14,7 +14,7 @@ from dataops_platform.contracts.problems import ConfigError
 from dataops_platform.lake import Lake
 from dataops_platform.orchestration import runs
 from dataops_platform.orchestration.build import build_definitions
-from dataops_platform.orchestration.landed_assets import LANDED_CHECK
+from dataops_platform.orchestration.refused import CHECK
 from dataops_platform.orchestration.table_options import raw_key, staging_key
 from dataops_platform_tests.integration.orchestration.conftest import instance, settings_of
 from dataops_platform_tests.readme import own_table_files
@@ -107,7 +107,7 @@ def test_from_landing_to_staging(shop, tmp_path):
             result = shop.run(request, dagster)
             assert result.success
             checked = {event.check_name for event in result.get_asset_check_evaluations()}
-            assert {LANDED_CHECK, "volume", "primary_key"} <= checked
+            assert {CHECK, "volume", "primary_key"} <= checked
         assert shop.staged() == [1, 5, 6, 7, 8, 11]
         assert len(list(Lake(shop.settings.lake_store()).manifests("orders"))) == 5
         assert dagster.get_materialized_partitions(raw_key("orders")) == {f"2024-05-0{day}" for day in (1, 5, 6, 7, 8)}
@@ -126,19 +126,22 @@ def test_what_can_not_be_read_stops_nothing_else(shop, tmp_path):
     with instance(tmp_path / "dagster") as dagster:
         (request,) = shop.tick(dagster).run_requests
         result = shop.run(request, dagster)
-        assert result.success
-        checked = {e.check_name: e for e in result.get_asset_check_evaluations() if e.asset_key == raw_key("orders")}
-        assert not checked[LANDED_CHECK].passed
-        assert "bad.csv: column 'order_id' is missing" in checked[LANDED_CHECK].description
+        assert not result.success
+        checked = {e.check_name: e for e in result.get_asset_check_evaluations()}
+        assert not checked[CHECK].passed
+        assert "bad.csv: column 'order_id' is missing" in checked[CHECK].description
         assert shop.staged() == [1]
-        (failure,) = [f for f in map(runs._refused_landing, result.all_events) if f is not None]
+        assert dagster.get_materialized_partitions(staging_key("orders")) == {"2024-05-01"}  # what else had landed
+        (failure,) = [runs.step_failure(event) for event in result.all_events if event.is_step_failure]
+        assert failure.step == "deliveries"
         assert (failure.refused, failure.unexpected) == (True, False)
         # Known from now on: no noise, and no run.
         found = shop.tick(dagster)
         assert found.run_requests == []
         assert "1 refused before" in found.skip_message
         again = shop.run(request, dagster)
-        assert all(e.passed for e in again.get_asset_check_evaluations() if e.asset_key == raw_key("orders"))
+        assert again.success
+        assert all(e.passed for e in again.get_asset_check_evaluations())
 
 
 def test_by_hand(shop, tmp_path):

@@ -119,7 +119,7 @@ def test_what_dagster_finds_things_by_stays(definitions, tmp_path):
             assert made.get_materialized_partitions(key) == set(DAYS)
             assert {r.partition_key for r in made.fetch_materializations(key, limit=10).records} == set(DAYS)
         started = [e.step_key for e in made.all_logs(outcome.run_id) if e.dagster_event_type == "STEP_START"]
-        assert started == ["raw__orders", "staging__orders", "staging__orders__checks"]
+        assert started == ["raw__orders", "staging__orders", "deliveries", "staging__orders__checks"]
         planned = made.get_run_by_id(outcome.run_id)
     assert planned.status is dg.DagsterRunStatus.SUCCESS
 

@@ -1,0 +1,173 @@
+"""Partitions that are refused in a run: the run goes on with the others, and fails at its end with the list.
+
+A step that refuses a partition (its file can't be read, its delivery is damaged, the breaker tripped) doesn't fail:
+what is made of the asset would be skipped, for every partition of the run. Instead
+
+- the step logs what it refused as one observation of its asset (`report`);
+- it reports no materialization of those partitions (`leave_out`), and neither does what is made of them;
+- the asset check `deliveries_loaded`, which nothing waits for, fails the run and names them all.
+
+Dagster then shows such a partition as failed: a run that planned to materialise it, and did not, has failed. The steps
+of a run may be processes of their own: they learn what was refused from the run's events.
+
+A rule that fails for some partitions of a run keeps only those from production: the gate refuses them, by name, and
+with that fails the run (`gate_follows`).
+
+In a run without that check (one asset by itself, say) the step that refuses fails, once the others are recorded.
+"""
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Any
+
+import dagster as dg
+from dagster._core.execution.plan.outputs import StepOutputHandle
+
+from dataops_platform.contracts.model import Table
+from dataops_platform.contracts.partitions import UNPARTITIONED
+from dataops_platform.orchestration.errors import failure
+from dataops_platform.orchestration.table_options import SHOWN, raw_key, staging_key
+from dataops_platform.secrets import redact
+
+CHECK = "deliveries_loaded"
+"""The check of a staging asset that fails, and fails its run, when a delivery is refused. It blocks nothing."""
+
+_REFUSED, _NEW = "dataops/refused partitions", "dataops/newly refused"
+
+AnyContext = dg.AssetExecutionContext | dg.AssetCheckExecutionContext
+
+
+def report(context: dg.AssetExecutionContext, refused: Mapping[str, Sequence[str]], new: Sequence[str]) -> None:
+    """Log what this step's asset refuses, and leave those partitions out of what it materialises.
+
+    Args:
+        refused: partition → why its data is not what was delivered last.
+        new: what the run is to fail for, each with its partition: not what an earlier run has failed for.
+
+    Raises:
+        Failure: something is new, and no later step of this run would fail for it.
+    """
+    if new and not _is_checked(context):
+        for key in context.partition_keys if context.has_partition_key_range or context.has_partition_key else ():
+            if key not in refused:
+                context.log_event(dg.AssetMaterialization(context.asset_key, partition=key))
+        raise failure(_listed(f"{len(new)} delivery(ies) of {context.asset_key.path[-1]} refused", new), True)
+    if refused or new:
+        texts = {key: [redact(reason) for reason in reasons] for key, reasons in refused.items()}
+        metadata: dict[str, Any] = {
+            "partitions refused": len(refused),
+            "refused": "\n".join(redact(text) for text in new[:SHOWN]),
+            _REFUSED: dg.MetadataValue.json(texts),
+            _NEW: dg.MetadataValue.json([redact(text) for text in new]),
+        }
+        context.log_event(dg.AssetObservation(context.asset_key, metadata=metadata))
+    leave_out(context, refused)
+
+
+def _is_checked(context: dg.AssetExecutionContext) -> bool:
+    """Whether this run has the check that fails for what this step refuses."""
+    check = dg.AssetCheckKey(staging_key(context.asset_key.path[-1]), CHECK)
+    return any(check in node.assets_def.check_keys for node in context.job_def.asset_layer.data)
+
+
+def _listed(title: str, lines: Sequence[str]) -> str:
+    more = [f"… and {len(lines) - SHOWN} more"] if len(lines) > SHOWN else []
+    return "\n".join([f"{title}:", *lines[:SHOWN], *more])
+
+
+def leave_out(context: dg.AssetExecutionContext, partitions: Collection[str]) -> None:
+    """Keep this step from reporting partitions as materialised; `all` stands for an asset without partitions.
+
+    Dagster has no way to say so: a step's output stands for all partitions of its run, and a step without an output
+    takes everything that is made of it along. So the step's outputs are given fewer partitions before they are stored.
+    """
+    if not partitions:
+        return
+    step = context.get_step_execution_context()
+    whole = step.get_output_context
+
+    def some(handle: StepOutputHandle, metadata: Mapping[str, Any] | None = None) -> dg.OutputContext:
+        output: dg.OutputContext = whole(handle, metadata)
+        if output.has_asset_partitions:
+            left = [key for key in output.asset_partition_keys if key not in partitions]
+            output._asset_partitions_subset = output.asset_partitions_def.subset_with_partition_keys(left)
+        elif UNPARTITIONED in partitions:
+            output._asset_key = None
+        return output
+
+    step.get_output_context = some
+
+
+def refused_in_run(context: AnyContext, assets: Collection[dg.AssetKey]) -> dict[str, list[str]]:
+    """Partition → why, for everything that steps of this run refused of some assets."""
+    found: dict[str, list[str]] = {}
+    for metadata in _observed(context, assets):
+        for key, reasons in metadata[_REFUSED].value.items():
+            found.setdefault(key, []).extend(reasons)
+    return found
+
+
+def without(refused: Collection[str], keys: Sequence[str] | None) -> list[str] | None:
+    """The partitions asked, without those refused. None, for all there are, stays None: the gate alone decides."""
+    return None if keys is None else [key for key in keys if key not in refused]
+
+
+def source_keys(tables: Collection[str]) -> list[dg.AssetKey]:
+    """The assets whose refusals concern what is made of some tables."""
+    return [make(name) for name in tables for make in (raw_key, staging_key)]
+
+
+def gate_follows(context: AnyContext, asset: dg.AssetKey) -> bool:
+    """Whether something made of an asset goes to production in this run: its gate judges each partition by itself."""
+    layer = context.job_def.asset_layer
+    published = {key for node in layer.data for key in node.assets_def.keys if key.path[0] == "production"}
+    found, left = {asset}, [asset]
+    while left and not found & published:
+        new = layer.asset_graph.get(left.pop()).child_keys - found
+        found |= new
+        left += new
+    return bool(found & published)
+
+
+def _observed(context: AnyContext, assets: Collection[dg.AssetKey]) -> Iterator[Mapping[str, Any]]:
+    wanted = set(assets)
+    for entry in context.instance.all_logs(context.run.run_id, of_type=dg.DagsterEventType.ASSET_OBSERVATION):
+        event = entry.dagster_event
+        if event is not None and event.asset_key in wanted:
+            metadata = event.asset_observation_data.asset_observation.metadata
+            if _REFUSED in metadata:
+                yield metadata
+
+
+def deliveries_check(tables: Sequence[Table]) -> dg.AssetChecksDefinition | None:
+    """For each table, the check that nothing delivered was refused; one step for all tables of a run."""
+    if not tables:
+        return None
+    specs = [
+        dg.AssetCheckSpec(
+            CHECK,
+            asset=staging_key(table.name),
+            description="Every delivery of the run was readable and loaded. What was refused is kept, and the others"
+            " go on; the run fails.",
+            blocking=False,
+        )
+        for table in tables
+    ]
+
+    @dg.multi_asset_check(specs=specs, name="deliveries", can_subset=True)
+    def deliveries(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
+        lines: list[str] = []
+        for key in context.selected_asset_check_keys:
+            table = key.asset_key.path[-1]
+            new = [line for found in _observed(context, source_keys([table])) for line in found[_NEW].value]
+            lines += [f"{table} {line}" for line in new]
+            yield dg.AssetCheckResult(
+                asset_key=key.asset_key,
+                check_name=CHECK,
+                passed=not new,
+                description="\n".join(new[:SHOWN]) or None,
+                metadata={"refused": len(new)},
+            )
+        if lines:
+            raise failure(_listed(f"{len(lines)} delivery(ies) refused; the others went on", lines), True)
+
+    return deliveries

@@ -1,0 +1,245 @@
+"""One partition that is refused: the others go on, the run fails at its end, and Dagster shows which is which."""
+
+import shutil
+
+import dagster as dg
+import pytest
+from dagster._core.storage.partition_status_cache import get_and_update_asset_status_cache_value
+
+from dataops_platform.orchestration import runs
+from dataops_platform.orchestration.build import build_definitions
+from dataops_platform.orchestration.table_options import raw_key, staging_key
+from dataops_platform_tests.conftest import REPO
+from dataops_platform_tests.integration.orchestration.conftest import instance, settings_of
+
+DAYS = [f"2024-05-0{day}" for day in range(1, 7)]
+SPAN = (DAYS[0], DAYS[-1])
+HEADER = "order_id,order_date,country,amount\n"
+GOOD, BROKEN, UNREADABLE = "{0},2024-05-0{0},DE,20.00\n", "{0},2024-05-0{0},XX,20.00\n", "nonsense\n"
+
+
+class Shop:
+    """Six days of orders in a project without dbt."""
+
+    def __init__(self, project, home):
+        self.project, self.settings = project, settings_of(project, home)
+        for day in range(1, 7):
+            self.write(day, GOOD)
+
+    def write(self, day, text):
+        rows = text.format(day)
+        path = self.project / f"data/orders/2024-05-0{day}.csv"
+        path.write_text(rows if text is UNREADABLE else HEADER + rows)
+
+    def run(self, dagster, span=SPAN, selection=None):
+        job = build_definitions(self.settings).get_repository_def().get_job("pipeline")
+        return runs.execute(job, dagster, span, selection)
+
+    def staged(self):
+        found = self.settings.warehouse().query("SELECT order_id FROM staging.orders ORDER BY 1")
+        return found.column("order_id").to_pylist()
+
+
+def statuses(dagster, key, definitions):
+    """Numbers of the days that Dagster's partition view shows as materialised, and as failed."""
+    cut = definitions.get_repository_def().asset_graph.get(key).partitions_def
+    value = get_and_update_asset_status_cache_value(dagster, key, cut)
+    subsets = (value.deserialize_materialized_partition_subsets(cut), value.deserialize_failed_partition_subsets(cut))
+    return tuple(sorted(int(day[-2:]) for day in subset.get_partition_keys()) for subset in subsets)
+
+
+@pytest.fixture
+def orders(shop, tmp_path):
+    return Shop(shop, tmp_path / "home")
+
+
+def test_the_others_go_on(orders, tmp_path):
+    orders.write(3, UNREADABLE)
+    orders.write(5, BROKEN)
+    definitions = build_definitions(orders.settings)
+    with instance(tmp_path / "dagster") as dagster:
+        outcome = orders.run(dagster)
+        assert not outcome.success
+        (failure,) = outcome.failures
+        assert (failure.step, failure.refused, failure.unexpected) == ("deliveries", True, False)
+        title, *lines = failure.message.splitlines()
+        assert title == "2 delivery(ies) refused; the others went on:"
+        assert [line.split(":")[0] for line in lines] == ["orders 2024-05-03", "orders 2024-05-05"]
+        assert "order_id" in lines[0]
+        assert "more than maxPercent" in lines[1]
+        assert orders.staged() == [1, 2, 4, 6]
+        assert dagster.get_run_by_id(outcome.run_id).status is dg.DagsterRunStatus.FAILURE
+        assert statuses(dagster, raw_key("orders"), definitions) == ([1, 2, 4, 5, 6], [3])
+        assert statuses(dagster, staging_key("orders"), definitions) == ([1, 2, 4, 6], [3, 5])
+
+        # What was said is not said again; what is still refused isn't taken for loaded.
+        orders.write(3, GOOD)
+        again = orders.run(dagster)
+        assert again.success
+        assert orders.staged() == [1, 2, 3, 4, 6]
+        assert statuses(dagster, staging_key("orders"), definitions)[0] == [1, 2, 3, 4, 6]
+
+        orders.write(5, GOOD)
+        assert orders.run(dagster).success
+        assert orders.staged() == [1, 2, 3, 4, 5, 6]
+        assert statuses(dagster, staging_key("orders"), definitions) == ([1, 2, 3, 4, 5, 6], [])
+
+
+def test_a_correction_that_is_refused(orders, tmp_path):
+    """The day was loaded before: its rows stay, and it shows as failed until a later delivery is loaded."""
+    definitions = build_definitions(orders.settings)
+    with instance(tmp_path / "dagster") as dagster:
+        assert orders.run(dagster).success
+        orders.write(2, BROKEN)
+        assert not orders.run(dagster).success
+        assert orders.staged() == [1, 2, 3, 4, 5, 6]
+        assert statuses(dagster, staging_key("orders"), definitions)[1] == [2]
+        orders.write(2, GOOD)
+        assert orders.run(dagster).success
+        assert statuses(dagster, staging_key("orders"), definitions) == ([1, 2, 3, 4, 5, 6], [])
+
+
+@pytest.mark.parametrize(("key", "shown"), [(raw_key("orders"), UNREADABLE), (staging_key("orders"), BROKEN)])
+def test_an_asset_by_itself_fails_by_itself(orders, tmp_path, key, shown):
+    """Without the check in the run, nothing else would fail it."""
+    orders.write(3, shown)
+    definitions = build_definitions(orders.settings)
+    with instance(tmp_path / "dagster") as dagster:
+        if key == staging_key("orders"):
+            assert orders.run(dagster, selection={raw_key("orders")}).success
+        job = definitions.get_repository_def().get_job("pipeline")
+        subset = job.get_subset(asset_selection=frozenset({key}), asset_check_selection=frozenset())
+        outcome = runs.execute(subset, dagster, SPAN)
+        assert not outcome.success
+        (failure,) = outcome.failures
+        assert failure.message.startswith("1 delivery(ies) of orders refused:\n2024-05-03: ")
+        assert statuses(dagster, key, definitions) == ([1, 2, 4, 5, 6], [3])
+
+
+def test_one_day_alone(orders, tmp_path):
+    orders.write(3, UNREADABLE)
+    definitions = build_definitions(orders.settings)
+    with instance(tmp_path / "dagster") as dagster:
+        outcome = orders.run(dagster, (DAYS[2], DAYS[2]))
+        assert [failure.step for failure in outcome.failures] == ["deliveries"]
+        for key in (raw_key("orders"), staging_key("orders")):
+            assert statuses(dagster, key, definitions) == ([], [3])
+
+
+def test_a_long_range_says_how_far_it_is(orders, tmp_path):
+    for day in range(7, 27):
+        path = orders.project / f"data/orders/2024-05-{day:02}.csv"
+        path.write_text(f"{HEADER}{day},2024-05-{day:02},DE,20.00\n")
+    with instance(tmp_path / "dagster") as dagster:
+        outcome = orders.run(dagster, (DAYS[0], "2024-05-26"))
+        said = [entry.user_message for entry in dagster.all_logs(outcome.run_id) if entry.dagster_event is None]
+    assert [line for line in said if "delivered" in line][:: len(said)] == ["3 of 26 arrivals delivered"]
+    assert "26 of 26 arrivals delivered" in said
+    assert "26 of 26 deliveries loaded" in said
+
+
+def test_a_table_without_partitions(orders, tmp_path):
+    """It has nothing else to go on with, but other tables have: its step doesn't fail."""
+    contract = orders.project / "contracts/orders.odcs.yaml"
+    lines = [line for line in contract.read_text().splitlines() if "property: partitioning" not in line]
+    contract.write_text("\n".join(lines).replace("{partition}.csv", "2024-05-01.csv"))
+    orders.write(1, BROKEN)
+    with instance(tmp_path / "dagster") as dagster:
+        outcome = orders.run(dagster, None)
+        assert [failure.step for failure in outcome.failures] == ["deliveries"]
+        assert dagster.get_latest_materialization_event(raw_key("orders")) is not None
+        assert dagster.get_latest_materialization_event(staging_key("orders")) is None
+
+
+# -- to production -----------------------------------------------------------------------------------------------------
+
+MODEL = """{{ config(materialized='incremental', incremental_strategy='replace_range', on_schema_change='fail') }}
+select order_date, count(*) as orders, sum(amount) as revenue
+from {{ source('staging', 'orders') }}
+where {{ in_partition_range('order_date') }}
+group by order_date
+"""
+MODEL_YML = """models:
+  - name: daily_sales
+    config: {meta: {dataops: {publish: true, partition_field: order_date}}}
+    columns:
+      - {name: order_date, data_type: date}
+      - {name: orders, data_type: int64}
+      - {name: revenue, data_type: 'decimal(38,2)'}
+    data_tests:
+      - holds:
+          name: daily_sales__few
+          arguments: {condition: "revenue < 1000"}
+          config: {meta: {dataops: {dimension: accuracy}}}
+"""
+TEST = """{% test holds(model, condition) %}
+select * from {{ model }} where {{ in_partition_range('order_date') }} and not ({{ condition }})
+{% endtest %}
+"""
+LAYERS = [("raw", "orders"), ("staging", "orders"), ("daily_sales",), ("transformed", "daily_sales")]
+
+
+@pytest.fixture
+def sales(orders, monkeypatch):
+    """The shop with a model by day, its test, and its way to production."""
+    folder = orders.project / "dbt_project"
+    shutil.copytree(
+        REPO / "dbt_project", folder, ignore=shutil.ignore_patterns("models", "tests", "target", "README.md")
+    )
+    for path, text in {
+        "models/marts/daily_sales.sql": MODEL,
+        "models/marts/daily_sales.yml": MODEL_YML,
+        "tests/generic/expression.sql": TEST,
+    }.items():
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_text(text)
+    for name in ("DAGSTER_HOME", "DATAOPS_EVENT_LOG"):
+        monkeypatch.setenv(name, "")  # restored afterwards
+    return orders
+
+
+def published(sales):
+    found = sales.settings.warehouse().query("SELECT order_date, orders FROM production.daily_sales ORDER BY 1")
+    return [row["order_date"].day for row in found.to_pylist()]
+
+
+def test_the_others_are_published(sales, tmp_path):
+    """A file that can't be read, a rule that fails for a day, and a test of the model that fails for another."""
+    contract = sales.project / "contracts/orders.odcs.yaml"
+    contract.write_text(contract.read_text().replace("mustBeGreaterThan: 0}", "mustBeLessThan: 2}"))
+    sales.write(2, UNREADABLE)
+    sales.write(4, GOOD + "40,2024-05-04,DE,1.00\n")  # two rows: one more than the rule allows
+    sales.write(5, "{0},2024-05-05,DE,1000.00\n")
+    definitions = build_definitions(sales.settings)
+    with instance(tmp_path / "dagster") as dagster:
+        outcome = sales.run(dagster)
+        assert not outcome.success
+        found = {failure.step: failure.message for failure in outcome.failures}
+        assert found.keys() == {"deliveries", "production__daily_sales"}
+        assert all(failure.refused for failure in outcome.failures)
+        assert "orders 2024-05-02: " in found["deliveries"]
+        assert "the gate refused 2 partition(s) of daily_sales" in found["production__daily_sales"]
+        assert "2024-05-04: rule volume of staging.orders failed" in found["production__daily_sales"]
+        assert "2024-05-05: test daily_sales__few of daily_sales failed" in found["production__daily_sales"]
+        assert published(sales) == [1, 3, 6]
+        for path in LAYERS:
+            assert statuses(dagster, dg.AssetKey(path), definitions) == ([1, 3, 4, 5, 6], [2])
+        assert statuses(dagster, dg.AssetKey(["production", "daily_sales"]), definitions) == ([1, 3, 6], [2, 4, 5])
+
+        for day in (2, 5):
+            sales.write(day, GOOD)
+        contract.write_text(contract.read_text().replace("mustBeLessThan: 2}", "mustBeLessThan: 3}"))
+        assert sales.run(dagster).success
+        assert published(sales) == [1, 2, 3, 4, 5, 6]
+        assert statuses(dagster, dg.AssetKey(["production", "daily_sales"]), definitions) == ([1, 2, 3, 4, 5, 6], [])
+
+
+def test_without_its_production_a_rule_still_stops_what_follows(sales, tmp_path):
+    contract = sales.project / "contracts/orders.odcs.yaml"
+    contract.write_text(contract.read_text().replace("mustBeGreaterThan: 0}", "mustBeLessThan: 2}"))
+    sales.write(4, GOOD + "40,2024-05-04,DE,1.00\n")
+    with instance(tmp_path / "dagster") as dagster:
+        keys = {dg.AssetKey(path) for path in LAYERS}
+        outcome = sales.run(dagster, selection=keys)
+        assert [failure.step for failure in outcome.failures] == ["staging__orders__checks"]
+        assert dagster.get_materialized_partitions(dg.AssetKey("daily_sales")) == set()
