@@ -79,6 +79,8 @@ def show(console: Console, name: str, partitions: str | None, reason: str | None
         console.print(f"[bold]{escape(', '.join(row['_reasons']))}[/]  partition {row['_delivered_partition']}")
         console.print(f"  {row['_source_object']}{place}", markup=False, soft_wrap=True)
         console.print(f"  contract {row['_contract_version']}, {row['_quarantined_at']:%Y-%m-%d %H:%M}", markup=False)
+        if row["_uncast"] is not None:
+            console.print(f"  as written: {row['_uncast']}", markup=False, soft_wrap=True)
         values = ", ".join(
             f"{key}={'null' if value is None else value}" for key, value in row.items() if not key.startswith("_")
         )

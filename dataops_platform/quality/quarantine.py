@@ -13,7 +13,7 @@ from dataops_platform.contracts.suggest import one_of
 from dataops_platform.quality.statements import render_bad
 from dataops_platform.warehouse.base import Replayed, RowCheck, Selection, Warehouse
 from dataops_platform.warehouse.loading import OUTSIDE_PARTITION
-from dataops_platform.warehouse.names import QUARANTINE_COLUMNS, literal, quarantine, quote
+from dataops_platform.warehouse.names import CAST, QUARANTINE_COLUMNS, literal, quarantine, quote
 from dataops_platform.warehouse.replay import selected
 
 
@@ -83,7 +83,8 @@ def known(table: Table, selection: Selection) -> Selection:
                 table.partitioning.parse(key)
             except ValueError as error:
                 raise ConfigError(f"{table.name}: {error}") from error
-    reasons = [OUTSIDE_PARTITION, *(rule.id for rule in table.rules)]
+    cast = [f"{CAST}{column.name}" for column in table.columns]
+    reasons = [OUTSIDE_PARTITION, *cast, *(rule.id for rule in table.rules)]
     if selection.reason is not None and selection.reason not in reasons:
         hint = one_of(selection.reason, [OUTSIDE_PARTITION, *(rule.id for rule in table.splitting_rules)])
         raise ConfigError(f"{table.name} has no rule {selection.reason!r}: {hint}")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from dataops_platform.contracts.model import Table
+
 STAGING = "staging"
 QUARANTINE = "quarantine"
 PRODUCTION = "production"
@@ -24,6 +26,11 @@ LINEAGE: dict[str, str] = {
 
 REASONS = "_reasons"
 SOURCE_ROW = "_source_row"
+UNCAST = "_uncast"
+"""In a delivered file, and in quarantine: the texts of a row that aren't of their columns' types, as JSON."""
+
+CAST = "cast_"
+"""What the reason of such a row begins with; its column follows."""
 
 QUARANTINE_COLUMNS: dict[str, str] = {
     REASONS: "Ids of the rules the row breaks.",
@@ -32,8 +39,14 @@ QUARANTINE_COLUMNS: dict[str, str] = {
     "_contract_version": "Contract version the row was judged by.",
     "_run_id": "Run that refused the row.",
     "_quarantined_at": "When the row was refused.",
+    UNCAST: "Column to text of the values that are not of their column's type, as JSON.",
 }
 """What quarantine tables hold besides the contract's and the lineage columns."""
+
+
+def addable(table: Table) -> list[str]:
+    """Columns that a table may get later: rows that are there already have no value for them, and needn't."""
+    return [*(column.name for column in table.columns if not column.required), UNCAST]
 
 
 def quote(name: str, dialect: str = "duckdb") -> str:
