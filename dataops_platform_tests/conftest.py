@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -17,6 +16,8 @@ settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
 
 pytest.register_assert_rewrite("dataops_platform_tests.load_model")  # its assertions say what differs, too
+
+from dataops_platform_tests import commands  # noqa: E402
 
 # Not `pytest_plugins`: this conftest isn't the top one to pytest when it is started with the checkout's folder.
 from dataops_platform_tests.emulators.fixtures import *  # noqa: E402, F403
@@ -50,11 +51,8 @@ def dataops(
     env: Mapping[str, str] | None = None,
     timeout: float = 240,
 ) -> subprocess.CompletedProcess[str]:
-    """Run the command to its end."""
-    command = [str(Path(sys.executable).with_name("dataops")), *arguments]
-    return subprocess.run(
-        command, env=environment(home, project, **(env or {})), text=True, capture_output=True, timeout=timeout
-    )
+    """Run the command to its end, in a process of its own; see `commands`."""
+    return commands.run(arguments, environment(home, project, **(env or {})), None, timeout)
 
 
 @pytest.fixture(scope="session")

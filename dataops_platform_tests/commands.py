@@ -1,0 +1,116 @@
+"""The `dataops` command in a process of its own, started without waiting for its imports.
+
+Starting Python and importing Dagster, dbt and Google's clients takes seconds, and hundreds of tests run the command. So
+one server for each worker of the tests imports them once, and forks for every command: the child has the command's own
+environment, folder, arguments and streams, and ends as any process does. Imports leave no thread but Arrow's, which is
+made for forks. That the installed script starts is tested by those that follow the README in a shell.
+"""
+
+from __future__ import annotations
+
+import atexit
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+_MODULES = (
+    "dataops_platform.cli.main", "dataops_platform.cli.run", "dataops_platform.definitions",
+    "dataops_platform.orchestration.model_assets", "dagster_dbt", "dagster_gcp", "dbt.cli.main", "dbt.adapters.duckdb",
+    "google.cloud.bigquery", "google.cloud.storage", "pandera.pandas",
+)  # fmt: skip
+_server: subprocess.Popen[str] | None = None
+
+
+def run(
+    arguments: Sequence[str], env: Mapping[str, str], cwd: Path | None, timeout: float
+) -> subprocess.CompletedProcess[str]:
+    """Run the command to its end; as `subprocess.run` does."""
+    global _server
+    if _server is None or _server.poll() is not None:
+        plain = {k: v for k, v in os.environ.items() if not k.startswith(("DATAOPS_", "DAGSTER_"))} | {"COLUMNS": "200"}
+        plain["OPENBLAS_NUM_THREADS"] = "1"  # numpy would start threads
+        command = [sys.executable, "-m", __name__]
+        _server = subprocess.Popen(command, env=plain, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        atexit.register(_server.kill)
+    assert _server.stdin is not None
+    assert _server.stdout is not None
+    with tempfile.TemporaryDirectory() as folder:
+        out, err = Path(folder) / "out", Path(folder) / "err"
+        request = {"arguments": list(arguments), "env": dict(env), "cwd": str(cwd) if cwd else None, "timeout": timeout}
+        print(json.dumps(request | {"out": str(out), "err": str(err)}), file=_server.stdin, flush=True)
+        answer = _server.stdout.readline()
+        assert answer, "the server of commands has ended"
+        code = json.loads(answer)
+        said, wrong = out.read_text(), err.read_text()
+    if code is None:
+        raise subprocess.TimeoutExpired(list(arguments), timeout, said, wrong)
+    return subprocess.CompletedProcess(list(arguments), code, said, wrong)
+
+
+def _serve() -> None:
+    for name in _MODULES:
+        __import__(name)
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    for line in sys.stdin:
+        assert len(os.listdir("/proc/self/task")) <= 2, "an import has started a thread: forking isn't safe"
+        request = json.loads(line)
+        pid = os.fork()
+        if pid == 0:
+            _command(request)
+        print(json.dumps(_wait(pid, request["timeout"])), file=answers, flush=True)
+
+
+def _wait(pid: int, timeout: float) -> int | None:
+    """The exit code, or None after the time is over."""
+    deadline = time.monotonic() + timeout
+    while time.monotonic() < deadline:
+        done, status = os.waitpid(pid, os.WNOHANG)
+        if done:
+            return os.waitstatus_to_exitcode(status)
+        time.sleep(0.005)
+    os.killpg(pid, 9)
+    os.waitpid(pid, 0)
+    return None
+
+
+def _command(request: dict[str, Any]) -> None:
+    """The child: becomes the command, and never returns."""
+    code = 1
+    try:
+        os.setsid()
+        for number, (name, mode) in enumerate((("/dev/null", os.O_RDONLY), ("out", 0), ("err", 0))):
+            path = request.get(name, name)
+            opened = os.open(path, mode if number == 0 else os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+            os.dup2(opened, number)
+        os.environ.clear()
+        os.environ.update(request["env"])
+        if request["cwd"]:
+            os.chdir(request["cwd"])
+        sys.argv = ["dataops", *request["arguments"]]
+        from dataops_platform.cli.main import main
+
+        main()
+        code = 0
+    except SystemExit as stop:
+        code = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+        if isinstance(stop.code, str):
+            print(stop.code, file=sys.stderr)
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        atexit._run_exitfuncs()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
+if __name__ == "__main__":
+    _serve()
