@@ -121,8 +121,8 @@ def _say_uncast(console: Console, name: str, columns: Collection[str]) -> None:
     if columns:
         console.print(
             f"{name}: rows whose {', '.join(sorted(columns))} can't be cast have no value to be judged: correct the"
-            f" values where they come from and deliver those rows again, then give these up: `dataops quarantine drop {name}"
-            f" --reason {CAST}{min(columns)} --because …`",
+            f" values where they come from and deliver those rows again, then give these up: `dataops"
+            f" quarantine drop {name} --reason {CAST}{min(columns)} --because …`",
             soft_wrap=True,
         )
 
