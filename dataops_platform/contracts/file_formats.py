@@ -27,6 +27,9 @@ COMPRESSED = ".gz"
 READABLE = (*_ENDINGS, *(f"{ending}{COMPRESSED}" for ending, kind in _ENDINGS.items() if kind in _TEXTS))
 """Endings of names by which a file's format is known."""
 
+UNCAST = "_uncast"
+"""In a delivered file, and in quarantine: the texts of a row that aren't of their columns' types, as JSON."""
+
 _CSV_OPTIONS = ("delimiter", "quote", "escape", "header")
 OPTIONS = ("format", *_CSV_OPTIONS, "encoding")
 """What a contract may say."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import zlib
 from collections.abc import Iterator
 from datetime import date, datetime, time
 from pathlib import Path
@@ -39,6 +38,8 @@ def to_parquet(table: Table, source: Path, target: Path, shown: str) -> None:
             rows = f"read_parquet({literal(str(texts))}, hive_partitioning = false)"
             write_parquet(connection, table, {c.name: quote(c.name) for c in table.columns}, rows, target)
     except (duckdb.IOException, OSError) as error:
+        if isinstance(error, OSError) and error.filename == str(source):
+            raise
         raise ConfigError(
             f"the folder {target.parent} can't be written: {str(error).splitlines()[0]}. Check its permissions and the"
             " free space on its disk."
@@ -53,8 +54,20 @@ def _write_texts(table: Table, source: Path, target: Path, shown: str) -> None:
     schema = pa.schema([(name, pa.string()) for name in names])
     with source.open("rb") as file, pq.ParquetWriter(target, schema) as writer:
         for records in _blocks(table, file, shown):
-            columns = [[_text(record[name]) for record in records] for name in names]
-            writer.write_table(pa.table([pa.array(c, pa.string()) for c in columns], schema=schema))
+            columns = [_texts(shown, name, [record[name] for record in records]) for name in names]
+            writer.write_table(pa.table(columns, schema=schema))
+
+
+def _texts(shown: str, name: str, values: list[Any]) -> pa.Array:
+    """A column's values as texts.
+
+    Raises:
+        DataRefused: a value is bytes that are no text: no type of a contract holds such.
+    """
+    try:
+        return pa.array([_text(value) for value in values], pa.string())
+    except UnicodeError as error:
+        raise DataRefused(f"{shown}: column {name!r} has bytes that are no text (UTF-8): {error}") from error
 
 
 def _blocks(table: Table, file: Any, shown: str) -> Iterator[list[Any]]:
@@ -69,9 +82,15 @@ def _blocks(table: Table, file: Any, shown: str) -> Iterator[list[Any]]:
             raise DataRefused(f"{shown}: {'; '.join(lines)}. Mend the file or the contract {table.file}.")
         while records := list(itertools.islice(reader, _AT_ONCE)):
             yield records
-    except (ValueError, EOFError, IndexError, KeyError, TypeError, zlib.error, UnicodeDecodeError) as error:
-        # All that fastavro raises for bytes that aren't a whole Avro file.
-        raise DataRefused(f"{shown}: not an Avro file, or a damaged one: {error or type(error).__name__}") from error
+    except DataRefused:
+        raise
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno is not None:  # the disk's; a codec's have no number
+            raise
+        # fastavro and the codecs' libraries have no class of errors of their own: whatever they raise for these bytes
+        # is said of the file, and the other files go on.
+        said = " ".join(str(error).split()) or type(error).__name__
+        raise DataRefused(f"{shown}: not an Avro file, or a damaged one: {said}") from error
 
 
 def _record(schema: Any) -> list[dict[str, Any]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from dataops_platform.contracts.file_formats import UNCAST as UNCAST
 from dataops_platform.contracts.model import Table
 
 STAGING = "staging"
@@ -26,8 +27,6 @@ LINEAGE: dict[str, str] = {
 
 REASONS = "_reasons"
 SOURCE_ROW = "_source_row"
-UNCAST = "_uncast"
-"""In a delivered file, and in quarantine: the texts of a row that aren't of their columns' types, as JSON."""
 
 CAST = "cast_"
 """What the reason of such a row begins with; its column follows."""

@@ -7,7 +7,6 @@ import re
 from dataops_platform.contracts.model import Table
 from dataops_platform.contracts.types import FieldType, Kind
 from dataops_platform.lake.deliveries import Delivery
-from dataops_platform.warehouse.names import UNCAST
 
 _INTEGERS = {"int8", "int16", "int32", "int64", "uint8", "uint16", "uint32"}
 _DECIMAL = re.compile(r"decimal\d*\((\d+), ?(\d+)\)")
@@ -65,7 +64,5 @@ def misfits(table: Table, delivery: Delivery) -> list[str]:
             lines.append(
                 f"{where}: column {name!r} is {actual[name]}, the contract wants {column.type.kind}: {accepted}"
             )
-    lines += [
-        f"{where}: column {name!r} is not in the contract" for name in actual if name not in wanted and name != UNCAST
-    ]
+    lines += [f"{where}: column {name!r} is not in the contract" for name in actual if name not in wanted]
     return lines

@@ -50,7 +50,7 @@ class Staged:
 
 
 def _uncast(item: Staged) -> str:
-    return UNCAST if UNCAST in item.delivery.schema else "CAST(NULL AS STRING)"
+    return UNCAST if item.item.uncast else "CAST(NULL AS STRING)"
 
 
 class LoadSql:

@@ -103,11 +103,15 @@ def quarantine_schema(table: Table, tags: Mapping[str, str]) -> list[bigquery.Sc
     more = [
         bigquery.SchemaField(name, canonical(kind), modes.get(name, "NULLABLE"), description=QUARANTINE_COLUMNS[name])
         for name, kind in _QUARANTINE_TYPES.items()
+        if name != UNCAST
     ]
-    return columns + _lineage() + more
+    # It holds texts of any column: whoever may not read the first one with a tag may not read them.
+    tag = next((tag for c in table.columns if (tag := tags.get(c.classification or ""))), None)
+    texts = _field(UNCAST, FieldType(Kind.STRING), QUARANTINE_COLUMNS[UNCAST], False, tag)
+    return columns + _lineage() + more + [texts]
 
 
-def stage_schema(table: Table, delivered: Mapping[str, str]) -> list[bigquery.SchemaField]:
+def stage_schema(table: Table, delivered: Mapping[str, str], uncast: bool) -> list[bigquery.SchemaField]:
     """Columns of the table that a delivered object is loaded into: as the file has them.
 
     JSON is text there, and integers are integers where the contract has floating point numbers: a load job converts
@@ -115,8 +119,9 @@ def stage_schema(table: Table, delivered: Mapping[str, str]) -> list[bigquery.Sc
 
     Args:
         delivered: column → Arrow type of the file.
+        uncast: whether the file has the texts of values that can't be cast.
     """
-    more = [bigquery.SchemaField(UNCAST, "STRING")] if UNCAST in delivered else []
+    more = [bigquery.SchemaField(UNCAST, "STRING")] if uncast else []
     return [_field(c.name, _as_delivered(c.type, delivered.get(c.name, "")), "", False) for c in table.columns] + more
 
 

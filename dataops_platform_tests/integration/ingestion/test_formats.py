@@ -6,6 +6,8 @@ import csv
 import gzip
 import io
 import json
+import os
+import random
 from dataclasses import replace
 from datetime import UTC, date, datetime, time
 from decimal import Decimal
@@ -21,6 +23,7 @@ from dataops_platform.contracts.file_formats import FileFormat
 from dataops_platform.contracts.model import BadRowAction, BadRows, LoadMode, RuleKind, Source
 from dataops_platform.contracts.types import FieldType, Kind
 from dataops_platform.ingestion.extractor import extract, extractor_for
+from dataops_platform.ingestion.landing import deliver_files
 from dataops_platform.quality import quarantine
 from dataops_platform.warehouse.base import Selection
 from dataops_platform_tests.cloud import engine_home
@@ -133,6 +136,26 @@ def test_a_row_is_judged_by_nothing_else_and_stays_when_it_is_judged_again(home,
     assert "5 of 6 rows break blocking rules, more than maxPercent 10 allows" in home.load(t)[0].refused
 
 
+def test_objects_of_one_delivery_with_and_without_such_values(home, tmp_path):
+    """Each object has the column or not, whichever of them is the first."""
+    t = table("t", {"id": Kind.INTEGER, "n": Kind.INTEGER})
+    files = {"a.csv": b"id,n\n1,5\n", "b.jsonl": b'{"id": 2, "n": "five"}\n', "c.csv": b"id,n\n3,7\n4,x\n"}
+    for name, content in files.items():
+        (tmp_path / name).write_bytes(content)
+    for names in (["a.csv", "b.jsonl"], ["c.csv", "a.csv"]):
+        for number, name in enumerate(names):
+            os.utime(tmp_path / name, (number, number))  # their order in the delivery
+            (tmp_path / name).write_bytes(files[name] + b"\n" * (names[0] == "c.csv"))  # not the same bytes again
+        (delivery,) = deliver_files(t, home.lake, "all", [tmp_path / name for name in names]).delivered
+        assert sorted(item.uncast for item in delivery.objects) == [False, True]
+        assert list(delivery.schema) == ["id", "n"]
+    assert [o.refused for o in home.load(t)] == [None, None]
+    assert home.rows("SELECT id, n FROM staging.t ORDER BY id, n") == [(1, 5), (1, 5), (3, 7)]
+    assert home.rows("SELECT id, n, _uncast FROM quarantine.t ORDER BY id") == [
+        (2, None, '{"n":"five"}'), (4, None, '{"n":"x"}')
+    ]  # fmt: skip
+
+
 CSV = {
     "delimiter": (b"id;name\n1;a\n", {"delimiter": ";"}),
     "tabs": (b"id\tname\n1\ta\n", {"delimiter": "\t"}),
@@ -206,6 +229,48 @@ def test_a_damaged_avro_file(tmp_path):
     _, done = deliver(Home(tmp_path / "home"), T, tmp_path, "t.avro", buffer.getvalue())
     assert "column 'name' is missing" in done.refused[0].reason
     assert "column 'id' is not in the contract" in done.refused[0].reason
+
+
+ONE = table("t", {"id": Kind.INTEGER})
+
+
+def avro(kind: Any, values: list[Any], codec: str = "null") -> bytes:
+    """A file with one column `id`."""
+    buffer = io.BytesIO()
+    schema = {"type": "record", "name": "r", "fields": [{"name": "id", "type": kind}]}
+    fastavro.writer(buffer, schema, [{"id": value} for value in values], codec=codec)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("codec", ["deflate", "snappy", "zstandard", "bzip2", "xz"])
+def test_codecs_of_avro(tmp_path, codec):
+    whole = avro("long", list(range(5000)), codec)
+    home = Home(tmp_path / "home")
+    t, done = deliver(home, ONE, tmp_path, "t.avro", whole)
+    assert [d.rows for d in done.delivered] == [5000]
+    middle = len(whole) // 2
+    _, done = deliver(
+        Home(tmp_path / "other"), t, tmp_path, "t.avro", whole[:middle] + b"\xff" * 9 + whole[middle + 9 :]
+    )
+    assert "not an Avro file, or a damaged one" in done.refused[0].reason
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_damage_anywhere_in_an_avro_file_is_never_an_error_of_ours(tmp_path, seed):
+    """Whatever a byte says: the file is refused with one line, or it still is one."""
+    content, chance = bytearray(avro(["null", "long", "string"], [1, None, "a"] * 20)), random.Random(seed)
+    for _ in range(chance.choice([1, 3])):
+        content[chance.randrange(len(content))] = chance.randrange(256)
+    _, done = deliver(Home(tmp_path / "home"), ONE, tmp_path, "t.avro", bytes(content))
+    assert len(done.delivered) + len(done.refused) == 1
+    assert all("\n" not in reason for _, reason in done.refused)
+
+
+def test_avro_values_that_python_can_not_hold(tmp_path):
+    moment = {"type": "long", "logicalType": "timestamp-micros"}
+    for kind, value, says in (("bytes", b"\xff", "column 'id' has bytes that are no text"), (moment, 2**62, "damaged")):
+        _, done = deliver(Home(tmp_path / "home"), ONE, tmp_path, "t.avro", avro(kind, [value]))
+        assert says in done.refused[0].reason
 
 
 def test_avros_own_types(tmp_path):
