@@ -22,6 +22,7 @@ from dataops_platform.secrets import Variables
 from dataops_platform.warehouse.base import Warehouse
 
 ENVIRONMENTS = ("local", "staging", "production")
+AUTOMATIONS = ("schedule", "conditions")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +52,8 @@ class Settings:
         assets: DATAOPS_ASSETS: module with the project's own Python assets, found in the project folder too;
             default: the demo's, in projects that have the models it reads.
         git_commit: DATAOPS_GIT_COMMIT: written into manifests, set by the deployment.
+        automation: DATAOPS_AUTOMATION: what starts runs: `schedule` (default), everything once a partition is over; or
+            `conditions`, each asset when what it is made of has changed.
         log_format: DATAOPS_LOG_FORMAT: `text` (default), or `json`: one object a line, as Cloud Logging reads them.
         alerts: DATAOPS_ALERTS, DATAOPS_UI_URL and others: where alerts go; see `AlertSettings`.
         identity: DATAOPS_CREDENTIALS, DATAOPS_IMPERSONATE: who the platform is on Google Cloud; default: Application
@@ -73,6 +76,7 @@ class Settings:
     lock_wait: float = 15.0
     assets: str | None = None
     git_commit: str | None = None
+    automation: str = AUTOMATIONS[0]
     log_format: str = "text"
     alerts: AlertSettings = field(default_factory=AlertSettings)
     identity: Identity = field(default_factory=Identity)
@@ -91,6 +95,9 @@ class Settings:
         if environment not in ENVIRONMENTS:
             raise ConfigError(f"DATAOPS_ENV is {environment!r}; use one of {', '.join(ENVIRONMENTS)}")
         project = Path(env.get("DATAOPS_PROJECT") or _default_project()).expanduser().absolute()
+        automation = env.get("DATAOPS_AUTOMATION") or AUTOMATIONS[0]
+        if automation not in AUTOMATIONS:
+            raise ConfigError(f"DATAOPS_AUTOMATION is {automation!r}; use one of {', '.join(AUTOMATIONS)}")
         home = Path(env.get("DATAOPS_HOME") or project / ".dataops").expanduser().absolute()
         if home.exists() and not home.is_dir():
             raise ConfigError(f"DATAOPS_HOME is {home}, which is not a folder")
@@ -117,6 +124,7 @@ class Settings:
             lock_wait=addresses.number_of_seconds("DATAOPS_LOCK_WAIT", env.get("DATAOPS_LOCK_WAIT") or "15"),
             assets=env.get("DATAOPS_ASSETS") or None,
             git_commit=env.get("DATAOPS_GIT_COMMIT") or None,
+            automation=automation,
             log_format=log_format(env),
             alerts=AlertSettings.load(env),
             identity=identity,

@@ -20,6 +20,7 @@ from dataops_platform.contracts.problems import ConfigError
 from dataops_platform.logs import install_logs
 from dataops_platform.orchestration.alert_sensor import alert_sensor
 from dataops_platform.orchestration.alerting import subjects
+from dataops_platform.orchestration.automation import automate, automation_sensor
 from dataops_platform.orchestration.event_log import enable_batching
 from dataops_platform.orchestration.io_managers import LakeIOManager, WarehouseIOManager
 from dataops_platform.orchestration.jobs import jobs
@@ -89,6 +90,7 @@ def assemble(
     checks = [made for table in sourced if (made := table_checks(table)) is not None]
     if deliveries := deliveries_check(list(sourced)):
         checks.append(deliveries)
+    keys: Mapping[str, dg.AssetKey] = {}
     if models.items:
         # dagster-dbt takes over a second to import: a project without dbt doesn't wait for it.
         from dataops_platform.orchestration.model_assets import dbt_model_assets, model_keys, publication_assets
@@ -100,7 +102,11 @@ def assemble(
         assets.append(dbt_model_assets(manifest, models, tables))
         assets += publication_assets(models, tables, keys)
     assets += _own(settings, own_assets, {spec.key for definition in assets for spec in definition.specs})
+    by_conditions = settings.automation == "conditions"
+    if by_conditions:
+        assets = automate(assets, tables, set(keys.values()))
     made_jobs, schedules = jobs(assets, tables, models)
+    automatic = [automation_sensor(assets)] if by_conditions else []
     every = [spec.key for definition in assets for spec in definition.specs]
     # After the jobs: nobody waits for the report who doesn't ask for it.
     assets.append(report_asset(contracts.sourced, [k for k in every if k.path[0] == "production"] or every))
@@ -109,13 +115,14 @@ def assemble(
         assets=assets,
         asset_checks=checks,
         jobs=[*made_jobs, replay_job(tables)],
-        schedules=schedules,
+        schedules=[] if by_conditions else schedules,
         sensors=[
             *(
                 landing_sensor(table, made_jobs)
                 for table in tables.values()
                 if table.landing(settings.environment, settings.on_google_cloud) is not None
             ),
+            *automatic,
             alert_sensor(subjects(contracts, models)),
         ],
         executor=dg.in_process_executor,

@@ -27,6 +27,15 @@ _MOMENTS: Mapping[Granularity, tuple[str, dict[str, Any]]] = {
 }
 
 
+def due(table: Table) -> tuple[str, str]:
+    """When a table's newest partition is over, and its data expected: a cron schedule, and its time zone."""
+    if table.partitioning is None:
+        return f"{SCHEDULE_MINUTE} {SCHEDULE_HOUR} * * *", "UTC"
+    _, moment = _MOMENTS[table.partitioning.granularity]
+    fields = ("minute_of_hour", "hour_of_day", "day_of_month", "month", "day_of_week")
+    return " ".join(str(moment.get(field, "*")) for field in fields), table.partitioning.timezone
+
+
 def jobs(
     assets: Sequence[dg.AssetsDefinition], tables: Mapping[str, Table], models: Models
 ) -> tuple[list[UnresolvedAssetJobDefinition], list[AnySchedule]]:

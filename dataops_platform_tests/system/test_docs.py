@@ -14,7 +14,8 @@ from dataops_platform_tests import conftest, readme
 from dataops_platform_tests.conftest import REPO, dataops
 from dataops_platform_tests.receiver import receiving
 
-PAGES = ("quarantine.md", "conformance.md", "quality.md", "arrival.md", "alerts.md", "backfill.md", "formats.md")
+NAMES = "quarantine conformance quality arrival alerts backfill formats automation"
+PAGES = tuple(f"{name}.md" for name in NAMES.split())
 
 
 def commands(page: str) -> list[str]:
@@ -46,9 +47,10 @@ def test_the_report(home_copy, tmp_path):
         assert path.exists()
 
 
-def test_backfill(home_copy):
+@pytest.mark.parametrize("page", ["backfill.md", "automation.md"])
+def test_ranges(home_copy, page):
     home = home_copy()
-    for command in commands("backfill.md"):
+    for command in commands(page):
         done = dataops(shlex.split(command)[1:], home)
         assert done.returncode == 0, done.stdout + done.stderr
 

@@ -19,7 +19,7 @@ def test_defaults(tmp_path):
     assert found.lake_url == f"file://{home}/lake"
     assert found.production_lake_url == f"file://{home}/production_lake"
     assert found.warehouse_url == f"duckdb://{home}/warehouse.duckdb"
-    assert (found.memory_limit, found.git_commit) == (None, None)
+    assert (found.memory_limit, found.git_commit, found.automation) == (None, None, "schedule")
     assert (found.dagster_home, found.dbt_home) == (home / "dagster", home / "dbt")
     assert not home.exists()  # nothing is opened or made
 
@@ -38,6 +38,7 @@ def test_every_variable(tmp_path):
             "DATAOPS_WAREHOUSE": "duckdb:///w.duckdb",
             "DATAOPS_MEMORY_LIMIT": "2GB",
             "DATAOPS_GIT_COMMIT": "abc",
+            "DATAOPS_AUTOMATION": "conditions",
         }
     )
     assert (found.environment, found.home, found.contracts, found.dbt_project) == (
@@ -46,7 +47,7 @@ def test_every_variable(tmp_path):
     assert found.lake_store().uri("a") == "/lake here/a"
     assert found.production_store().uri("a") == "/production/a"
     assert found.warehouse().url == "duckdb:///w.duckdb"
-    assert (found.memory_limit, found.git_commit) == ("2GB", "abc")
+    assert (found.memory_limit, found.git_commit, found.automation) == ("2GB", "abc", "conditions")
 
 
 @pytest.mark.parametrize("name", ["a b", "100%25", "a#b", "a?b", "é"])
@@ -74,6 +75,7 @@ def test_the_working_directory_is_the_project(tmp_path, monkeypatch):
     ("variable", "value", "says"),
     [
         ("DATAOPS_ENV", "prod", "use one of local, staging, production"),
+        ("DATAOPS_AUTOMATION", "cron", "use one of schedule, conditions"),
         ("DATAOPS_LAKE", "s3://bucket", "use file:///path, or set DATAOPS_ENV to staging or production"),
         ("DATAOPS_LAKE", "gs://bucket", "without DATAOPS_ENV everything is embedded"),
         ("DATAOPS_LAKE", "/data/lake", "use file:///path"),
