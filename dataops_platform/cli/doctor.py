@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import requests
 from packaging.requirements import Requirement
@@ -20,18 +20,25 @@ from rich.markup import escape
 
 from dataops_platform import addresses
 from dataops_platform.contracts import load_contracts
-from dataops_platform.contracts.model import Contracts
+from dataops_platform.contracts.model import AfterLanding, Contracts
 from dataops_platform.contracts.problems import ConfigError, ContractErrors, DataOpsError
 from dataops_platform.google_errors import google_errors
 from dataops_platform.orchestration.resources import dbt_project
 from dataops_platform.settings import Settings
 from dataops_platform.warehouse.names import LEDGER, PRODUCTION, QUARANTINE, STAGING
 
+if TYPE_CHECKING:
+    from google.cloud import storage
+
 DISTRIBUTION = "dataops-platform"
 MAX_SKEW_SECONDS = 60
 """Google refuses tokens of clocks that are minutes wrong; deliveries are ordered by this machine's time."""
 LAKE_PERMISSIONS = ("storage.buckets.get", "storage.objects.create", "storage.objects.get", "storage.objects.list")
-"""What the platform does with a bucket: it never deletes, nor overwrites."""
+"""What the platform does with a bucket of its own: it never deletes, nor overwrites."""
+LANDING_PERMISSIONS = ("storage.objects.get", "storage.objects.list")
+"""What it does with a bucket that others write to."""
+REMOVING = "storage.objects.delete"
+"""What it needs there for `afterLanding: remove`."""
 
 
 @dataclass
@@ -58,6 +65,7 @@ class Doctor:
             ("clock", self.clock),
             ("lake", lambda: self.bucket("DATAOPS_LAKE", self.settings.lake_url)),
             ("production lake", lambda: self.bucket("DATAOPS_PRODUCTION_LAKE", self.settings.production_lake_url)),
+            ("landing", self.landing),
             ("warehouse", self.datasets),
             ("dbt", self.dbt),
             *([("notifications", self.notifications)] if self.settings.notifications else []),
@@ -130,27 +138,9 @@ class Doctor:
 
     def bucket(self, variable: str, url: str) -> Iterator[str]:
         """The bucket is there, and this identity may do with it what the platform does."""
-        from google.api_core import exceptions as api
-
         name, _ = addresses.bucket_and_prefix(variable, url)
-        bucket = self.settings.identity.storage_client(self.settings.bigquery.project).bucket(name)
-        with google_errors("look at", f"gs://{name}", f"storage.buckets.get on bucket {name}"):
-            try:
-                granted = bucket.test_iam_permissions(list(LAKE_PERMISSIONS))
-            except api.NotFound:  # of the bucket, or of the method, which not every server has
-                granted = LAKE_PERMISSIONS if bucket.exists() else None
-        if granted is None:
-            raise ConfigError(
-                f"{variable}: there is no bucket {name}. Create it (`gcloud storage buckets create gs://{name}`), or"
-                " correct the setting."
-            )
-        missing = [permission for permission in LAKE_PERMISSIONS if permission not in granted]
-        if missing:
-            raise ConfigError(
-                f"{variable}: on bucket {name} these permissions are missing: {', '.join(missing)}. Grant"
-                " roles/storage.objectCreator, roles/storage.objectViewer and roles/storage.legacyBucketReader on it;"
-                " docs/google-cloud.md lists the roles."
-            )
+        roles = "roles/storage.objectCreator, roles/storage.objectViewer and roles/storage.legacyBucketReader"
+        bucket = self._permitted(variable, name, LAKE_PERMISSIONS, roles)
         with google_errors("look at", f"gs://{name}", f"storage.buckets.get on bucket {name}"):
             bucket.reload()
         place, wanted = str(bucket.location or ""), self.settings.bigquery.location
@@ -160,6 +150,49 @@ class Doctor:
                 f"{variable}: bucket {name} is in {place}, BigQuery's datasets in {wanted}: load and extract jobs need"
                 " both in one place. Use a bucket there."
             )
+
+    def landing(self) -> Iterator[str]:
+        """What others write can be listed and read, and removed where the contract says so."""
+        wanted: dict[str, tuple[str, bool]] = {}
+        for table in self._known.tables.values():
+            landing = table.landing(self.settings.environment, True)
+            if landing is not None:
+                where = f"{table.file}:{landing.line}"
+                name, _ = addresses.bucket_and_prefix(where, landing.location)
+                said, removes = wanted.get(name, (where, False))
+                wanted[name] = said, removes or landing.after is AfterLanding.REMOVE
+        for name, (where, removes) in wanted.items():
+            asked = (*LANDING_PERMISSIONS, REMOVING) if removes else LANDING_PERMISSIONS
+            self._permitted(where, name, asked, f"roles/storage.object{'User' if removes else 'Viewer'}")
+            yield f"gs://{name} can be read{', and objects removed' if removes else ''}"
+
+    def _permitted(self, where: str, name: str, wanted: Sequence[str], roles: str) -> storage.Bucket:
+        """A bucket that is there, with these permissions.
+
+        Args:
+            where: the setting, or the place in a contract, that names it.
+            roles: what has the permissions.
+        """
+        from google.api_core import exceptions as api
+
+        bucket = self.settings.identity.storage_client(self.settings.bigquery.project).bucket(name)
+        with google_errors("look at", f"gs://{name}", f"storage.buckets.get on bucket {name}"):
+            try:
+                granted = bucket.test_iam_permissions(list(wanted))
+            except api.NotFound:  # of the bucket, or of the method, which not every server has
+                granted = wanted if bucket.exists() else None
+        if granted is None:
+            raise ConfigError(
+                f"{where}: there is no bucket {name}. Create it (`gcloud storage buckets create gs://{name}`), or"
+                " correct what names it."
+            )
+        missing = [permission for permission in wanted if permission not in granted]
+        if missing:
+            raise ConfigError(
+                f"{where}: on bucket {name} these permissions are missing: {', '.join(missing)}. Grant {roles} on it;"
+                " docs/google-cloud.md lists the roles."
+            )
+        return bucket
 
     def datasets(self) -> Iterator[str]:
         """Datasets are in the right place, and tables may be made in them: by planning such statements."""

@@ -14,6 +14,7 @@ from dataops_platform.contracts.model import Table
 from dataops_platform.contracts.problems import ConfigError, DataRefused
 from dataops_platform.ingestion.extractor import Arrival
 from dataops_platform.ingestion.reading import to_parquet, unwritable
+from dataops_platform.lake.deliveries import file_part, written_by_others
 
 PLACEHOLDER = "{partition}"
 
@@ -65,6 +66,7 @@ class FilesExtractor:
             try:
                 if self._reading.format is FileFormat.PARQUET:
                     shutil.copyfile(source, target)
+                    written_by_others(file_part(target, str(source)).schema, str(source))
                 else:
                     to_parquet(table, self._reading, source, target)
             except OSError as error:

@@ -32,7 +32,7 @@ from dataops_platform.contracts.partitions import Partitioning
 from dataops_platform.contracts.problems import ConfigError, DataRefused
 from dataops_platform.ingestion.landing_log import OBJECTS, Entry, Identity, LandingLog, Refusal, Registered
 from dataops_platform.ingestion.reading import to_parquet
-from dataops_platform.lake.deliveries import Delivery, Lake, Part, file_part, remove_scratch
+from dataops_platform.lake.deliveries import Delivery, Lake, Part, file_part, remove_scratch, written_by_others
 from dataops_platform.lake.inbox import Inbox
 from dataops_platform.lake.store import ObjectInfo, ObjectMissing, checksum
 from dataops_platform.progress import Progress, silent
@@ -237,7 +237,7 @@ def _incoming(table: Table, place: Place, info: ObjectInfo) -> Incoming:
     def opened(scratch: Path) -> Part:
         reading = place.landing.reading
         if reading.format is FileFormat.PARQUET:
-            return inbox.parquet(info, scratch)
+            return _as_it_is(inbox.parquet(info, scratch), uri)
         source = _beside(scratch, info.key)
         inbox.fetch(info, source)
         return _converted(table, reading, source, scratch, uri)
@@ -256,6 +256,11 @@ def _incoming(table: Table, place: Place, info: ObjectInfo) -> Incoming:
 def _beside(scratch: Path, name: str) -> Path:
     """A file for a copy; its ending says whether it is compressed."""
     return scratch.with_name(f"{scratch.name}.copy" + (COMPRESSED if name.endswith(COMPRESSED) else ""))
+
+
+def _as_it_is(part: Part, shown: str) -> Part:
+    written_by_others(part.schema, shown)
+    return part
 
 
 def _converted(table: Table, reading: FileReading, source: Path, target: Path, shown: str) -> Part:
@@ -320,7 +325,9 @@ def _by_hand(table: Table, path: Path) -> tuple[Incoming, str]:
         shutil.copyfile(path, copied)
         if checksum(copied) != crc:
             raise ConfigError(f"{path} was written while it was read. Land it again once it is complete.")
-        return file_part(copied, str(path)) if parquet else _converted(table, reading, copied, scratch, str(path))
+        if parquet:
+            return _as_it_is(file_part(copied, str(path)), str(path))
+        return _converted(table, reading, copied, scratch, str(path))
 
     # Bytes decide, not the time of the file.
     generation = int.from_bytes(base64.b64decode(crc), "big") << 32 | status.st_size & 0xFFFFFFFF

@@ -321,6 +321,16 @@ def file_part(path: Path, source: str) -> Part:
     return _FilePart(path, rows, schema, checksum(path))
 
 
+def written_by_others(schema: pa.Schema, source: str) -> None:
+    """Refuse a parquet file of somebody else's with a column that means something to the load.
+
+    Raises:
+        DataRefused: it has one.
+    """
+    if UNCAST in schema.names:
+        raise DataRefused(f"{source}: column {UNCAST!r} is the platform's own; call it something else")
+
+
 def read_footer(stream: BinaryIO, source: str) -> tuple[pa.Schema, int]:
     """Schema and row count of a parquet file, refusing what isn't one. Only the footer is read.
 

@@ -89,6 +89,51 @@ def test_a_bucket_elsewhere():
         look("lake", STORAGE_EMULATOR_HOST=url)
 
 
+LANDING = """
+kind: DataContract
+apiVersion: v3.1.0
+id: orders
+version: 1.0.0
+status: active
+servers:
+  - server: inbox
+    type: custom
+    location: gs://lake-bucket/inbox
+    customProperties:
+      - {property: objectPattern, vendor: dataops, value: 'orders/{partition}.csv'}
+      - {property: afterLanding, vendor: dataops, value: AFTER}
+schema:
+  - name: orders
+    customProperties:
+      - {property: partitioning, vendor: dataops, value: {field: day, granularity: day, start: 2024-05-01}}
+    properties:
+      - {name: day, logicalType: date, required: true}
+"""
+
+
+@pytest.mark.parametrize(
+    ("after", "granted", "missing"),
+    [
+        ("keep", ["storage.objects.get", "storage.objects.list"], None),
+        ("keep", ["storage.objects.get"], "storage.objects.list. Grant roles/storage.objectViewer"),
+        ("remove", ["storage.objects.get", "storage.objects.list"],
+         "storage.objects.delete. Grant roles/storage.objectUser"),
+    ],
+)  # fmt: skip
+def test_a_bucket_that_others_write_to(tmp_path, after, granted, missing):
+    contract = tmp_path / "orders.odcs.yaml"
+    contract.write_text(LANDING.replace("AFTER", after))
+    with storage(bucket_in("EU"), granted) as url:
+        doctor = Doctor(Settings.load(CLOUD | {"STORAGE_EMULATOR_HOST": url, "DATAOPS_CONTRACTS": str(tmp_path)}))
+        assert list(doctor.contracts())
+        if missing is None:
+            assert list(doctor.landing()) == ["gs://lake-bucket can be read"]
+            return
+        with pytest.raises(ConfigError) as error:
+            list(doctor.landing())
+    assert str(error.value).startswith(f"{contract}:12: on bucket lake-bucket these permissions are missing: {missing}")
+
+
 @pytest.mark.parametrize(("offset", "word"), [(300, "behind"), (-300, "ahead of")])
 def test_a_clock_that_is_wrong(offset, word):
     with (

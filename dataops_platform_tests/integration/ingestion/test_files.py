@@ -209,6 +209,15 @@ def test_a_bad_parquet_among_good_ones(home, tmp_path, spoil, says):
     assert says in message
 
 
+def test_a_parquet_file_with_a_column_of_ours(home, tmp_path):
+    """By `_uncast` the load knows rows whose values couldn't be cast: nobody else may say so."""
+    t = source("{partition}.parquet")
+    pq.write_table(pa.table({"id": [1], "_uncast": ["{}"]}), tmp_path / f"{DAYS[0]}.parquet")
+    done = run(home, t, tmp_path)
+    ((_, message),) = done.refused
+    assert message.endswith("column '_uncast' is the platform's own; call it something else")
+
+
 def test_a_file_that_vanishes(home, tmp_path):
     t = source("{partition}.parquet")
     for day in DAYS[:2]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import os
 import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -497,3 +499,11 @@ def test_the_settings_open_the_bucket(cloud_env, gcs_client, bucket, bq_project)
     inside = Landing(f"gs://{bucket}", compile_pattern("lake/raw_orders/*/{partition}.*", T.partitioning))
     with pytest.raises(ConfigError, match=r"objects of the lake gs://.*/lake itself would match the pattern"):
         settings.place(replace(T, landings=(inside,)))
+
+
+def test_a_column_of_ours_is_refused(scene):
+    content = io.BytesIO()
+    pq.write_table(pa.table({"id": [1], "day": [date(2024, 1, 1)], "_uncast": ["{}"]}), content)
+    scene.write("orders/dt=2024-01-01/a.parquet", content.getvalue())
+    (refusal,) = register(T, place(scene), scene.lake, DAYS).refused
+    assert refusal.reason.endswith("column '_uncast' is the platform's own; call it something else")
