@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
 from google.cloud import bigquery
 from google.cloud.storage import Client as StorageClient
 
@@ -13,6 +14,7 @@ from dataops_platform.lake import Lake
 from dataops_platform.lake.gcs import GcsStore
 from dataops_platform.warehouse.bigquery import BigQueryWarehouse
 from dataops_platform.warehouse.bigquery import load as bigquery_load
+from dataops_platform_tests.emulators.clients import bigquery_client
 from dataops_platform_tests.support import Home
 
 
@@ -35,3 +37,12 @@ class CloudHome(Home):
 
     def by_hand(self, statement: str) -> None:
         self.client.query_and_wait(statement)
+
+
+def engine_home(request: pytest.FixtureRequest, folder: Path) -> Home:
+    """A home on the engine that a fixture's parameter names: `duckdb` or `bigquery`."""
+    if request.param == "duckdb":
+        return Home(folder / "home")
+    asked = request.getfixturevalue
+    client = bigquery_client(asked("bigquery_server"), asked("bq_project"))
+    return CloudHome(folder / "home", asked("gcs_client"), asked("bucket"), client)

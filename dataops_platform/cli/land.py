@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from dataops_platform.contracts import load_contracts
+from dataops_platform.contracts.file_formats import READABLE
 from dataops_platform.contracts.model import Contracts, Table
 from dataops_platform.contracts.object_patterns import ObjectPattern
 from dataops_platform.contracts.partitions import UNPARTITIONED
@@ -21,7 +22,6 @@ from dataops_platform.ingestion.landing_scan import strange_names
 from dataops_platform.lake.deliveries import Lake
 from dataops_platform.settings import Settings
 
-READABLE = (".parquet", ".csv", ".csv.gz")
 LOOKED_AT = 10_000
 """How many names `dataops status` looks at, of each table."""
 SHOWN = 5

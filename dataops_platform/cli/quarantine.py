@@ -16,6 +16,7 @@ from dataops_platform.contracts.suggest import one_of
 from dataops_platform.quality import quarantine
 from dataops_platform.settings import Settings
 from dataops_platform.warehouse.base import Selection, Warehouse
+from dataops_platform.warehouse.names import CAST
 
 
 def _open() -> tuple[Warehouse, dict[str, Table]]:
@@ -79,6 +80,8 @@ def show(console: Console, name: str, partitions: str | None, reason: str | None
         console.print(f"[bold]{escape(', '.join(row['_reasons']))}[/]  partition {row['_delivered_partition']}")
         console.print(f"  {row['_source_object']}{place}", markup=False, soft_wrap=True)
         console.print(f"  contract {row['_contract_version']}, {row['_quarantined_at']:%Y-%m-%d %H:%M}", markup=False)
+        if row["_uncast"] is not None:
+            console.print(f"  as written: {row['_uncast']}", markup=False, soft_wrap=True)
         values = ", ".join(
             f"{key}={'null' if value is None else value}" for key, value in row.items() if not key.startswith("_")
         )
@@ -99,16 +102,29 @@ def replay(console: Console, name: str | None, everything: bool, partitions: str
         selection = _selection(table, partitions, reason) if name is not None else _loosely(table, partitions, reason)
         if selection is None:
             continue
-        for item in quarantine.replay(warehouse, [table], selection, run_id)[table.name]:
+        replayed = quarantine.replay(warehouse, [table], selection, run_id)[table.name]
+        for item in replayed:
             loaded += item.rows_loaded
             console.print(
                 f"{table.name} {item.partition_key}: {item.rows_loaded:,} loaded, {item.rows_superseded:,} superseded,"
                 f" {item.rows_left:,} still in quarantine"
             )
+        _say_uncast(console, table.name, quarantine.uncast(warehouse, table, {item.partition_key for item in replayed}))
     if loaded:
         console.print("`dataops run` judges the partitions, builds the models and publishes.")
     else:
         console.print("Nothing that is in quarantine passes.")
+
+
+def _say_uncast(console: Console, name: str, columns: Collection[str]) -> None:
+    """What to do about rows that no judging again can help."""
+    if columns:
+        console.print(
+            f"{name}: rows whose {', '.join(sorted(columns))} can't be cast have no value to be judged: correct the"
+            f" values where they come from and deliver those rows again, then give these up: `dataops"
+            f" quarantine drop {name} --reason {CAST}{min(columns)} --because …`",
+            soft_wrap=True,
+        )
 
 
 def _loosely(table: Table, partitions: str | None, reason: str | None) -> Selection | None:

@@ -10,6 +10,7 @@ from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from dataops_platform.contracts.document import Place
+from dataops_platform.contracts.file_formats import OPTIONS
 from dataops_platform.contracts.model import BadRowAction, BadRows, Column, LoadMode, Scope, Severity, Source
 from dataops_platform.contracts.partitions import Granularity, Partitioning
 from dataops_platform.contracts.suggest import closest, did_you_mean, one_of
@@ -22,7 +23,7 @@ LEVELS: Mapping[str, Sequence[str]] = {
     "contract": (),
     "server": (
         "objectPattern",
-        "format",
+        *OPTIONS,
         "afterLanding",
         "table",
         "stream",

@@ -12,6 +12,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from dataops_platform.contracts.file_formats import PARQUET, FileReading
 from dataops_platform.contracts.object_patterns import ObjectPattern
 from dataops_platform.contracts.partitions import UNPARTITIONED, Partitioning
 from dataops_platform.contracts.types import FieldType
@@ -257,13 +258,6 @@ class Source:
     options: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
 
 
-class LandingFormat(StrEnum):
-    """How landed objects are written."""
-
-    PARQUET = "parquet"
-    CSV = "csv"
-
-
 class AfterLanding(StrEnum):
     """What becomes of a landed object once its delivery is in the lake."""
 
@@ -282,13 +276,14 @@ class Landing:
     Attributes:
         location: `gs://bucket/prefix`, or a folder, relative to the project.
         pattern: the names of the table's objects there.
+        reading: how they are written.
         environment: the one DATAOPS_ENV that it is for; None: any.
         window: how many of the newest partitions are looked at first, and most often.
     """
 
     location: str
     pattern: ObjectPattern
-    format: LandingFormat = LandingFormat.PARQUET
+    reading: FileReading = PARQUET
     after: AfterLanding = AfterLanding.KEEP
     environment: str | None = None
     window: int = LATE_WINDOW

@@ -13,7 +13,8 @@ from typing import Any
 
 from dataops_platform.contracts.custom import custom_properties
 from dataops_platform.contracts.document import Place
-from dataops_platform.contracts.model import LATE_WINDOW, AfterLanding, Landing, LandingFormat
+from dataops_platform.contracts.file_formats import OPTIONS, FileReading, OptionError, file_reading
+from dataops_platform.contracts.model import LATE_WINDOW, AfterLanding, Landing
 from dataops_platform.contracts.object_patterns import PatternError, compile_pattern, overlap
 from dataops_platform.contracts.partitions import Partitioning
 from dataops_platform.contracts.suggest import one_of
@@ -84,13 +85,13 @@ def _claims(
 ) -> Iterator[Claim]:
     place = custom["objectPattern"]
     location, environment = _location(server), _environment(server)
-    made_format, after, window = _format(server, custom), _after(custom), _window(custom)
+    reading, after, window = _reading(server, custom), _after(custom), _window(custom)
     text = place.value
     if not isinstance(text, str) or not text:
         place.problem(f"objectPattern {text!r} isn't a text", "write it like `flights/dt={partition}/*.parquet`")
         return
     names = _tables(server, custom, text, partitionings)
-    if location is None or made_format is None or after is None or window is None or environment is _WRONG:
+    if location is None or reading is None or after is None or window is None or environment is _WRONG:
         return
     for name in names:
         words = {"table": name, "stream": _text(custom, "stream") or name, "namespace": _text(custom, "namespace")}
@@ -99,7 +100,7 @@ def _claims(
         except PatternError as error:
             place.problem(f"objectPattern of table `{name}`: {error.what}", error.hint)
             return
-        landing = Landing(location, pattern, made_format, after, environment, window, place.line)
+        landing = Landing(location, pattern, reading, after, environment, window, place.line)
         yield Claim(name, landing, place)
 
 
@@ -167,23 +168,17 @@ def _environment(server: Place) -> str | None:
     return _WRONG
 
 
-def _format(server: Place, custom: Mapping[str, Place]) -> LandingFormat | None:
-    """From our property, else from the standard's own field, else from the pattern's ending."""
-    place = custom.get("format")
-    if place is None and server.get("format"):
-        place = server.at("format")
-    if place is not None:
-        if place.value in tuple(LandingFormat):
-            return LandingFormat(place.value)
-        place.problem(f"format `{place.value}` can't be read", one_of(place.value, LandingFormat))
-        return None
+def _reading(server: Place, custom: Mapping[str, Place]) -> FileReading | None:
+    """From our properties; the format else from the standard's own field, else from the pattern's ending."""
+    places = {name: custom[name] for name in OPTIONS if name in custom}
+    if "format" not in places and server.get("format"):
+        places["format"] = server.at("format")
     pattern = custom["objectPattern"]
-    text = str(pattern.value).removesuffix(".gz")
-    for known in LandingFormat:
-        if text.endswith(f".{known}"):
-            return known
-    pattern.problem("nothing says which format the objects have", "add the customProperty `format`: parquet or csv")
-    return None
+    try:
+        return file_reading({name: place.value for name, place in places.items()}, str(pattern.value))
+    except OptionError as error:
+        places.get(error.option or "", pattern).problem(error.what, error.hint)
+        return None
 
 
 def _after(custom: Mapping[str, Place]) -> AfterLanding | None:

@@ -11,17 +11,27 @@ import shutil
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from dataops_platform.contracts.model import AfterLanding, Landing, LandingFormat, Table
+from dataops_platform.contracts.file_formats import (
+    COMPRESSED,
+    OPTIONS,
+    FileFormat,
+    FileReading,
+    OptionError,
+    file_reading,
+    format_of,
+)
+from dataops_platform.contracts.model import AfterLanding, Landing, Table
 from dataops_platform.contracts.partitions import Partitioning
 from dataops_platform.contracts.problems import ConfigError, DataRefused
-from dataops_platform.ingestion.files import convert_csv
 from dataops_platform.ingestion.landing_log import OBJECTS, Entry, Identity, LandingLog, Refusal, Registered
+from dataops_platform.ingestion.reading import to_parquet
 from dataops_platform.lake.deliveries import Delivery, Lake, Part, file_part, remove_scratch
 from dataops_platform.lake.inbox import Inbox
 from dataops_platform.lake.store import ObjectInfo, ObjectMissing, checksum
@@ -193,7 +203,7 @@ def register(
     for partition, info in present(place, partitions):
         found.setdefault(partition, []).append(info)
     # Converting is bound by this machine, not by the service.
-    together = place.inbox.together if place.landing.format is LandingFormat.PARQUET else 1
+    together = place.inbox.together if place.landing.reading.format is FileFormat.PARQUET else 1
     registrar = _Registrar(table, lake, {"landing": place.inbox.url}, git_commit, together)
     known = registrar.look(partitions)
     for number, partition in enumerate(sorted(partitions), start=1):
@@ -225,11 +235,12 @@ def _incoming(table: Table, place: Place, info: ObjectInfo) -> Incoming:
     uri = inbox.uri(info.key)
 
     def opened(scratch: Path) -> Part:
-        if place.landing.format is LandingFormat.PARQUET:
+        reading = place.landing.reading
+        if reading.format is FileFormat.PARQUET:
             return inbox.parquet(info, scratch)
-        source = _csv_beside(scratch, info.key)
+        source = _beside(scratch, info.key)
         inbox.fetch(info, source)
-        return csv_part(table, source, scratch, uri)
+        return _converted(table, reading, source, scratch, uri)
 
     return Incoming(
         info.key,
@@ -242,19 +253,26 @@ def _incoming(table: Table, place: Place, info: ObjectInfo) -> Incoming:
     )
 
 
-def _csv_beside(scratch: Path, name: str) -> Path:
-    """A file for a copy of a CSV file; its ending says whether it is compressed."""
-    return scratch.with_name(f"{scratch.name}.csv" + (".gz" if name.endswith(".gz") else ""))
+def _beside(scratch: Path, name: str) -> Path:
+    """A file for a copy; its ending says whether it is compressed."""
+    return scratch.with_name(f"{scratch.name}.copy" + (COMPRESSED if name.endswith(COMPRESSED) else ""))
 
 
-def csv_part(table: Table, source: Path, target: Path, shown: str) -> Part:
-    """A CSV file, converted to parquet.
-
-    Raises:
-        DataRefused: it can't be read as the contract's types.
-    """
-    convert_csv(table, source, target, shown)
+def _converted(table: Table, reading: FileReading, source: Path, target: Path, shown: str) -> Part:
+    to_parquet(table, reading, source, target, shown)
     return file_part(target, shown)
+
+
+def _reading(table: Table, path: Path) -> FileReading:
+    """How a file by hand is written: its ending says the format; the rest is as the contract says of such files."""
+    made = format_of(path.name)
+    declared = [landing.reading for landing in table.landings]
+    if table.source is not None:
+        options = {key: value for key, value in table.source.options.items() if key in OPTIONS}
+        with suppress(OptionError):  # another extractor's, that mean something else
+            declared.append(file_reading(options, str(table.source.options.get("path", ""))))
+    same = [reading for reading in declared if reading.format is made]
+    return same[0] if same else file_reading({}, path.name)
 
 
 BY_HAND = "by hand/"
@@ -296,12 +314,13 @@ def _by_hand(table: Table, path: Path) -> tuple[Incoming, str]:
         ) from error
 
     def opened(scratch: Path) -> Part:
-        parquet = path.name.endswith(".parquet")
-        copied = scratch if parquet else _csv_beside(scratch, path.name)
+        reading = _reading(table, path)
+        parquet = reading.format is FileFormat.PARQUET
+        copied = scratch if parquet else _beside(scratch, path.name)
         shutil.copyfile(path, copied)
         if checksum(copied) != crc:
             raise ConfigError(f"{path} was written while it was read. Land it again once it is complete.")
-        return file_part(copied, str(path)) if parquet else csv_part(table, copied, scratch, str(path))
+        return file_part(copied, str(path)) if parquet else _converted(table, reading, copied, scratch, str(path))
 
     # Bytes decide, not the time of the file.
     generation = int.from_bytes(base64.b64decode(crc), "big") << 32 | status.st_size & 0xFFFFFFFF

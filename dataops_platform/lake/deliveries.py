@@ -17,6 +17,7 @@ from typing import Any, BinaryIO, Protocol
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from dataops_platform.contracts.file_formats import UNCAST
 from dataops_platform.contracts.problems import DataRefused
 from dataops_platform.lake import keys
 from dataops_platform.lake.store import (
@@ -31,13 +32,18 @@ from dataops_platform.lake.store import (
 
 @dataclass(frozen=True, slots=True)
 class DeliveredObject:
-    """One data object of a delivery; `checksum` is CRC32C in base64, `size` bytes."""
+    """One data object of a delivery; `checksum` is CRC32C in base64, `size` bytes.
+
+    Attributes:
+        uncast: whether it has the column `_uncast`, which others of the same delivery needn't have.
+    """
 
     key: str
     generation: int
     size: int
     checksum: str
     rows: int
+    uncast: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,11 +241,13 @@ class Lake:
         def put(number: int, part: Part) -> DeliveredObject:
             name = keys.data_key(table, created_at, partition, number, checksum_name(part.checksum))
             info = part.put(self.store, name)
-            return DeliveredObject(name, info.generation, info.size, part.checksum, part.rows)
+            return DeliveredObject(
+                name, info.generation, info.size, part.checksum, part.rows, UNCAST in part.schema.names
+            )
 
         with ThreadPoolExecutor(together) as pool:
             objects = list(pool.map(put, itertools.count(), parts))
-        schema = {field.name: str(field.type) for field in parts[0].schema}
+        schema = {field.name: str(field.type) for field in parts[0].schema if field.name != UNCAST}
         return Delivery(
             table, partition, created_at, tuple(objects), schema, dict(origin), contract_version, git_commit
         )

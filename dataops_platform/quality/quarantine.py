@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -13,7 +14,7 @@ from dataops_platform.contracts.suggest import one_of
 from dataops_platform.quality.statements import render_bad
 from dataops_platform.warehouse.base import Replayed, RowCheck, Selection, Warehouse
 from dataops_platform.warehouse.loading import OUTSIDE_PARTITION
-from dataops_platform.warehouse.names import QUARANTINE_COLUMNS, literal, quarantine, quote
+from dataops_platform.warehouse.names import CAST, QUARANTINE_COLUMNS, UNCAST, literal, quarantine, quote
 from dataops_platform.warehouse.replay import selected
 
 
@@ -54,6 +55,21 @@ def held(warehouse: Warehouse, tables: Collection[str]) -> list[Held]:
     return [Held(row["t"], row["p"], row["r"], row["n"], row["oldest"], row["newest"]) for row in rows]
 
 
+def uncast(warehouse: Warehouse, table: Table, partitions: Collection[str]) -> set[str]:
+    """Columns of which quarantine holds values that can't be cast, in some partitions."""
+    if not partitions:
+        return set()
+    return {
+        item.reason.removeprefix(CAST)
+        for item in held(warehouse, [table.name])
+        if item.partition_key in partitions and item.reason in _cast_reasons(table)
+    }
+
+
+def _cast_reasons(table: Table) -> list[str]:
+    return [f"{CAST}{column.name}" for column in table.columns]
+
+
 def show(warehouse: Warehouse, table: Table, selection: Selection, limit: int) -> list[Mapping[str, Any]]:
     """Some quarantined rows, the latest first: the contract's columns, and where each row comes from.
 
@@ -68,7 +84,19 @@ def show(warehouse: Warehouse, table: Table, selection: Selection, limit: int) -
         f" ORDER BY _quarantined_at DESC, _source_object, _source_row LIMIT {limit}"
     ).to_pylist()
     hidden = {column.name for column in table.columns if not column.public}
-    return [{name: MASK if name in hidden else value for name, value in row.items()} for row in rows]
+    return [
+        {name: MASK if name in hidden else value for name, value in row.items()}
+        | {UNCAST: _masked(row[UNCAST], {column.name for column in table.columns if column.public})}
+        for row in rows
+    ]
+
+
+def _masked(uncast: str | None, public: Collection[str]) -> str | None:
+    """Texts that can't be cast, those of columns that aren't public masked."""
+    if uncast is None:
+        return None
+    texts = {name: text if name in public else MASK for name, text in json.loads(uncast).items()}
+    return json.dumps(texts, ensure_ascii=False, separators=(",", ":"))
 
 
 def known(table: Table, selection: Selection) -> Selection:
@@ -83,9 +111,10 @@ def known(table: Table, selection: Selection) -> Selection:
                 table.partitioning.parse(key)
             except ValueError as error:
                 raise ConfigError(f"{table.name}: {error}") from error
-    reasons = [OUTSIDE_PARTITION, *(rule.id for rule in table.rules)]
+    cast = _cast_reasons(table)
+    reasons = [OUTSIDE_PARTITION, *cast, *(rule.id for rule in table.rules)]
     if selection.reason is not None and selection.reason not in reasons:
-        hint = one_of(selection.reason, [OUTSIDE_PARTITION, *(rule.id for rule in table.splitting_rules)])
+        hint = one_of(selection.reason, [OUTSIDE_PARTITION, *cast, *(rule.id for rule in table.splitting_rules)])
         raise ConfigError(f"{table.name} has no rule {selection.reason!r}: {hint}")
     return selection
 

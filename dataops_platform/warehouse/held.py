@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from dataops_platform.contracts.model import Table
 from dataops_platform.warehouse.loading import OUTSIDE_PARTITION
-from dataops_platform.warehouse.names import REASONS, SOURCE_OBJECT, literal, quote
+from dataops_platform.warehouse.names import REASONS, SOURCE_OBJECT, UNCAST, literal, quote
 
 DELIVERED_PARTITION = "_delivered_partition"
 _INSTANT = pa.timestamp("us", "UTC")
@@ -61,6 +61,7 @@ class HeldRows:
             "_contract_version": pa.scalar(self.table.contract_version),
             "_run_id": pa.scalar(self.run_id),
             "_quarantined_at": pa.scalar(moment, _INSTANT),
+            UNCAST: pa.scalar(None, pa.string()),
         }
         rows = self.rows
         for name, value in constants.items():

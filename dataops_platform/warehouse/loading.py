@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataops_platform.contracts.model import BadRows, Table
 from dataops_platform.contracts.partitions import UNPARTITIONED
 from dataops_platform.lake.deliveries import Delivery
+from dataops_platform.warehouse.names import CAST, literal
 
 MAX_BATCH_ROWS = 8_000_000
 """Rows that one transaction loads at most (a single larger delivery goes alone): bounds memory as backfills grow."""
@@ -42,6 +43,21 @@ def foreign_partition(table: Table, delivery: Delivery) -> list[str]:
     if key >= partitioning.example and (partitioning.end is None or day <= partitioning.end):
         return []
     return [f"partition {key!r} is outside {partitioning.example}..{partitioning.end or ''} of the contract"]
+
+
+def cast_reasons(table: Table, uncast: str, dialect: str) -> list[str]:
+    """For each column, SQL of the reason of a row whose value isn't of its type; null where it is.
+
+    Such a row is judged by nothing else: that the value is missing, say, is not what is wrong with it.
+
+    Args:
+        uncast: the column with the texts.
+    """
+    word = "JSON_VALUE" if dialect == "bigquery" else "json_extract_string"
+    return [
+        f"CASE WHEN {word}({uncast}, '$.{column.name}') IS NOT NULL THEN {literal(f'{CAST}{column.name}', dialect)} END"
+        for column in table.columns
+    ]
 
 
 def too_many_bad_rows(bad: int, read: int, limits: BadRows) -> str | None:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from dataops_platform.contracts.file_formats import UNCAST as UNCAST
+from dataops_platform.contracts.model import Table
+
 STAGING = "staging"
 QUARANTINE = "quarantine"
 PRODUCTION = "production"
@@ -25,6 +28,9 @@ LINEAGE: dict[str, str] = {
 REASONS = "_reasons"
 SOURCE_ROW = "_source_row"
 
+CAST = "cast_"
+"""What the reason of such a row begins with; its column follows."""
+
 QUARANTINE_COLUMNS: dict[str, str] = {
     REASONS: "Ids of the rules the row breaks.",
     SOURCE_ROW: "0-based position of the row in its object.",
@@ -32,8 +38,14 @@ QUARANTINE_COLUMNS: dict[str, str] = {
     "_contract_version": "Contract version the row was judged by.",
     "_run_id": "Run that refused the row.",
     "_quarantined_at": "When the row was refused.",
+    UNCAST: "Column to text of the values that are not of their column's type, as JSON.",
 }
 """What quarantine tables hold besides the contract's and the lineage columns."""
+
+
+def addable(table: Table) -> list[str]:
+    """Columns that a table may get later: rows that are there already have no value for them, and needn't."""
+    return [*(column.name for column in table.columns if not column.required), UNCAST]
 
 
 def quote(name: str, dialect: str = "duckdb") -> str:

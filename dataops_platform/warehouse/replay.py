@@ -16,11 +16,19 @@ from dataops_platform.contracts.model import LoadMode, Table
 from dataops_platform.warehouse import ledger
 from dataops_platform.warehouse.base import Replayed, RowCheck, Selection
 from dataops_platform.warehouse.loading import OUTSIDE_PARTITION
-from dataops_platform.warehouse.names import LEDGER, LINEAGE, Relation, literal, quarantine, quote, staging
+from dataops_platform.warehouse.names import (
+    LEDGER,
+    LINEAGE,
+    QUARANTINE_COLUMNS,
+    UNCAST,
+    Relation,
+    literal,
+    quarantine,
+    quote,
+    staging,
+)
 from dataops_platform.warehouse.partition_sql import in_partitions, partition_start
 from dataops_platform.warehouse.tie_break import tie_break
-
-HELD = ["_reasons", "_source_row", "_delivered_partition", "_contract_version", "_run_id", "_quarantined_at"]
 
 
 def selected(selection: Selection, dialect: str, prefix: str = "") -> str:
@@ -148,6 +156,8 @@ class ReplaySql:
             if self._big
             else f"list_filter([{reasons}], lambda r: r IS NOT NULL)"
         )
+        # What has no value can't be judged: it stays, for the reason it came with.
+        now = f"CASE WHEN q.{UNCAST} IS NULL THEN {now} ELSE q._reasons END"
         row = "GENERATE_UUID()" if self._big else "row_number() OVER ()"
         where = self._replayable("q.")
         return self._temp("_judged", f"SELECT q.*, {row} AS _row, {now} AS _now FROM {self._held} AS q WHERE {where}")
@@ -231,7 +241,7 @@ class ReplaySql:
 
     def _keep(self) -> str:
         """What still fails goes back, with its reasons of today and the contract that gives them."""
-        names = [*self._columns, *LINEAGE, *HELD]
+        names = [*self._columns, *LINEAGE, *QUARANTINE_COLUMNS]
         changed = {"_reasons": "g._now", "_contract_version": self._lit(self._table.contract_version)}
         values = ", ".join(changed.get(name, f"g.{self._q(name)}") for name in names)
         listed = ", ".join(map(self._q, names))

@@ -14,7 +14,16 @@ from dataops_platform_tests import conftest, readme
 from dataops_platform_tests.conftest import REPO, dataops
 from dataops_platform_tests.receiver import receiving
 
-PAGES = ("quarantine.md", "conformance.md", "quality.md", "arrival.md", "alerts.md", "backfill.md", "automation.md")
+PAGES = (
+    "quarantine.md",
+    "conformance.md",
+    "quality.md",
+    "arrival.md",
+    "alerts.md",
+    "backfill.md",
+    "automation.md",
+    "formats.md",
+)
 
 
 def commands(page: str) -> list[str]:
@@ -65,12 +74,12 @@ def test_conformance(tmp_path):
         assert f"{count} cases: " in done.stdout
 
 
-def test_arrival(tmp_path):
-    """In a project of its own, in a shell."""
+def in_a_shell(page: str, tmp_path: Path) -> list[tuple[str, str]]:
+    """Write a page's files into a project of their own, and run its commands there; what each of ours said."""
     project, said = tmp_path / "shop", []
     environment = conftest.environment(tmp_path / "home", project)
     environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
-    for block in readme.blocks(REPO / "docs" / "arrival.md"):
+    for block in readme.blocks(REPO / "docs" / page):
         if block.path:
             (project / block.path).parent.mkdir(parents=True)
             (project / block.path).write_text(block.text)
@@ -81,6 +90,18 @@ def test_arrival(tmp_path):
             assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
             if command.startswith("dataops"):
                 said.append((command.split()[1], done.stdout))
+    return said
+
+
+def test_formats(tmp_path):
+    said = in_a_shell("formats.md", tmp_path)
+    assert [name for name, _ in said] == ["run", "quarantine", "quarantine"]
+    assert "cast_amount" in said[1][1]
+    assert 'as written: {"amount":"a lot"}' in said[2][1]
+
+
+def test_arrival(tmp_path):
+    said = in_a_shell("arrival.md", tmp_path)
     runs = [text for name, text in said if name == "run"]
     assert [text.count("All well after") for text in runs] == [1, 1, 0]
     assert "bad.csv: column 'id' is missing" in runs[2]
@@ -90,7 +111,9 @@ def test_arrival(tmp_path):
     status = said[-1][1]
     assert "landing/orders/readme.txt matches no pattern" in status
     assert "refused object orders 2024-05-01: " in status
-    rows = dataops(["query", "SELECT id, amount FROM staging.orders ORDER BY id"], tmp_path / "home", project).stdout
+    rows = dataops(
+        ["query", "SELECT id, amount FROM staging.orders ORDER BY id"], tmp_path / "home", tmp_path / "shop"
+    ).stdout
     assert [line.split()[1:4:2] for line in rows.splitlines() if line.startswith("│")] == [
         ["1", "12.50"], ["2", "89.90"], ["3", "7.00"]
     ]  # fmt: skip

@@ -172,7 +172,7 @@ class Loader:
         return Relation(LEDGER, f"_stage_{digest}")
 
     def _create_stage(self, item: Staged) -> None:
-        schema = tables.stage_schema(self._table, item.delivery.schema)
+        schema = tables.stage_schema(self._table, item.delivery.schema, item.item.uncast)
         made = bigquery.Table(self._naming.reference(item.relation), schema=schema)
         made.expires = ledger.now() + timedelta(hours=STAGE_HOURS)
         made.labels = {"dataops_stage": "true"}
@@ -198,7 +198,7 @@ class Loader:
             self._create_stage(item)
             config = bigquery.LoadJobConfig(
                 source_format=bigquery.SourceFormat.PARQUET,
-                schema=tables.stage_schema(self._table, item.delivery.schema),
+                schema=tables.stage_schema(self._table, item.delivery.schema, item.item.uncast),
                 # Whole anew whenever it is repeated, so that repeating is harmless.
                 write_disposition=bigquery.WriteDisposition.WRITE_TRUNCATE,
                 labels=self._labels,

@@ -16,8 +16,8 @@ from dataops_platform.warehouse import ledger
 from dataops_platform.warehouse.base import RowCheck
 from dataops_platform.warehouse.bigquery import tables
 from dataops_platform.warehouse.bigquery.naming import Naming
-from dataops_platform.warehouse.loading import OUTSIDE_PARTITION
-from dataops_platform.warehouse.names import LEDGER, LINEAGE, Relation, quarantine, staging
+from dataops_platform.warehouse.loading import OUTSIDE_PARTITION, cast_reasons
+from dataops_platform.warehouse.names import LEDGER, LINEAGE, QUARANTINE_COLUMNS, UNCAST, Relation, quarantine, staging
 from dataops_platform.warehouse.names import literal as _literal
 from dataops_platform.warehouse.names import quote as _quote
 from dataops_platform.warehouse.partition_sql import boundary, in_partitions, partition_start
@@ -47,6 +47,10 @@ class Staged:
     delivery: Delivery
     item: DeliveredObject
     relation: Relation
+
+
+def _uncast(item: Staged) -> str:
+    return UNCAST if item.item.uncast else "CAST(NULL AS STRING)"
 
 
 class LoadSql:
@@ -83,7 +87,7 @@ class LoadSql:
         """Temp table of all rows with where they come from and the reasons against them."""
         columns = ", ".join(quote(c.name) for c in self._table.columns)
         parts = [
-            f"SELECT {number} AS _file, {columns} FROM {self._naming.sql(item.relation)}"
+            f"SELECT {number} AS _file, {columns}, {_uncast(item)} AS {UNCAST} FROM {self._naming.sql(item.relation)}"
             for number, item in enumerate(staged)
         ]
         files = ", ".join(self._file(number, item) for number, item in enumerate(staged))
@@ -91,6 +95,7 @@ class LoadSql:
             f"IF({bad}, {literal(reason)}, NULL)"
             for reason, bad in [(OUTSIDE_PARTITION, self._outside()), *((c.rule_id, c.bad) for c in self._checks)]
         )
+        uncast = ", ".join(cast_reasons(self._table, f"p.{UNCAST}", DIALECT))
         parsed = ", ".join(
             f"SAFE.PARSE_JSON(p.{quote(c.name)}, wide_number_mode => 'round') AS {quote(c.name)}"
             if c.type.kind is Kind.JSON
@@ -100,8 +105,9 @@ class LoadSql:
         # Checks refer to bare column names, which only `p` has.
         rows = "\nUNION ALL ".join(parts)
         return (
-            f"CREATE TEMP TABLE _incoming AS\nSELECT {parsed}, d._created, d._object, d._load, d._part,"
-            f" ARRAY(SELECT r FROM UNNEST([{reasons}]) AS r WHERE r IS NOT NULL) AS _reasons\n"
+            f"CREATE TEMP TABLE _incoming AS\nSELECT {parsed}, d._created, d._object, d._load, d._part, p.{UNCAST},"
+            f" ARRAY(SELECT r FROM UNNEST(IF(p.{UNCAST} IS NULL, [{reasons}], [{uncast}])) AS r WHERE r IS NOT NULL)"
+            f" AS _reasons\n"
             f"FROM ({rows}) AS p\nJOIN UNNEST([{files}]) AS d ON p._file = d._number"
         )
 
@@ -251,13 +257,13 @@ class LoadSql:
 
     def _quarantine(self) -> str:
         names = [c.name for c in self._table.columns]
-        more = ["_reasons", "_source_row", "_delivered_partition", "_contract_version", "_run_id", "_quarantined_at"]
+        more = list(QUARANTINE_COLUMNS)
         columns = ", ".join(quote(name) for name in [*names, *LINEAGE, *more])
         values = ", ".join(f"i.{quote(name)}" for name in names)
         return (
             f"INSERT INTO {self._held} ({columns})\nSELECT {values}, i._created, CURRENT_TIMESTAMP(), i._object,"
             f" i._load, i._reasons, CAST(NULL AS INT64), i._part, {literal(self._table.contract_version)},"
-            f" {literal(self._run_id)}, CURRENT_TIMESTAMP() FROM _incoming AS i"
+            f" {literal(self._run_id)}, CURRENT_TIMESTAMP(), i.{UNCAST} FROM _incoming AS i"
             f" WHERE ARRAY_LENGTH(i._reasons) > 0{self._current('AND')}"
         )
 

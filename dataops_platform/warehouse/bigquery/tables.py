@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -14,7 +14,7 @@ from dataops_platform.contracts.partitions import Granularity
 from dataops_platform.contracts.types import FieldType, Kind
 from dataops_platform.warehouse import ledger
 from dataops_platform.warehouse.bigquery.jobs import label
-from dataops_platform.warehouse.names import LEDGER, LINEAGE, QUARANTINE_COLUMNS, Relation, staging
+from dataops_platform.warehouse.names import LEDGER, LINEAGE, QUARANTINE_COLUMNS, UNCAST, Relation, staging
 
 LOCK_SCHEMA = [bigquery.SchemaField("taken", "INTEGER")]
 
@@ -40,6 +40,7 @@ _QUARANTINE_TYPES = {
     "_contract_version": "STRING",
     "_run_id": "STRING",
     "_quarantined_at": "TIMESTAMP",
+    UNCAST: "STRING",
 }
 _LEDGER_TYPES = {pa.string(): "STRING", pa.int64(): "INT64", pa.float64(): "FLOAT64", pa.bool_(): "BOOL"}
 _CANONICAL = {"INT64": "INTEGER", "FLOAT64": "FLOAT", "BOOL": "BOOLEAN"}
@@ -102,11 +103,15 @@ def quarantine_schema(table: Table, tags: Mapping[str, str]) -> list[bigquery.Sc
     more = [
         bigquery.SchemaField(name, canonical(kind), modes.get(name, "NULLABLE"), description=QUARANTINE_COLUMNS[name])
         for name, kind in _QUARANTINE_TYPES.items()
+        if name != UNCAST
     ]
-    return columns + _lineage() + more
+    # It holds texts of any column: whoever may not read the first one with a tag may not read them.
+    tag = next((tag for c in table.columns if (tag := tags.get(c.classification or ""))), None)
+    texts = _field(UNCAST, FieldType(Kind.STRING), QUARANTINE_COLUMNS[UNCAST], False, tag)
+    return columns + _lineage() + more + [texts]
 
 
-def stage_schema(table: Table, delivered: Mapping[str, str]) -> list[bigquery.SchemaField]:
+def stage_schema(table: Table, delivered: Mapping[str, str], uncast: bool) -> list[bigquery.SchemaField]:
     """Columns of the table that a delivered object is loaded into: as the file has them.
 
     JSON is text there, and integers are integers where the contract has floating point numbers: a load job converts
@@ -114,8 +119,10 @@ def stage_schema(table: Table, delivered: Mapping[str, str]) -> list[bigquery.Sc
 
     Args:
         delivered: column → Arrow type of the file.
+        uncast: whether the file has the texts of values that can't be cast.
     """
-    return [_field(c.name, _as_delivered(c.type, delivered.get(c.name, "")), "", False) for c in table.columns]
+    more = [bigquery.SchemaField(UNCAST, "STRING")] if uncast else []
+    return [_field(c.name, _as_delivered(c.type, delivered.get(c.name, "")), "", False) for c in table.columns] + more
 
 
 def _as_delivered(wanted: FieldType, actual: str) -> FieldType:
@@ -213,8 +220,12 @@ def _sql_type(field: bigquery.SchemaField) -> str:
     return f"{kind} NOT NULL" if field.mode == "REQUIRED" else kind
 
 
-def differences(wanted: bigquery.Table, actual: bigquery.Table, name: str) -> list[str]:
-    """How an existing table differs from what the contract says, as sentences."""
+def differences(wanted: bigquery.Table, actual: bigquery.Table, name: str, added: Collection[str] = ()) -> list[str]:
+    """How an existing table differs from what the contract says, as sentences.
+
+    Args:
+        added: columns that may be missing, because they will be added.
+    """
     if actual.table_type not in (None, "TABLE"):
         return [f"{name} is a {actual.table_type}, the contract wants a table"]
     lines = []
@@ -222,6 +233,8 @@ def differences(wanted: bigquery.Table, actual: bigquery.Table, name: str) -> li
     for field in wanted.schema:
         found = there.get(field.name)
         if found is None:
+            if field.name in added:
+                continue
             lines.append(f"{name} has no column {field.name} ({_spelled(field)})")
         elif _spelled(found) != _spelled(field):
             lines.append(f"{name}.{field.name} is {_spelled(found)}, the contract says {_spelled(field)}")
@@ -245,7 +258,10 @@ def refreshed(wanted: bigquery.Table, actual: bigquery.Table) -> list[str]:
     if list(actual.clustering_fields or []) != list(wanted.clustering_fields or []):
         actual.clustering_fields = wanted.clustering_fields
         changed.append("clustering_fields")
-    if [_notes(f) for f in actual.schema] != [_notes(f) for f in wanted.schema]:
+    asked = {field.name: field for field in wanted.schema}
+    there = {field.name: field for field in actual.schema}
+    schema = [*(asked[name] for name in there), *(asked[name] for name in asked if name not in there)]
+    if [_notes(f) for f in actual.schema] != [_notes(f) for f in schema]:
         # What is left out of an update stays as it is: that a column has no tags any more must be said.
         none = bigquery.PolicyTagList([])
         had = {field.name for field in actual.schema if field.policy_tags}
@@ -253,7 +269,7 @@ def refreshed(wanted: bigquery.Table, actual: bigquery.Table) -> list[str]:
             bigquery.SchemaField.from_api_repr(field.to_api_repr() | {"policyTags": none.to_api_repr()})
             if field.name in had and not field.policy_tags
             else field
-            for field in wanted.schema
+            for field in schema
         ]
         changed.append("schema")
     if bool(actual.require_partition_filter) != bool(wanted.require_partition_filter):

@@ -41,7 +41,16 @@ from dataops_platform.warehouse.bigquery.models import ModelTables, changed
 from dataops_platform.warehouse.bigquery.naming import Naming
 from dataops_platform.warehouse.bigquery.rows import Rows
 from dataops_platform.warehouse.held import HeldRows
-from dataops_platform.warehouse.names import LEDGER, PRODUCTION, QUARANTINE, STAGING, Relation, quarantine, staging
+from dataops_platform.warehouse.names import (
+    LEDGER,
+    PRODUCTION,
+    QUARANTINE,
+    STAGING,
+    Relation,
+    addable,
+    quarantine,
+    staging,
+)
 from dataops_platform.warehouse.partition_sql import in_partitions
 from dataops_platform.warehouse.replay import Act, ReplaySql, outcome, replayable, selected
 
@@ -217,7 +226,8 @@ class BigQueryWarehouse:
             (staging(table.name), tables.staging_table),
             (quarantine(table.name), tables.quarantine_table),
         ):
-            lines += self._ensure_as(make(self._naming.reference(relation), table, self._tags), str(relation))
+            made = make(self._naming.reference(relation), table, self._tags)
+            lines += self._ensure_as(made, str(relation), addable(table))
         if not lines:
             return []
         return [
@@ -226,8 +236,12 @@ class BigQueryWarehouse:
             " the table is then built anew from the lake."
         ]
 
-    def _ensure_as(self, wanted: bigquery.Table, name: str) -> list[str]:
-        """Create a table, or refresh it where that touches no data; how it differs where it does."""
+    def _ensure_as(self, wanted: bigquery.Table, name: str, added: Collection[str] = ()) -> list[str]:
+        """Create a table, or refresh it where that touches no data; how it differs where it does.
+
+        Args:
+            added: columns that may be added.
+        """
         retry = self.jobs.retry
         while True:
             try:
@@ -235,7 +249,7 @@ class BigQueryWarehouse:
             except api.NotFound:
                 self._client.create_table(wanted, exists_ok=True, retry=retry)
                 return []
-            found = tables.differences(wanted, actual, name)
+            found = tables.differences(wanted, actual, name, added)
             changed = [] if found else tables.refreshed(wanted, actual)
             if not changed:
                 return found

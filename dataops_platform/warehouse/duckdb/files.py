@@ -10,7 +10,7 @@ import duckdb
 
 from dataops_platform.contracts.model import Table
 from dataops_platform.contracts.types import FieldType, Kind
-from dataops_platform.warehouse.names import literal, quote
+from dataops_platform.warehouse.names import UNCAST, literal, quote
 
 FileSchema = tuple[tuple[str, str], ...]
 """Top-level columns of a file: (name, DuckDB type), in file order."""
@@ -154,12 +154,12 @@ def misfits(table: Table, schema: FileSchema) -> list[str]:
             fit = _fit(name, column.type, actual[name])
             if fit.expression is None:
                 lines.append(f"column {name!r} is {actual[name]}, the contract wants {column.type.kind}: {fit.accepts}")
-    lines += [f"column {name!r} is not in the contract" for name in actual if name not in wanted]
+    lines += [f"column {name!r} is not in the contract" for name in actual if name not in wanted and name != UNCAST]
     return lines
 
 
 def relation(table: Table, schemas: dict[str, FileSchema], columns: Sequence[str] | None = None) -> str:
-    """A subquery over all files with the contract's columns (or some), plus `_path` and `_position` (row number).
+    """A subquery over all files: the contract's columns (or some), `_path`, `_position` (row number) and `_uncast`.
 
     Files of the same schema share one scan; the contract's types are cast to where a file's are narrower. Only the
     files' content counts: without `hive_partitioning = false`, a column `created_at` would be read from the lake's
@@ -175,6 +175,7 @@ def relation(table: Table, schemas: dict[str, FileSchema], columns: Sequence[str
         actual = dict(schema)
         fits = [_fit(name, types[name], actual[name]).expression for name in names]
         listed = "".join(f"{fit} AS {quote(name)}, " for fit, name in zip(fits, names, strict=True))
+        listed += f"{UNCAST if UNCAST in actual else 'CAST(NULL AS VARCHAR)'} AS {UNCAST}, "
         selects.append(
             f"SELECT {listed}_path, file_row_number AS _position FROM read_parquet({file_list(paths)},"
             " filename = '_path', file_row_number = true, hive_partitioning = false)"

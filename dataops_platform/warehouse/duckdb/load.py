@@ -28,17 +28,18 @@ from dataops_platform.progress import Progress, silent
 from dataops_platform.secrets import redact
 from dataops_platform.warehouse import ledger
 from dataops_platform.warehouse.base import LoadOutcome, RowCheck
-from dataops_platform.warehouse.duckdb import files
+from dataops_platform.warehouse.duckdb import files, tables
 from dataops_platform.warehouse.duckdb.connection import transaction, translate
 from dataops_platform.warehouse.duckdb.merge import KeyResolver
 from dataops_platform.warehouse.loading import (
     MAX_BATCH_ROWS,
     OUTSIDE_PARTITION,
     batches,
+    cast_reasons,
     foreign_partition,
     too_many_bad_rows,
 )
-from dataops_platform.warehouse.names import LEDGER, literal, quarantine, quote, staging
+from dataops_platform.warehouse.names import LEDGER, UNCAST, literal, quarantine, quote, staging
 from dataops_platform.warehouse.partition_sql import in_partitions, partition_start
 
 MAX_OBJECTS = 100_000
@@ -243,7 +244,7 @@ class Loader:
 
     def _bad(self) -> str:
         """True for a row that must go to quarantine. Checks refer to bare column names, which only `p` has."""
-        terms = [self._outside(), *(f"({check.bad})" for check in self._checks)]
+        terms = [f"p.{UNCAST} IS NOT NULL", self._outside(), *(f"({check.bad})" for check in self._checks)]
         return f"(({' OR '.join(terms)}) IS TRUE)"
 
     def _source(self, paths: Mapping[str, files.FileSchema]) -> str:
@@ -254,10 +255,12 @@ class Loader:
 
     def _insert(self, paths: Mapping[str, files.FileSchema], updated_at: datetime) -> int:
         columns = ", ".join(f"p.{quote(column.name)}" for column in self._table.columns)
+        # Columns that came later stand behind the others.
+        listed = ", ".join(map(quote, tables.staging_columns(self._table)))
         skip = " ANTI JOIN _skip AS s ON p._path = s._file AND p._position = s._row" if self._skipped() else ""
         return int(
             self._scalar(
-                f"INSERT INTO {self._target} SELECT {columns}, d._created, {_instant(updated_at)},"
+                f"INSERT INTO {self._target} ({listed}) SELECT {columns}, d._created, {_instant(updated_at)},"
                 f" {self._object('p._path')}, d._load FROM {self._source(paths)}{skip} WHERE NOT {self._bad()}"
             )
         )
@@ -269,11 +272,14 @@ class Loader:
             f"CASE WHEN {bad} THEN {literal(reason)} END"
             for reason, bad in [(OUTSIDE_PARTITION, self._outside()), *((c.rule_id, c.bad) for c in self._checks)]
         )
+        listed = ", ".join(map(quote, tables.quarantine_columns(self._table)))
+        uncast = ", ".join(cast_reasons(self._table, f"p.{UNCAST}", "duckdb"))
         self._con.execute(
-            f"INSERT INTO {self._held} SELECT {columns}, d._created, {_instant(updated_at)},"
-            f" {self._object('p._path')}, d._load, list_filter([{reasons}], lambda r: r IS NOT NULL),"
+            f"INSERT INTO {self._held} ({listed}) SELECT {columns}, d._created, {_instant(updated_at)},"
+            f" {self._object('p._path')}, d._load, list_filter(CASE WHEN p.{UNCAST} IS NULL THEN [{reasons}]"
+            f" ELSE [{uncast}] END, lambda r: r IS NOT NULL),"
             f" p._position, d._part, {literal(self._table.contract_version)}, {literal(self._run_id)},"
-            f" {_instant(updated_at)} FROM {self._source(paths)} WHERE {self._bad()}"
+            f" {_instant(updated_at)}, p.{UNCAST} FROM {self._source(paths)} WHERE {self._bad()}"
         )
         counts = self._rows(
             f"SELECT CAST(q._load_id AS VARCHAR), count(*) FROM {self._held} AS q"

@@ -17,7 +17,9 @@ from dataops_platform.warehouse.names import (
     QUARANTINE,
     QUARANTINE_COLUMNS,
     STAGING,
+    UNCAST,
     Relation,
+    addable,
     literal,
     quarantine,
     quote,
@@ -37,6 +39,7 @@ _QUARANTINE_TYPES = {
     "_contract_version": "VARCHAR",
     "_run_id": "VARCHAR",
     "_quarantined_at": "TIMESTAMPTZ",
+    UNCAST: "VARCHAR",
 }
 _ARROW = {pa.string(): "VARCHAR", pa.int64(): "BIGINT", pa.float64(): "DOUBLE", pa.bool_(): "BOOLEAN"}
 
@@ -137,7 +140,7 @@ def definition(table: Table) -> str:
 
 
 def ensure_table(connection: duckdb.DuckDBPyConnection, table: Table) -> None:
-    """Create a contract's tables, or refresh their comments.
+    """Create a contract's tables, or add what is new in the contract, and refresh their comments.
 
     Raises:
         ConfigError: a table exists and differs from the contract; every difference is listed.
@@ -147,18 +150,21 @@ def ensure_table(connection: duckdb.DuckDBPyConnection, table: Table) -> None:
         held = quarantine(table.name).sql
         connection.execute(f"ALTER TABLE {held} RENAME COLUMN _partition TO _delivered_partition")
     lines: list[str] = []
+    added: list[str] = []
     for relation, wanted in (
         (staging(table.name), staging_columns(table)),
         (quarantine(table.name), quarantine_columns(table)),
     ):
         actual = columns_of(connection, relation)
         if actual:
-            lines += differences(relation, wanted, actual)
+            new = {name: wanted[name] for name in addable(table) if name in wanted and name not in actual}
+            added += [f"ALTER TABLE {relation.sql} ADD COLUMN {quote(name)} {kind}" for name, kind in new.items()]
+            lines += differences(relation, wanted, actual | new)
     if lines:
         raise ConfigError(
             f"{table.file}:{table.line}: the warehouse differs from the contract: {'; '.join(lines)}."
             f" Undo the change in the contract, or run `dataops reload {table.name}`:"
             " the table is then built anew from the lake."
         )
-    for statement in statements:
+    for statement in [*added, *statements]:
         connection.execute(statement)

@@ -95,6 +95,23 @@ def test_what_is_not_public_is_masked(shop):
     assert "amount=-5" in shown
 
 
+def test_what_can_not_be_cast(shop):
+    """Its text is shown, unless it isn't public; and what to do is said where judging again is asked for."""
+    file = shop / "data/orders/2024-05-02.csv"
+    file.write_text(file.read_text().replace("-5.00", "5.00") + "9,2024-05-02,FR,a lot\n")
+    assert dataops(["run"], shop.parent / "home", shop).returncode == 0
+    assert 'as written: {"amount":"a lot"}' in said(shop, "show", "orders", "--reason", "cast_amount")
+    out = said(shop, "replay", "orders")
+    assert "orders: rows whose amount can't be cast have no value to be judged: correct the values" in out
+    assert "`dataops quarantine drop orders --reason cast_amount --because …`" in out
+    edit(shop, r"(name: amount, )", r"\1classification: confidential, ")
+    shown = said(shop, "show", "orders", "--reason", "cast_amount")
+    assert 'as written: {"amount":"•••"}' in shown
+    assert "a lot" not in shown
+    assert "1 row of orders dropped" in said(shop, "drop", "orders", "--reason", "cast_amount", "--because", "mended")
+    assert "can't be cast" not in said(shop, "replay", "orders")
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -102,6 +119,7 @@ def test_what_is_not_public_is_masked(shop):
         (("replay",), "name one table, or write --all for every table"),
         (("replay", "orders", "--all"), "name one table, or write --all for every table"),
         (("replay", "orders", "--reason", "amount_rang"), "did you mean `amount_range`?"),
+        (("replay", "orders", "--reason", "cast_amoun"), "did you mean `cast_amount`?"),
         (("show", "orders", "--partitions", "2024-5-1"), "isn't of the form 2024-05-01"),
     ],
 )

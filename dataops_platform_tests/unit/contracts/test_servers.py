@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from dataops_platform.contracts import ContractErrors
-from dataops_platform.contracts.model import AfterLanding, LandingFormat
+from dataops_platform.contracts.file_formats import FileFormat, FileReading
+from dataops_platform.contracts.model import AfterLanding
 
 TABLE = """\
   - name: {name}
@@ -43,8 +44,8 @@ def test_a_landing_bucket(load):
     text = contract(server(custom, **FIELDS)).replace("'x'", "7")
     table = load(c=text).tables["flights"]
     (landing,) = table.landings
-    assert (landing.location, landing.format, landing.after, landing.window, landing.environment) == (
-        "gs://acme-landing/in", LandingFormat.PARQUET, AfterLanding.REMOVE, 7, None
+    assert (landing.location, landing.reading.format, landing.after, landing.window, landing.environment) == (
+        "gs://acme-landing/in", FileFormat.PARQUET, AfterLanding.REMOVE, 7, None
     )  # fmt: skip
     assert landing.pattern.match("flights/dt=2024-01-02/a.parquet") == "2024-01-02"
     assert load(c=text).sourced == {"flights": table}
@@ -76,9 +77,15 @@ def test_one_server_for_several_tables(load):
     tables = load(c=text).tables
     assert tables["weather"].landings[0].pattern.match("weather/2024-01-01.csv") == "2024-01-01"
     assert tables["weather"].landings[0].pattern.match("flights/2024-01-01.csv") is None
-    assert tables["weather"].landings[0].format is LandingFormat.CSV
+    assert tables["weather"].landings[0].reading.format is FileFormat.CSV
     named = contract(server({"objectPattern": PATTERN, "table": "weather"}, **FIELDS), tables=("flights", "weather"))
     assert {name: len(table.landings) for name, table in load(c=named).tables.items()} == {"flights": 0, "weather": 1}
+
+
+def test_how_files_are_written(load):
+    custom = {"objectPattern": PATTERN, "format": "csv", "delimiter": ";", "encoding": "latin1", "quote": "|"}
+    (landing,) = load(c=contract(server(custom, **FIELDS))).tables["flights"].landings
+    assert landing.reading == FileReading(FileFormat.CSV, ";", "|", "|", True, "iso8859-1")
 
 
 def test_names_of_airbyte(load):
@@ -105,9 +112,17 @@ def test_other_servers_are_left_alone(load):
         ({"objectPattern": "*/{partition}.csv"}, {}, ".customProperties[0].value", "begins with no fixed text",
          "a folder of their own"),
         ({"objectPattern": "f/{partition}"}, {}, ".customProperties[0].value",
-         "nothing says which format the objects have", "add the customProperty `format`"),
+         "nothing says which format the objects have", "add `format`: one of parquet, avro"),
         ({"objectPattern": PATTERN, "format": "parket"}, {}, ".customProperties[1].value",
          "format `parket` can't be read", "did you mean `parquet`?"),
+        ({"objectPattern": PATTERN, "delimiter": ";"}, {}, ".customProperties[1].value",
+         "`delimiter` says nothing of parquet", "it is of csv"),
+        ({"objectPattern": PATTERN, "format": "csv", "delimiter": ";;"}, {}, ".customProperties[2].value",
+         "delimiter ';;' isn't one character", "write it like `;`"),
+        ({"objectPattern": PATTERN, "format": "csv", "encoding": "utf8-8"}, {}, ".customProperties[2].value",
+         "encoding `utf8-8` isn't known", "did you mean `utf-8`?"),
+        ({"objectPattern": PATTERN, "format": "csv", "header": "nope"}, {}, ".customProperties[2].value",
+         "header `nope` is neither true nor false", "write true or false"),
         ({"objectPattern": PATTERN, "afterLanding": "delete"}, {}, ".customProperties[1].value",
          "afterLanding `delete` isn't known", "use one of keep, remove"),
         ({"objectPattern": PATTERN, "lateWindow": "0"}, {}, ".customProperties[1].value",

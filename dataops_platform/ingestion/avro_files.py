@@ -1,0 +1,119 @@
+"""Avro files: read in blocks by fastavro, whose reader is compiled.
+
+Of the readers there are, DuckDB's is an extension that would be fetched when a file arrives, and none of the others
+that are compiled reads a file piece by piece. Values have types here; the
+engine makes the contract's of them, as it does of texts.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Iterator
+from datetime import date, datetime, time
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import fastavro
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from dataops_platform.contracts.model import Table
+from dataops_platform.contracts.problems import ConfigError, DataRefused
+from dataops_platform.ingestion.casting import write_parquet
+from dataops_platform.warehouse.names import literal, quote
+
+_AT_ONCE = 20_000
+"""Records held in memory."""
+
+
+def to_parquet(table: Table, source: Path, target: Path, shown: str) -> None:
+    """Read an Avro file by the contract's types; see `reading.to_parquet`."""
+    texts = target.with_name(f"{target.name}.texts")
+    try:
+        _write_texts(table, source, texts, shown)
+        with duckdb.connect() as connection:
+            connection.execute("SET TimeZone = 'UTC'")
+            rows = f"read_parquet({literal(str(texts))}, hive_partitioning = false)"
+            write_parquet(connection, table, {c.name: quote(c.name) for c in table.columns}, rows, target)
+    except (duckdb.IOException, OSError) as error:
+        if isinstance(error, OSError) and error.filename == str(source):
+            raise
+        raise ConfigError(
+            f"the folder {target.parent} can't be written: {str(error).splitlines()[0]}. Check its permissions and the"
+            " free space on its disk."
+        ) from error
+    finally:
+        texts.unlink(missing_ok=True)
+
+
+def _write_texts(table: Table, source: Path, target: Path, shown: str) -> None:
+    """Every value as its text, in the contract's columns."""
+    names = [column.name for column in table.columns]
+    schema = pa.schema([(name, pa.string()) for name in names])
+    with source.open("rb") as file, pq.ParquetWriter(target, schema) as writer:
+        for records in _blocks(table, file, shown):
+            columns = [_texts(shown, name, [record[name] for record in records]) for name in names]
+            writer.write_table(pa.table(columns, schema=schema))
+
+
+def _texts(shown: str, name: str, values: list[Any]) -> pa.Array:
+    """A column's values as texts.
+
+    Raises:
+        DataRefused: a value is bytes that are no text: no type of a contract holds such.
+    """
+    try:
+        return pa.array([_text(value) for value in values], pa.string())
+    except UnicodeError as error:
+        raise DataRefused(f"{shown}: column {name!r} has bytes that are no text (UTF-8): {error}") from error
+
+
+def _blocks(table: Table, file: Any, shown: str) -> Iterator[list[Any]]:
+    """Records, some at a time, of a file with the contract's columns."""
+    try:
+        reader = fastavro.reader(file)
+        fields = [field["name"] for field in _record(reader.writer_schema)]
+        wanted = [column.name for column in table.columns]
+        lines = [f"column {name!r} is missing" for name in wanted if name not in fields]
+        lines += [f"column {name!r} is not in the contract" for name in fields if name not in wanted]
+        if lines:
+            raise DataRefused(f"{shown}: {'; '.join(lines)}. Mend the file or the contract {table.file}.")
+        while records := list(itertools.islice(reader, _AT_ONCE)):
+            yield records
+    except DataRefused:
+        raise
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno is not None:  # the disk's; a codec's have no number
+            raise
+        # fastavro and the codecs' libraries have no class of errors of their own: whatever they raise for these bytes
+        # is said of the file, and the other files go on.
+        said = " ".join(str(error).split()) or type(error).__name__
+        raise DataRefused(f"{shown}: not an Avro file, or a damaged one: {said}") from error
+
+
+def _record(schema: Any) -> list[dict[str, Any]]:
+    if not isinstance(schema, dict) or schema.get("type") != "record":
+        raise ValueError("its values are no records")
+    fields: list[dict[str, Any]] = schema["fields"]
+    return fields
+
+
+def _text(value: Any) -> str | None:
+    """A value's text, which has all of it: an instant with its offset, a decimal with all digits."""
+    match value:
+        case None | str():
+            return value
+        case bool():
+            return "true" if value else "false"
+        case bytes():
+            return value.decode()
+        case float():
+            return repr(value)
+        case datetime() | date() | time():
+            return value.isoformat()
+        case dict() | list():
+            return json.dumps(value, default=_text)
+        case _:
+            return str(value)

@@ -1,0 +1,94 @@
+"""One file of any format becomes a parquet file with the contract's columns: the one reader of all that arrives."""
+
+from __future__ import annotations
+
+import codecs
+import gzip
+import shutil
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+import duckdb
+
+from dataops_platform.contracts.file_formats import COMPRESSED, FileFormat, FileReading
+from dataops_platform.contracts.model import Table
+from dataops_platform.contracts.problems import ConfigError, DataRefused
+from dataops_platform.ingestion import avro_files, csv_files, json_lines
+from dataops_platform.ingestion.casting import write_parquet
+
+
+def to_parquet(table: Table, reading: FileReading, source: Path, target: Path, shown: str | None = None) -> None:
+    """Read a file that isn't parquet by the contract's types, and write it as parquet, its rows in the same order.
+
+    Values that can't be cast become null, and their texts stand in a column `_uncast` (see `casting`).
+
+    Args:
+        source: named `….gz` if it is compressed.
+        shown: what messages call the file; default: its path.
+
+    Raises:
+        DataRefused: the file can't be read, or has other columns than the contract.
+        ConfigError: the parquet file can't be written.
+    """
+    shown = shown or str(source)
+    if reading.format is FileFormat.AVRO:
+        avro_files.to_parquet(table, source, target, shown)
+        return
+    with _plain(source, reading.encoding, target, shown) as plain, duckdb.connect() as connection:
+        connection.execute("SET TimeZone = 'UTC'")
+        module = csv_files if reading.format is FileFormat.CSV else json_lines
+        try:
+            texts, rows = module.texts(connection, table, reading, plain, shown)
+            write_parquet(connection, table, texts, rows, target)
+        except duckdb.Error as error:
+            # One statement reads the source and writes the target: the file it names tells which went wrong.
+            if isinstance(error, duckdb.IOException) and str(target) in str(error):
+                raise ConfigError(unwritable(target.parent, str(error).splitlines()[0])) from error
+            said = [line.strip() for line in str(error).splitlines() if line.strip()]
+            text = " ".join(said[:3]).replace(str(plain), shown)
+            raise DataRefused(f"{shown}: can't be read as {reading.format}: {text}") from error
+
+
+def unwritable(folder: Path, reason: str) -> str:
+    """What to do about a folder that can't be written."""
+    return f"the folder {folder} can't be written: {reason}. Check its permissions and the free space on its disk."
+
+
+@contextmanager
+def _plain(source: Path, encoding: str, target: Path, shown: str) -> Iterator[Path]:
+    """The file as UTF-8 without compression; a copy beside the target where it isn't that already.
+
+    The engine would take a compressed file that is cut off for a whole one, and reads few encodings.
+    """
+    compressed = source.name.endswith(COMPRESSED)
+    if not compressed and encoding == "utf-8":
+        yield source
+        return
+    copy = target.with_name(f"{target.name}.plain")
+    try:
+        with gzip.open(source) if compressed else source.open("rb") as raw, copy.open("wb") as out:
+            if encoding == "utf-8":
+                shutil.copyfileobj(raw, out, _PIECE)
+            else:
+                _decoded(raw, encoding, out)
+        yield copy
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise DataRefused(f"{shown}: not a whole gzip file: {error}") from error
+    except UnicodeError as error:
+        raise DataRefused(f"{shown}: not written in {encoding}: {error}") from error
+    finally:
+        copy.unlink(missing_ok=True)
+
+
+_PIECE = 1 << 20
+
+
+def _decoded(raw: BinaryIO | gzip.GzipFile, encoding: str, out: BinaryIO) -> None:
+    """Write bytes of another encoding as UTF-8, piece by piece."""
+    decoder = codecs.getincrementaldecoder(encoding)()
+    while piece := raw.read(_PIECE):
+        out.write(decoder.decode(piece).encode())
+    out.write(decoder.decode(b"", final=True).encode())

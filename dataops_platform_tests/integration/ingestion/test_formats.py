@@ -1,0 +1,389 @@
+"""Every format by the contract's types; what can't be cast is quarantined with its text, and no row is lost."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import json
+import os
+import random
+from dataclasses import replace
+from datetime import UTC, date, datetime, time
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import fastavro
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from dataops_platform.contracts.file_formats import FileFormat
+from dataops_platform.contracts.model import BadRowAction, BadRows, LoadMode, RuleKind, Source
+from dataops_platform.contracts.types import FieldType, Kind
+from dataops_platform.ingestion.extractor import extract, extractor_for
+from dataops_platform.ingestion.landing import deliver_files
+from dataops_platform.quality import quarantine
+from dataops_platform.warehouse.base import Selection
+from dataops_platform_tests.cloud import engine_home
+from dataops_platform_tests.support import Home, rule, table
+
+TYPES = {
+    "name": Kind.STRING,
+    "n": Kind.INTEGER,
+    "x": Kind.NUMBER,
+    "amount": FieldType(Kind.DECIMAL, 30, 6),
+    "ok": Kind.BOOLEAN,
+    "day": Kind.DATE,
+    "at": Kind.TIMESTAMP,
+    "local": Kind.DATETIME,
+    "clock": Kind.TIME,
+    "more": Kind.JSON,
+}
+T = table("t", TYPES)
+
+
+@pytest.fixture(params=["duckdb", pytest.param("bigquery", marks=pytest.mark.cloud)])
+def home(request, tmp_path) -> Home:
+    return engine_home(request, tmp_path)
+
+
+def written(kind: FileFormat, rows: list[dict[str, Any]]) -> bytes:
+    """Rows of texts and JSON values, in a format."""
+    if kind is FileFormat.CSV:
+        out = io.StringIO()
+        made = csv.DictWriter(out, list(TYPES), lineterminator="\n")
+        made.writeheader()
+        for row in rows:
+            made.writerow({k: json.dumps(v) if isinstance(v, dict | list | bool) else v for k, v in row.items()})
+        return out.getvalue().encode()
+    if kind is FileFormat.JSONL:
+        return "".join(json.dumps(row) + "\n" for row in rows).encode()
+    fields = [{"name": name, "type": ["null", "string"]} for name in TYPES]
+    buffer = io.BytesIO()
+    texts = [{k: json.dumps(v) if isinstance(v, dict | list | bool) else v for k, v in row.items()} for row in rows]
+    fastavro.writer(buffer, {"type": "record", "name": "r", "fields": fields}, texts, codec="deflate")
+    return buffer.getvalue()
+
+
+def deliver(home: Home, t, folder: Path, name: str, content: bytes, **options: Any):
+    """Deliver a file as a `source` does, and load it."""
+    (folder / name).write_bytes(content)
+    made = replace(t, source=Source("files", {"path": name, **options}))
+    done = extract(made, extractor_for(made, folder), home.lake, ["all"])
+    return made, done
+
+
+GOOD = {
+    "name": "a, \"b\"\nß", "n": "-7", "x": "1.5", "amount": "123456789012345678901234.000001", "ok": True,
+    "day": "2024-02-29", "at": "2024-02-29T12:00:00.000001+02:00", "local": "2024-02-29 23:59:59.999999",
+    "clock": "23:59:59.5", "more": {"k": [1, None, {"z": "y"}]},
+}  # fmt: skip
+BAD = {
+    "n": "1.5", "x": "much", "amount": "0.1234567", "ok": "perhaps", "day": "2023-02-29", "at": "yesterday",
+    "local": "2024-01-01T00:00:00Z", "clock": "25:00", "more": "{not json",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", [FileFormat.CSV, FileFormat.JSONL, FileFormat.AVRO])
+def test_each_type(home, tmp_path, kind):
+    """A good row, a row without anything, and for each type a row with one value that can't be cast."""
+    wrong = {name: text for name, text in BAD.items() if (name, kind) != ("more", FileFormat.JSONL)}  # a text there
+    bad = [GOOD | {name: text} for name, text in wrong.items()]
+    content = written(kind, [GOOD, dict.fromkeys(TYPES), *bad])
+    t, done = deliver(home, T, tmp_path, f"t.{kind}", content)
+    assert done.refused == ()
+    (outcome,) = home.load(t)
+    assert (outcome.rows_read, outcome.rows_loaded, outcome.rows_quarantined) == (2 + len(bad), 2, len(bad))
+    found = home.warehouse.query("SELECT * FROM staging.t WHERE n IS NOT NULL").to_pylist()[0]
+    assert {name: found[name] for name in TYPES if name != "more"} == {
+        "name": GOOD["name"], "n": -7, "x": 1.5, "amount": Decimal(GOOD["amount"]), "ok": True,
+        "day": date(2024, 2, 29), "at": datetime(2024, 2, 29, 10, 0, 0, 1, UTC),
+        "local": datetime(2024, 2, 29, 23, 59, 59, 999999), "clock": time(23, 59, 59, 500000),
+    }  # fmt: skip
+    more = found["more"]
+    assert (json.loads(more) if isinstance(more, str) else more) == GOOD["more"]
+    held = home.warehouse.query("SELECT * FROM quarantine.t").to_pylist()
+    assert {row["_reasons"][0]: json.loads(row["_uncast"]) for row in held} == {
+        f"cast_{name}": {name: text} for name, text in wrong.items()
+    }
+    assert all(len(row["_reasons"]) == 1 for row in held)
+    assert all(row[row["_reasons"][0].removeprefix("cast_")] is None for row in held)
+
+
+def test_a_row_is_judged_by_nothing_else_and_stays_when_it_is_judged_again(home, tmp_path):
+    """Its missing value isn't what is wrong with it; the breaker counts it like any other bad row."""
+    rules = [rule("n_required", RuleKind.NOT_NULL, "n"), rule("n_range", RuleKind.RANGE, "n", minimum=0)]
+    t = table("t", {"id": Kind.INTEGER, "n": Kind.INTEGER}, mode=LoadMode.MERGE, key=("id",), rules=rules)
+    content = b"id,n\n1,5\n2,five\n3,\n4,-1\nx,y\n"
+    t, _ = deliver(home, t, tmp_path, "t.csv", content)
+    home.load(t)
+    by_reason = "SELECT r, COUNT(*) AS n FROM quarantine.t, UNNEST(_reasons) AS {} GROUP BY 1 ORDER BY 1"
+    sql = by_reason.format("r" if home.warehouse.dialect == "bigquery" else "u(r)")
+    expected = [("cast_id", 1), ("cast_n", 2), ("n_range", 1), ("n_required", 1)]
+    assert home.rows(sql) == expected
+    known = quarantine.known(t, Selection(None, "cast_n"))
+    (shown, other) = quarantine.show(home.warehouse, t, known, 10)
+    assert {shown["_uncast"], other["_uncast"]} == {'{"n":"five"}', '{"id":"x","n":"y"}'}
+    milder = replace(t, rules=())
+    (replayed,) = quarantine.replay(home.warehouse, [milder], Selection(), "again")["t"]
+    assert (replayed.rows_loaded, replayed.rows_left) == (2, 2)
+    assert home.rows(sql) == [("cast_id", 1), ("cast_n", 2)]
+    strict = replace(t, bad_rows=BadRows(BadRowAction.QUARANTINE, 10.0))
+    (tmp_path / "t.csv").write_bytes(content + b"9,nine\n")
+    t, _ = deliver(home, strict, tmp_path, "t.csv", content + b"9,nine\n")
+    assert "5 of 6 rows break blocking rules, more than maxPercent 10 allows" in home.load(t)[0].refused
+
+
+def test_objects_of_one_delivery_with_and_without_such_values(home, tmp_path):
+    """Each object has the column or not, whichever of them is the first."""
+    t = table("t", {"id": Kind.INTEGER, "n": Kind.INTEGER})
+    files = {"a.csv": b"id,n\n1,5\n", "b.jsonl": b'{"id": 2, "n": "five"}\n', "c.csv": b"id,n\n3,7\n4,x\n"}
+    for name, content in files.items():
+        (tmp_path / name).write_bytes(content)
+    for names in (["a.csv", "b.jsonl"], ["c.csv", "a.csv"]):
+        for number, name in enumerate(names):
+            os.utime(tmp_path / name, (number, number))  # their order in the delivery
+            (tmp_path / name).write_bytes(files[name] + b"\n" * (names[0] == "c.csv"))  # not the same bytes again
+        (delivery,) = deliver_files(t, home.lake, "all", [tmp_path / name for name in names]).delivered
+        assert sorted(item.uncast for item in delivery.objects) == [False, True]
+        assert list(delivery.schema) == ["id", "n"]
+    assert [o.refused for o in home.load(t)] == [None, None]
+    assert home.rows("SELECT id, n FROM staging.t ORDER BY id, n") == [(1, 5), (1, 5), (3, 7)]
+    assert home.rows("SELECT id, n, _uncast FROM quarantine.t ORDER BY id") == [
+        (2, None, '{"n":"five"}'), (4, None, '{"n":"x"}')
+    ]  # fmt: skip
+
+
+CSV = {
+    "delimiter": (b"id;name\n1;a\n", {"delimiter": ";"}),
+    "tabs": (b"id\tname\n1\ta\n", {"delimiter": "\t"}),
+    "quote": (b"id,name\n1,'a'\n", {"quote": "'"}),
+    "no quote": (b'id,name\n1,"a\n', {"quote": ""}),
+    "escape": (b'id,name\n1,"a\\"b"\n', {"escape": "\\"}),
+    "other order": (b"name,id\na,1\n", {}),
+    "no header": (b"1,a\n", {"header": False}),
+    "windows": (b"id,name\r\n1,a\r\n", {}),
+    "mark": (b"\xef\xbb\xbfid,name\n1,a\n", {}),
+    "latin-1": ("id,name\n1,é\n".encode("latin-1"), {"encoding": "latin-1"}),
+    "cp1252": ("id,name\n1,€\n".encode("cp1252"), {"encoding": "windows-1252"}),
+    "utf-16": ("id,name\n1,é\n".encode("utf-16"), {"encoding": "utf-16"}),
+}
+
+
+@pytest.mark.parametrize("name", CSV)
+@pytest.mark.parametrize("compressed", [False, True])
+def test_how_csv_is_written(tmp_path, name, compressed):
+    content, options = CSV[name]
+    t = table("t", {"id": Kind.INTEGER, "name": Kind.STRING})
+    home = Home(tmp_path / "home")
+    file = "t.csv.gz" if compressed else "t.csv"
+    t, done = deliver(home, t, tmp_path, file, gzip.compress(content) if compressed else content, **options)
+    assert done.refused == ()
+    home.load(t)
+    text = {"latin-1": "é", "cp1252": "€", "utf-16": "é", "no quote": '"a', "escape": 'a"b'}.get(name, "a")
+    assert home.rows("SELECT id, name FROM staging.t") == [(1, text)]
+
+
+UNREADABLE = {
+    "a cut gzip": ("t.csv.gz", gzip.compress(b"id,name\n" + b"1,a\n" * 5000)[:-20], {}, "not a whole gzip file"),
+    "no gzip": ("t.csv.gz", b"id,name\n1,a\n", {}, "not a whole gzip file"),
+    "another encoding": ("t.csv", "id,name\n1,é\n".encode("latin-1"), {}, "not utf-8 encoded"),
+    "another encoding, declared": (
+        "t.csv", b"id,name\n1,\x81\n", {"encoding": "cp1252"}, "not written in cp1252: 'charmap' codec can't decode",
+    ),
+    "an open quote": ("t.csv", b'id,name\n1,"a\n', {}, "unterminated quote"),
+    "a row that is too short": ("t.csv", b"id,name\n1\n", {}, "Line: 2"),
+    "a column twice": ("t.csv", b"id,name,id\n1,a,1\n", {}, "column 'id' is there twice"),
+    "no json": ("t.jsonl", b'{"id": 1}\n{"id": \n', {}, "Malformed JSON"),
+    "no object": ("t.jsonl", b'{"id": 1}\n[2]\n', {}, "a line isn't an object in braces"),
+    "another key": ("t.jsonl", b'{"id": 1, "nme": "a"}\n', {}, "column 'nme' is not in the contract"),
+    "a cut gzip of json": ("t.jsonl.gz", gzip.compress(b'{"id": 1}\n' * 9999)[:-20], {}, "not a whole gzip file"),
+    "no avro": ("t.avro", b"nonsense", {}, "not an Avro file, or a damaged one"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", UNREADABLE)
+def test_what_can_not_be_read_is_refused_whole(tmp_path, name):
+    file, content, options, says = UNREADABLE[name]
+    t = table("t", {"id": Kind.INTEGER, "name": Kind.STRING})
+    _, done = deliver(Home(tmp_path / "home"), t, tmp_path, file, content, **options)
+    assert done.delivered == ()
+    ((_, reason),) = done.refused
+    assert reason.startswith(str(tmp_path / file))
+    assert says in reason
+    assert "\n" not in reason
+    assert ".plain" not in reason
+
+
+def test_a_damaged_avro_file(tmp_path):
+    rows = [dict.fromkeys(TYPES, "1") | {"ok": "true"} for _ in range(5000)]
+    whole = written(FileFormat.AVRO, rows)
+    for content in (whole[:-30], whole[: len(whole) // 2]):
+        _, done = deliver(Home(tmp_path / "home"), T, tmp_path, "t.avro", content)
+        assert "a damaged one" in done.refused[0].reason
+    fields = [{"name": "id", "type": "int"}]
+    buffer = io.BytesIO()
+    fastavro.writer(buffer, {"type": "record", "name": "r", "fields": fields}, [{"id": 1}])
+    _, done = deliver(Home(tmp_path / "home"), T, tmp_path, "t.avro", buffer.getvalue())
+    assert "column 'name' is missing" in done.refused[0].reason
+    assert "column 'id' is not in the contract" in done.refused[0].reason
+
+
+ONE = table("t", {"id": Kind.INTEGER})
+
+
+def avro(kind: Any, values: list[Any], codec: str = "null") -> bytes:
+    """A file with one column `id`."""
+    buffer = io.BytesIO()
+    schema = {"type": "record", "name": "r", "fields": [{"name": "id", "type": kind}]}
+    fastavro.writer(buffer, schema, [{"id": value} for value in values], codec=codec)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("codec", ["deflate", "snappy", "zstandard", "bzip2", "xz"])
+def test_codecs_of_avro(tmp_path, codec):
+    whole = avro("long", list(range(5000)), codec)
+    home = Home(tmp_path / "home")
+    t, done = deliver(home, ONE, tmp_path, "t.avro", whole)
+    assert [d.rows for d in done.delivered] == [5000]
+    middle = len(whole) // 2
+    _, done = deliver(
+        Home(tmp_path / "other"), t, tmp_path, "t.avro", whole[:middle] + b"\xff" * 9 + whole[middle + 9 :]
+    )
+    assert "not an Avro file, or a damaged one" in done.refused[0].reason
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_damage_anywhere_in_an_avro_file_is_never_an_error_of_ours(tmp_path, seed):
+    """Whatever a byte says: the file is refused with one line, or it still is one."""
+    content, chance = bytearray(avro(["null", "long", "string"], [1, None, "a"] * 20)), random.Random(seed)
+    for _ in range(chance.choice([1, 3])):
+        content[chance.randrange(len(content))] = chance.randrange(256)
+    _, done = deliver(Home(tmp_path / "home"), ONE, tmp_path, "t.avro", bytes(content))
+    assert len(done.delivered) + len(done.refused) == 1
+    assert all("\n" not in reason for _, reason in done.refused)
+
+
+def test_avro_values_that_python_can_not_hold(tmp_path):
+    moment = {"type": "long", "logicalType": "timestamp-micros"}
+    for kind, value, says in (("bytes", b"\xff", "column 'id' has bytes that are no text"), (moment, 2**62, "damaged")):
+        _, done = deliver(Home(tmp_path / "home"), ONE, tmp_path, "t.avro", avro(kind, [value]))
+        assert says in done.refused[0].reason
+
+
+def test_avros_own_types(tmp_path):
+    """What other tools write: logical types, unions, records and lists in records."""
+    logical = {
+        "n": "long", "x": "double", "ok": "boolean", "name": "string",
+        "amount": {"type": "bytes", "logicalType": "decimal", "precision": 30, "scale": 6},
+        "day": {"type": "int", "logicalType": "date"},
+        "at": {"type": "long", "logicalType": "timestamp-micros"},
+        "local": {"type": "long", "logicalType": "local-timestamp-micros"},
+        "clock": {"type": "long", "logicalType": "time-micros"},
+        "more": {"type": "record", "name": "inner", "fields": [{"name": "tags", "type": {"type": "array",
+                 "items": "string"}}, {"name": "d", "type": {"type": "int", "logicalType": "date"}}]},
+    }  # fmt: skip
+    row = {
+        "n": 2**62, "x": 0.1, "ok": False, "name": "ß", "amount": Decimal("-123456789012345678901234.000001"),
+        "day": date(1969, 12, 31), "at": datetime(2024, 1, 1, 0, 0, 0, 1, UTC), "local": datetime(2024, 1, 1, 12),
+        "clock": time(1, 2, 3, 4), "more": {"tags": ["a", "b"], "d": date(2024, 1, 1)},
+    }  # fmt: skip
+    fields = [{"name": name, "type": ["null", kind]} for name, kind in logical.items()]
+    buffer = io.BytesIO()
+    fastavro.writer(buffer, {"type": "record", "name": "r", "fields": fields}, [row, dict.fromkeys(logical)])
+    home = Home(tmp_path / "home")
+    t, done = deliver(home, T, tmp_path, "t.avro", buffer.getvalue())
+    assert done.refused == ()
+    home.load(t)
+    found = home.warehouse.query("SELECT * FROM staging.t WHERE n IS NOT NULL").to_pylist()[0]
+    assert {name: found[name] for name in TYPES if name != "more"} == {k: v for k, v in row.items() if k != "more"}
+    assert json.loads(found["more"]) == {"tags": ["a", "b"], "d": "2024-01-01"}
+    assert home.rows("SELECT count(*) FROM staging.t") == [(2,)]
+
+
+def test_numbers_of_json_are_exact(tmp_path):
+    """The same key further in, and numbers that no double holds."""
+    t = table("t", {"amount": FieldType(Kind.DECIMAL, 38, 18), "n": Kind.INTEGER, "more": Kind.JSON})
+    lines = (
+        b'{"more": {"amount": 1.5}, "amount": 12345678901234567890.123456789012345678, "n": 9007199254740993}\n'
+        b'{"amount": "0.100000000000000001", "n": 9223372036854775807}\n'
+        b'{"amount": 1e-18, "n": 1e3}\n{"amount": 1.1234567890123456789, "n": 9223372036854775808}\n'
+    )
+    home = Home(tmp_path / "home")
+    t, _ = deliver(home, t, tmp_path, "t.jsonl", lines)
+    home.load(t)
+    assert home.rows("SELECT amount, n FROM staging.t ORDER BY n") == [
+        (Decimal("1e-18"), 1000),
+        (Decimal("12345678901234567890.123456789012345678"), 9007199254740993),
+        (Decimal("0.100000000000000001"), 9223372036854775807),
+    ]
+    ((reasons, uncast),) = home.rows("SELECT _reasons, _uncast FROM quarantine.t")
+    assert reasons == ["cast_amount", "cast_n"]
+    assert json.loads(uncast)["amount"] == "1.1234567890123456789"
+
+
+# -- properties --------------------------------------------------------------------------------------------------------
+
+TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0\r"), max_size=8)
+VALUES = {
+    "name": TEXT.filter(bool), "n": st.integers(-(2**63), 2**63 - 1).map(str),
+    "x": st.floats(allow_nan=False, allow_infinity=False).map(repr),
+    "amount": st.decimals(-(10**23), 10**23, places=6).map(lambda d: f"{d:f}"),
+    "ok": st.booleans(), "day": st.dates().map(str),
+    "at": st.datetimes(datetime(1900, 1, 1), datetime(2200, 1, 1)).map(lambda d: f"{d.isoformat()}+00:00"),
+    "local": st.datetimes(datetime(1900, 1, 1), datetime(2200, 1, 1)).map(str), "clock": st.times().map(str),
+    "more": st.dictionaries(TEXT, st.integers(-1000, 1000) | TEXT | st.none(), max_size=2),
+}  # fmt: skip
+JUNK = st.sampled_from(["?", "1.5.2", "{", "2024-13-01", "-"])
+ROWS = st.lists(
+    st.fixed_dictionaries(
+        {
+            name: st.none() | made | (JUNK if name not in ("name", "more") else st.none())
+            for name, made in VALUES.items()
+        }
+    ),
+    min_size=1,
+    max_size=6,
+)  # fmt: skip
+
+
+def plain(row: tuple[Any, ...]) -> str:
+    """A row as text, its JSON without what means nothing."""
+    position = len(TYPES) - 1
+    return repr([json.loads(v) if i == position and v is not None else v for i, v in enumerate(row)])
+
+
+@settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck), print_blob=True)
+@given(ROWS)
+def test_all_formats_say_the_same(tmp_path_factory, rows):
+    """The same texts are the same rows, whichever format they came in: the same staging, the same quarantine."""
+    tables = []
+    folder = tmp_path_factory.mktemp("formats")
+    for kind in (FileFormat.CSV, FileFormat.JSONL, FileFormat.AVRO):
+        home = Home(folder / kind)
+        t, done = deliver(home, T, folder, f"t.{kind}", written(kind, rows))
+        assert done.refused == ()
+        with home.kept_open():
+            (outcome,) = home.load(t)
+            assert outcome.rows_read == len(rows)
+            names = ", ".join([f'"{name}"' for name in TYPES if name != "more"] + ["CAST(more AS VARCHAR)"])
+            staged = home.rows(f"SELECT {names} FROM staging.t ORDER BY ALL")
+            held = home.rows(f"SELECT {names}, _reasons, _uncast FROM quarantine.t ORDER BY ALL")
+        assert len(staged) + len(held) == len(rows)
+        assert all(row[-1] is not None for row in held)
+        tables.append((sorted(map(plain, staged)), sorted(map(plain, held))))
+    assert tables[0] == tables[1] == tables[2]
+
+
+def test_rows_keep_their_order_and_memory_is_bounded(tmp_path):
+    """A position in quarantine is one in the file, however many threads read it."""
+    lines = [f"{number},{'x' if number % 1000 == 999 else number}" for number in range(300_000)]
+    (tmp_path / "t.csv").write_text("\n".join(["id,n", *lines]) + "\n")
+    t = table("t", {"id": Kind.INTEGER, "n": Kind.INTEGER})
+    home = Home(tmp_path / "home")
+    made = replace(t, source=Source("files", {"path": "t.csv"}))
+    extract(made, extractor_for(made, tmp_path), home.lake, ["all"])
+    home.load(made)
+    assert home.rows("SELECT count(*), bool_and(id = _source_row) FROM quarantine.t") == [(300, True)]

@@ -1,0 +1,64 @@
+"""A nullable column that is new in the contract is added to the warehouse's tables, behind the others; rows stay."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from dataops_platform.contracts.model import Column, LoadMode, RuleKind
+from dataops_platform.contracts.problems import ConfigError
+from dataops_platform.contracts.types import FieldType, Kind
+from dataops_platform_tests.cloud import engine_home
+from dataops_platform_tests.support import DAY1, DAY2, Home, daily, rule, table
+
+T = table(
+    "orders",
+    {"day": Kind.DATE, "id": Kind.INTEGER},
+    partitioning=daily(),
+    mode=LoadMode.MERGE,
+    key=("id",),
+    rules=[rule("id_range", RuleKind.RANGE, "id", minimum=0)],
+)
+
+
+@pytest.fixture(params=["duckdb", pytest.param("bigquery", marks=pytest.mark.cloud)])
+def home(request, tmp_path) -> Home:
+    return engine_home(request, tmp_path)
+
+
+def wider(**more: bool):
+    """The table with columns more, in front of one that it has: required or not."""
+    added = [Column(name, FieldType(Kind.STRING), required=required) for name, required in more.items()]
+    return replace(T, columns=(T.columns[0], *added, *T.columns[1:]), contract_version="1.1.0")
+
+
+def test_a_column_is_added(home):
+    home.load(T, [home.deliver(T, [{"day": DAY1, "id": 1}, {"day": DAY1, "id": -1}], partition=DAY1)])
+    new = wider(note=False)
+    rows = [{"day": DAY2, "note": "n", "id": 2}, {"day": DAY2, "note": "bad", "id": -2}]
+    (outcome,) = home.load(new, [home.deliver(new, rows, partition=DAY2)])
+    assert (outcome.refused, outcome.rows_loaded, outcome.rows_quarantined) == (None, 1, 1)
+    assert home.rows("SELECT id, note FROM staging.orders ORDER BY id") == [(1, None), (2, "n")]
+    assert home.rows("SELECT id, note FROM quarantine.orders ORDER BY id") == [(-2, "bad"), (-1, None)]
+    assert home.warehouse.differences(new) == []
+    (outcome,) = home.load(new, [home.deliver(new, [{"day": DAY2, "note": "m", "id": 2}], partition=DAY2)])
+    assert outcome.rows_loaded == 1
+    assert home.rows("SELECT id, note FROM staging.orders ORDER BY id") == [(1, None), (2, "m")]
+
+
+def test_a_required_column_is_not_added(home):
+    """Rows that are there already would have none."""
+    home.warehouse.ensure([T])
+    with pytest.raises(ConfigError, match=r"staging\.orders has no column note \(.*`dataops reload orders`"):
+        home.warehouse.ensure([wider(note=True, other=False)])
+    assert home.rows("SELECT * FROM staging.orders") == []
+    with pytest.raises(ConfigError, match="note"):  # nothing was half done: not even the other one was added
+        home.warehouse.ensure([wider(note=True, other=False)])
+
+
+def test_quarantine_of_an_earlier_version(home):
+    home.load(T, [home.deliver(T, [{"day": DAY1, "id": -1}], partition=DAY1)])
+    home.by_hand("ALTER TABLE quarantine.orders DROP COLUMN _uncast")
+    home.load(wider(note=False), [])
+    assert home.rows("SELECT id, _uncast FROM quarantine.orders") == [(-1, None)]
