@@ -55,12 +55,15 @@ def test_ranges(home_copy, page):
         assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_conformance(tmp_path):
+@pytest.mark.parametrize("whole", [False, pytest.param(True, marks=pytest.mark.long)])
+def test_conformance(tmp_path, whole):
+    """The cases of one file by default; all are run by tests of their own, too."""
     own, other = commands("conformance.md")
     assert other == f"{own} CASES=path/to/folder"
     cases = REPO / "dataops_platform_tests" / "conformance" / "cases"
     (tmp_path / "sets.json").write_text((cases / "sets.json").read_text())
-    for command, count in ((own, 27), (other.replace("path/to/folder", str(tmp_path)), 3)):
+    some = other.replace("path/to/folder", str(tmp_path))
+    for command, count in ((own, 27), (some, 3)) if whole else ((some, 3),):
         done = subprocess.run(shlex.split(command), cwd=REPO, text=True, capture_output=True, timeout=240)
         assert done.returncode == 0, done.stdout + done.stderr
         assert f"{count} cases: " in done.stdout
