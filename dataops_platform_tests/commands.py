@@ -19,6 +19,7 @@ import tempfile
 import time
 import traceback
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +67,7 @@ def _serve() -> None:
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     for line in sys.stdin:
-        assert _threads() <= {"jemalloc_bg_thd"}, f"imports have started threads: forking isn't safe: {_threads()}"
+        _alone()
         request = json.loads(line)
         pid = os.fork()
         if pid == 0:
@@ -74,10 +75,22 @@ def _serve() -> None:
         print(json.dumps(_wait(pid, request["timeout"])), file=answers, flush=True)
 
 
+def _alone() -> None:
+    """Wait until no thread is left that forking would cut off."""
+    deadline = time.monotonic() + 10
+    while found := _threads() - {"jemalloc_bg_thd"}:
+        assert time.monotonic() < deadline, f"imports have started threads: forking isn't safe: {found}"
+        time.sleep(0.05)
+
+
 def _threads() -> set[str]:
     """Names of this process's threads but the main one."""
-    tasks = Path("/proc/self/task")
-    return {(task / "comm").read_text().strip() for task in tasks.iterdir() if task.name != str(os.getpid())}
+    names = set()
+    for task in Path("/proc/self/task").iterdir():
+        if task.name != str(os.getpid()):
+            with suppress(OSError):  # it has ended since
+                names.add((task / "comm").read_text().strip())
+    return names
 
 
 def _wait(pid: int, timeout: float) -> int | None:
