@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 _MODULES = (
-    "dataops_platform.cli.main", "dataops_platform.cli.run", "dataops_platform.definitions",
+    "dataops_platform.cli.main", "dataops_platform.cli.run", "dataops_platform.orchestration.build",
     "dataops_platform.orchestration.model_assets", "dagster_dbt", "dagster_gcp", "dbt.cli.main", "dbt.adapters.duckdb",
     "google.cloud.bigquery", "google.cloud.storage", "pandera.pandas",
 )  # fmt: skip
@@ -62,10 +62,10 @@ def run(
 
 
 def _serve() -> None:
-    for name in _MODULES:
-        __import__(name)
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
+    for name in _MODULES:
+        __import__(name)
     for line in sys.stdin:
         _alone()
         request = json.loads(line)
