@@ -1,6 +1,6 @@
 """The demo, embedded and on Google Cloud's services: the same tables, verdicts, quarantine and published files.
 
-By the same command, which is only told other places. Three days of flights by default, the whole year as a long test.
+By the same command, which is only told other places. Three days of flights by default; a week and the year are long.
 """
 
 from __future__ import annotations
@@ -79,10 +79,11 @@ def ran(folder: Path, env: dict[str, str], partitions: str | None) -> Deployment
     return Deployment(env, folder, done.stdout)
 
 
+WEEK = pytest.param("2013-02-08..2013-02-14", marks=[pytest.mark.long, pytest.mark.timeout(1800)])
 YEAR = pytest.param(None, marks=[pytest.mark.long, pytest.mark.timeout(7200)])
 
 
-@pytest.fixture(scope="module", params=[DAYS, YEAR], ids=["days", "year"])
+@pytest.fixture(scope="module", params=[DAYS, WEEK, YEAR], ids=["days", "week", "year"])
 def both(request, gcs_server, bigquery_server, tmp_path_factory) -> Iterator[tuple[Deployment, Deployment]]:
     """The demo embedded, and on Google Cloud."""
     from dataops_platform_tests.emulators.clients import storage_client

@@ -377,7 +377,7 @@ def test_all_formats_say_the_same(tmp_path_factory, rows):
     assert tables[0] == tables[1] == tables[2]
 
 
-def test_rows_keep_their_order_and_memory_is_bounded(tmp_path):
+def test_rows_keep_their_order(tmp_path):
     """A position in quarantine is one in the file, however many threads read it."""
     lines = [f"{number},{'x' if number % 1000 == 999 else number}" for number in range(300_000)]
     (tmp_path / "t.csv").write_text("\n".join(["id,n", *lines]) + "\n")
