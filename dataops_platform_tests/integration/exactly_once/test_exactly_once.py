@@ -36,7 +36,6 @@ def carry_out(processes: Processes, mode: str, histories: int, steps: int) -> Co
 def test_some_histories(processes, mode):
     met = carry_out(processes, mode, 3, 10)
     assert met["rows staged"]
-    assert met["rows held"]
 
 
 @pytest.mark.long
@@ -45,7 +44,6 @@ def test_some_histories(processes, mode):
 def test_many_histories(processes, mode):
     """Runs are killed at every kind of boundary, and what is to happen happens."""
     met = carry_out(processes, mode, 50, 25)
-    print(mode, dict(met))
     boundaries = [
         f"killed {when} {what}"
         for when in ("before", "after")
@@ -56,6 +54,8 @@ def test_many_histories(processes, mode):
         *boundaries,
         *(f"killed before {what}" for what in written),
         "refused deliveries",
+        "rows held",
+        "rows dropped",
         "held in the warehouse",
     ]
     wanted += [] if mode == "append" else ["rows lost to later ones", 'killed before DELETE FROM "staging"."t"']
