@@ -34,7 +34,7 @@ def carry_out(processes: Processes, mode: str, histories: int, steps: int) -> Co
 
 @pytest.mark.parametrize("mode", MODES)
 def test_some_histories(processes, mode):
-    met = carry_out(processes, mode, 3, 10)
+    met = carry_out(processes, mode, 2, 12)
     assert met["rows staged"]
 
 
