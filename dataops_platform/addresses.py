@@ -120,6 +120,19 @@ def subscription(variable: str, text: str | None) -> str | None:
     return text or None
 
 
+_TOPIC = re.compile(r"pubsub://([^/]+)/([A-Za-z][A-Za-z0-9._~+%-]{2,254})")
+
+
+def topic(variable: str, text: str | None) -> str | None:
+    """The resource name of the Pub/Sub topic of an address, or None for an empty text."""
+    if not text:
+        return None
+    match = _TOPIC.fullmatch(text)
+    if match is None or not _PROJECT.fullmatch(match[1]) or match[2].startswith("goog"):
+        raise ConfigError(f"{variable} is {text!r}: write pubsub://<project>/<topic>")
+    return f"projects/{match[1]}/topics/{match[2]}"
+
+
 def policy_tags(variable: str, text: str | None) -> dict[str, str]:
     """Classification → policy tag, of a text like `confidential=projects/…/policyTags/1,secret=…`."""
     found = {}

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from google.cloud.bigquery import Client as BigQueryClient
     from google.cloud.bigquery_storage import BigQueryReadClient
     from google.cloud.storage import Client as StorageClient
-    from google.pubsub_v1 import SubscriberClient
+    from google.pubsub_v1 import PublisherClient, SubscriberClient
 
 CREDENTIALS = "DATAOPS_CREDENTIALS"
 IMPERSONATE = "DATAOPS_IMPERSONATE"
@@ -195,6 +195,23 @@ class Identity:
         # As the client's own channels have it: a message holds many rows.
         channel = grpc.insecure_channel(self.storage_read_emulator, options=[("grpc.max_receive_message_length", -1)])
         return BigQueryReadClient(transport=BigQueryReadGrpcTransport(channel=channel))  # type: ignore[no-untyped-call]
+
+    def publisher_client(self) -> PublisherClient:
+        """A new client of Pub/Sub's topics.
+
+        Raises:
+            ConfigError: as `credentials` does.
+            Unavailable: as `credentials` does.
+        """
+        # Imported here: slow, and only where events are published.
+        from google.pubsub_v1 import PublisherClient
+
+        if self.pubsub_emulator is None:
+            return PublisherClient(credentials=self.google_credentials())
+        import grpc
+        from google.pubsub_v1.services.publisher.transports import PublisherGrpcTransport
+
+        return PublisherClient(transport=PublisherGrpcTransport(channel=grpc.insecure_channel(self.pubsub_emulator)))
 
     def subscriber_client(self) -> SubscriberClient:
         """A new client of Pub/Sub's subscriptions.

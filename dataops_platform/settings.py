@@ -46,6 +46,8 @@ class Settings:
             commas; default: none.
         notifications: DATAOPS_NOTIFICATIONS: `projects/<project>/subscriptions/<name>`, a Pub/Sub subscription that
             tells of new objects in the lake's bucket; default: none.
+        events: DATAOPS_EVENTS: `pubsub://<project>/<topic>`, the Pub/Sub topic that events are published to, as its
+            resource name; default: none.
         memory_limit: DATAOPS_MEMORY_LIMIT: of the embedded warehouse, like `2GB`; default: the engine's own.
         lock_wait: DATAOPS_LOCK_WAIT: seconds to wait for another process to release the embedded warehouse;
             default: 15.
@@ -72,6 +74,7 @@ class Settings:
     maximum_bytes_billed: int | None = None
     policy_tags: Mapping[str, str] = field(default_factory=dict)
     notifications: str | None = None
+    events: str | None = None
     memory_limit: str | None = None
     lock_wait: float = 15.0
     assets: str | None = None
@@ -120,6 +123,7 @@ class Settings:
             ),
             policy_tags=addresses.policy_tags("DATAOPS_POLICY_TAGS", env.get("DATAOPS_POLICY_TAGS")),
             notifications=addresses.subscription("DATAOPS_NOTIFICATIONS", env.get("DATAOPS_NOTIFICATIONS")),
+            events=addresses.topic("DATAOPS_EVENTS", env.get("DATAOPS_EVENTS")),
             memory_limit=env.get("DATAOPS_MEMORY_LIMIT") or None,
             lock_wait=addresses.number_of_seconds("DATAOPS_LOCK_WAIT", env.get("DATAOPS_LOCK_WAIT") or "15"),
             assets=env.get("DATAOPS_ASSETS") or None,

@@ -4,26 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 import pyarrow as pa
 
+from dataops_platform.alerts import looking
 from dataops_platform.alerts.events import Alert, Kind, Status
+from dataops_platform.alerts.looking import SEEN
 from dataops_platform.alerts.subjects import Subjects
 from dataops_platform.contracts.model import Severity
 from dataops_platform.warehouse import ledger
 from dataops_platform.warehouse.base import Warehouse
 from dataops_platform.warehouse.ledger import Ledger, RunEnd
 from dataops_platform.warehouse.names import LEDGER, literal
-
-OVERLAP = timedelta(days=1)
-"""How far before the last look one looks again: a verdict has the time at which its run began to judge, and commits
-later. What was told already isn't told again."""
-LOOK_BACK = timedelta(days=7)
-"""How far a channel that was never told anything looks back."""
-SEEN = "seen"
-"""Status of a row that says only how far one has looked for a channel, in `happened_at`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +90,7 @@ class Told:
 
     def since(self, now: datetime) -> datetime:
         """From when on it must be looked."""
-        return now - LOOK_BACK if self.seen is None else self.seen - OVERLAP
+        return looking.since(self.seen, now)
 
 
 def told(warehouse: Warehouse, channels: Collection[str]) -> dict[str, Told]:

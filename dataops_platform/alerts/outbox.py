@@ -5,19 +5,16 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
 
 from dataops_platform.alerts.channels import Channel
-from dataops_platform.alerts.facts import Told, facts, record, told
+from dataops_platform.alerts.facts import facts, record, told
+from dataops_platform.alerts.looking import behind
 from dataops_platform.alerts.message import compose
 from dataops_platform.alerts.problems import news
 from dataops_platform.alerts.subjects import Subjects
 from dataops_platform.contracts.problems import DataOpsError
 from dataops_platform.warehouse.base import Warehouse
 from dataops_platform.warehouse.ledger import now
-
-STEP = timedelta(hours=1)
-"""How far the ledger is looked through before that is written down, where there is no news."""
 
 log = logging.getLogger("dataops.alerts")
 
@@ -27,7 +24,7 @@ class Sent:
     """What became of a round.
 
     Attributes:
-        alerts: channel → how many alerts it was told.
+        alerts: channel → how many alerts it was told; topic → how many events were published to it.
         failed: channel → why it could not be told; it is tried again at the next round.
     """
 
@@ -73,9 +70,5 @@ def send(
                 )
                 continue
         counts[channel.name] = len(alerts)
-        record(warehouse, channel.name, alerts, moment if alerts or _behind(before, moment) else None, now())
+        record(warehouse, channel.name, alerts, moment if alerts or behind(before.seen, moment) else None, now())
     return Sent(counts, failed)
-
-
-def _behind(known: Told, moment: datetime) -> bool:
-    return known.seen is None or moment - known.seen >= STEP

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 
 from dataops_platform.alerts.events import Alert, Kind, Status, fingerprint
@@ -161,7 +161,7 @@ def _runs(facts: Facts, told: Mapping[str, Alert], subjects: Subjects) -> Iterat
                     observed="succeeded",
                     run_id=end.run_id,
                     happened_at=end.ended_at,
-                    owner=_owner(json.loads(alert.details or "{}").get("steps", ()), subjects),
+                    owner=owner_of_steps(json.loads(alert.details or "{}").get("steps", ()), subjects),
                 )
                 del problems[key]
         if end.status is RunStatus.FAILURE:
@@ -175,11 +175,6 @@ def _runs(facts: Facts, told: Mapping[str, Alert], subjects: Subjects) -> Iterat
 
 
 def _failed(end: RunEnd, subjects: Subjects) -> Alert:
-    said = [
-        (f"{step.replace('__', '/')}: " if step else "") + subjects.text(step, text)
-        for step, text in end.failures.items()
-    ]
-    more = f"; and {len(said) - _SHOWN} more" if len(said) > _SHOWN else ""
     return Alert(
         key=f"run/{end.job}/{end.partition_key}",
         status=Status.OPEN,
@@ -190,13 +185,23 @@ def _failed(end: RunEnd, subjects: Subjects) -> Alert:
         table=end.job,
         partition=end.partition_key,
         rule=None,
-        observed="; ".join(said[:_SHOWN]) + more or "the run ended without telling why",
+        observed=why_failed(end, subjects),
         expected=ALL_WELL,
         run_id=end.run_id,
         happened_at=end.ended_at,
-        owner=_owner(end.failures, subjects),
+        owner=owner_of_steps(end.failures, subjects),
         details=json.dumps({"steps": sorted(filter(None, end.failures))}),
     )
+
+
+def why_failed(end: RunEnd, subjects: Subjects) -> str:
+    """What the failed steps said, without values that aren't public."""
+    said = [
+        (f"{step.replace('__', '/')}: " if step else "") + subjects.text(step, text)
+        for step, text in end.failures.items()
+    ]
+    more = f"; and {len(said) - _SHOWN} more" if len(said) > _SHOWN else ""
+    return "; ".join(said[:_SHOWN]) + more or "the run ended without telling why"
 
 
 _CHANGING = re.compile(r"[0-9a-f]{8,}(?:-[0-9a-f]{4,})*|\d+", re.IGNORECASE)
@@ -206,7 +211,8 @@ def _same(text: str) -> str:
     return _CHANGING.sub("#", text.splitlines()[0] if text else "")
 
 
-def _owner(steps: Mapping[str, str] | list[str] | tuple[str, ...], subjects: Subjects) -> str | None:
+def owner_of_steps(steps: Iterable[str], subjects: Subjects) -> str | None:
+    """Who owns the tables and models that steps of a run are about."""
     owners = set()
     for step in steps:
         name = step.removesuffix("__checks").partition("__")[2]

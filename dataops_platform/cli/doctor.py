@@ -24,6 +24,7 @@ from dataops_platform.contracts.model import AfterLanding, Contracts
 from dataops_platform.contracts.problems import ConfigError, ContractErrors, DataOpsError
 from dataops_platform.google_errors import google_errors
 from dataops_platform.orchestration.resources import dbt_project
+from dataops_platform.pubsub import no_topic
 from dataops_platform.settings import Settings
 from dataops_platform.warehouse.names import LEDGER, PRODUCTION, QUARANTINE, STAGING
 
@@ -51,6 +52,7 @@ class Doctor:
     def checks(self) -> Sequence[tuple[str, Callable[[], Iterator[str]]]]:
         """Names and checks, in order. A check yields what it found, and raises DataOpsError for what must be mended."""
         always = [("versions", self.versions), ("contracts", self.contracts)]
+        events = [("events", self.events)] if self.settings.events else []
         if not self.settings.on_google_cloud:
             return [
                 *always,
@@ -58,6 +60,7 @@ class Doctor:
                 ("warehouse", self.embedded_warehouse),
                 ("dbt", self.dbt),
                 ("alerts", self.settings.alerts.check),
+                *events,
             ]
         return [
             *always,
@@ -70,6 +73,7 @@ class Doctor:
             ("dbt", self.dbt),
             *([("notifications", self.notifications)] if self.settings.notifications else []),
             ("alerts", self.settings.alerts.check),
+            *events,
         ]
 
     def versions(self) -> Iterator[str]:
@@ -251,15 +255,7 @@ class Doctor:
                 f"{variable}: {name} delivers by itself, and can't be pulled from. Create one of type pull"
                 f" (`gcloud pubsub subscriptions create {short}-pull --topic {found.topic}`)."
             )
-        consume = "pubsub.subscriptions.consume"
-        with google_errors("look at", name, consume):
-            try:
-                answer = client.test_iam_permissions(request={"resource": name, "permissions": [consume]}, timeout=15)
-                granted = consume in answer.permissions
-            except api.MethodNotImplemented:  # not every server has it
-                granted = True
-        if not granted:
-            raise ConfigError(f"{variable}: permission {consume} on {name} is missing. Grant roles/pubsub.subscriber.")
+        self._granted(client, name, "pubsub.subscriptions.consume", variable, "roles/pubsub.subscriber")
         kept: Any = found.message_retention_duration  # a timedelta, whatever its type says
         yield (
             f"{name}: {found.ack_deadline_seconds} s to acknowledge, unread messages are kept for"
@@ -284,6 +280,39 @@ class Doctor:
                 f"DATAOPS_LAKE: bucket {bucket_name} doesn't tell {topic} of new objects. Let it (`gcloud storage"
                 f" buckets notifications create gs://{bucket_name} --topic {topic} --event-types OBJECT_FINALIZE`)."
             )
+
+    def events(self) -> Iterator[str]:
+        """The topic is there, and may be published to. Nothing is published."""
+        # Imported here: slow, and only where events are published.
+        from google.api_core import exceptions as api
+
+        name = self.settings.events or ""
+        client = self.settings.identity.publisher_client()
+        try:
+            with google_errors("look at", name, f"pubsub.topics.get on {name}"):
+                client.get_topic(topic=name, timeout=15)
+        except api.NotFound as error:
+            raise no_topic("DATAOPS_EVENTS", name) from error
+        self._granted(client, name, "pubsub.topics.publish", "DATAOPS_EVENTS", "roles/pubsub.publisher")
+        yield f"{name} can be published to"
+
+    @staticmethod
+    def _granted(client: Any, name: str, permission: str, variable: str, role: str) -> None:
+        """Raises ConfigError where a topic or subscription doesn't give a permission.
+
+        Args:
+            client: of topics, or of subscriptions.
+        """
+        from google.api_core import exceptions as api
+
+        with google_errors("look at", name, permission):
+            try:
+                request = {"resource": name, "permissions": [permission]}
+                granted = permission in client.test_iam_permissions(request=request, timeout=15).permissions
+            except api.MethodNotImplemented:  # not every server has it
+                granted = True
+        if not granted:
+            raise ConfigError(f"{variable}: permission {permission} on {name} is missing. Grant {role}.")
 
     # -- dbt ----------------------------------------------------------------------------------------------------------
 

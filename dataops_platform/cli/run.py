@@ -22,7 +22,7 @@ from dataops_platform.contracts.model import Contracts
 from dataops_platform.contracts.problems import ConfigError
 from dataops_platform.lake.deliveries import Lake
 from dataops_platform.orchestration import runs
-from dataops_platform.orchestration.alerting import subjects, tell
+from dataops_platform.orchestration.alerting import publish_events, subjects, tell
 from dataops_platform.orchestration.build import assemble, read_project
 from dataops_platform.orchestration.event_log import enable_batching
 from dataops_platform.orchestration.planning import PlannedRun, RunPlan, plan, span
@@ -66,6 +66,7 @@ def run(console: Console, select: str | None, partitions: str | None) -> int:
             if todo is None:
                 with dg.DagsterInstance.get() as instance:  # what a run that was killed didn't come to say
                     tell(instance, settings, subjects(contracts, models))
+                    publish_events(instance, settings, subjects(contracts, models))
                 console.print(f"[bold green]Nothing new[/] since the last run ({time.monotonic() - started:.1f} s).\n")
                 _scorecard(console, settings, contracts, models)
                 return 0
@@ -91,8 +92,9 @@ def run(console: Console, select: str | None, partitions: str | None) -> int:
             if todo is None:
                 break
         console.print()
-        with console.status("Telling the channels of alerts"):
+        with console.status("Telling what is new"):
             tell(instance, settings, subjects(contracts, models))
+            publish_events(instance, settings, subjects(contracts, models))
     _scorecard(console, settings, contracts, models)
     verdict = "[bold green]All well[/]" if code == 0 else "[bold red]Not all well[/]"
     console.print(f"{verdict} after {time.monotonic() - started:.1f} s. `dataops ui` shows the run in Dagster.")

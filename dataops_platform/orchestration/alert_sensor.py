@@ -1,45 +1,71 @@
-"""The sensor `alerts`: tells channels what went wrong in runs that the daemon started.
+"""The sensors `alerts` and `events`: they tell what happened in runs that the daemon started.
 
-It looks whether a run has ended since; only then the ledger is read. Every end of a run counts, not only failures: a
+They look whether a run has ended since; only then the ledger is read. Every end of a run counts, not only failures: a
 warning is in a run that succeeded, and so is what is well again.
 """
 
 import json
 import logging
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 
 import dagster as dg
 
+from dataops_platform.alerts.outbox import Sent
 from dataops_platform.alerts.subjects import Subjects
 from dataops_platform.contracts.problems import DataOpsError
-from dataops_platform.orchestration.alerting import ENDED, tell
+from dataops_platform.orchestration.alerting import ENDED, publish_events, tell
 from dataops_platform.orchestration.errors import clean_errors
 from dataops_platform.orchestration.resources import Platform
+from dataops_platform.settings import Settings
 
 ALERT_SENSOR = "alerts"
+EVENT_SENSOR = "events"
 INTERVAL_SECONDS = 30
 LONGEST_WAIT = 3600.0
 """Seconds between attempts to reach a channel that doesn't answer: each asks the warehouse, which may charge for it."""
 
 clock = time.time
-log = logging.getLogger("dataops.alerts")
 
 
 def alert_sensor(about: Subjects) -> dg.SensorDefinition:
-    """The sensor.
+    """The sensor of alerts.
 
     Args:
         about: what alerts may be about.
     """
+    description = "Tells the channels of DATAOPS_ALERTS what went wrong in runs, and what is well again."
+    return _sensor(ALERT_SENSOR, description, about, tell)
+
+
+def event_sensor(about: Subjects) -> dg.SensorDefinition:
+    """The sensor of events.
+
+    Args:
+        about: what events may tell of.
+    """
+    description = (
+        "Publishes to the topic of DATAOPS_EVENTS what was published, refused, quarantined, and how runs ended."
+    )
+    return _sensor(EVENT_SENSOR, description, about, publish_events)
+
+
+def _sensor(
+    name: str,
+    description: str,
+    about: Subjects,
+    tell: Callable[[dg.DagsterInstance, Settings, Subjects], Sent],
+) -> dg.SensorDefinition:
+    log = logging.getLogger(f"dataops.{name}")
 
     @dg.sensor(
-        name=ALERT_SENSOR,
+        name=name,
         minimum_interval_seconds=INTERVAL_SECONDS,
         default_status=dg.DefaultSensorStatus.RUNNING,
-        description="Tells the channels of DATAOPS_ALERTS what went wrong in runs, and what is well again.",
+        description=description,
     )
-    def alerts(context: dg.SensorEvaluationContext, platform: dg.ResourceParam[Platform]) -> dg.SkipReason:
+    def made(context: dg.SensorEvaluationContext, platform: dg.ResourceParam[Platform]) -> dg.SkipReason:
         state = json.loads(context.cursor or "{}")
         seen, again, wait = state.get("seen", 0.0), state.get("again"), state.get("wait", float(INTERVAL_SECONDS))
         newest = context.instance.get_run_records(
@@ -56,7 +82,7 @@ def alert_sensor(about: Subjects) -> dg.SensorDefinition:
             problems = [f"{name}: {text}" for name, text in sent.failed.items()]
         except DataOpsError as error:  # the warehouse is busy or away
             problems, sent = [str(error)], None
-            log.error("alerts: %s. It is tried again.", error)
+            log.error("%s: %s. It is tried again.", name, error)
         if problems:
             # What wasn't told is still to be told, and a run that ends meanwhile is reason enough to try at once.
             wait = min(2 * wait, LONGEST_WAIT) if again is not None else float(INTERVAL_SECONDS)
@@ -64,6 +90,6 @@ def alert_sensor(about: Subjects) -> dg.SensorDefinition:
             return dg.SkipReason(f"not told, tried again in {wait:.0f} s: {'; '.join(problems)}")
         context.update_cursor(json.dumps({"seen": ended}))
         told = ", ".join(f"{name}: {count}" for name, count in sent.alerts.items()) if sent else ""
-        return dg.SkipReason(f"alerts told: {told}")
+        return dg.SkipReason(f"{name} told: {told}")
 
-    return alerts
+    return made

@@ -1,4 +1,4 @@
-"""Alerts at the end of runs: one function, called by the sensor in the daemon and by `dataops run` in the terminal.
+"""Alerts and events at the end of runs: functions that the daemon's sensors call, and `dataops run` in the terminal.
 
 How runs ended is something that only Dagster knows, so it is written to the ledger first: from there on it is told like
 everything else, whoever dies when.
@@ -13,17 +13,20 @@ from typing import TYPE_CHECKING
 import dagster as dg
 
 from dataops_platform.alerts.channels import Channel, LogChannel, SlackApi, SlackWebhook, WebhookChannel
-from dataops_platform.alerts.facts import LOOK_BACK, OVERLAP
+from dataops_platform.alerts.looking import LOOK_BACK, OVERLAP
 from dataops_platform.alerts.outbox import Sent, send
 from dataops_platform.alerts.settings import AlertSettings
 from dataops_platform.alerts.subjects import Subjects
 from dataops_platform.contracts.model import Contracts
 from dataops_platform.contracts.partitions import UNPARTITIONED
+from dataops_platform.events.outbox import publish
 from dataops_platform.orchestration import partitions
 from dataops_platform.orchestration.runs import step_failure
+from dataops_platform.pubsub import Topic
 from dataops_platform.secrets import Secret
 from dataops_platform.settings import Settings
 from dataops_platform.transformation.models import Models
+from dataops_platform.warehouse.base import Warehouse
 from dataops_platform.warehouse.ledger import Ledger, RunEnd, RunStatus, now
 
 if TYPE_CHECKING:
@@ -54,12 +57,31 @@ def tell(instance: dg.DagsterInstance, settings: Settings, about: Subjects) -> S
     Raises:
         DataOpsError: the ledger can't be read or written. A channel that fails is no error: it is logged.
     """
+    warehouse = _up_to_date(instance, settings)
+    return send(warehouse, channels(settings.alerts), about, settings.environment, settings.alerts.ui_url)
+
+
+def publish_events(instance: dg.DagsterInstance, settings: Settings, about: Subjects) -> Sent:
+    """Write down how runs ended, then publish to the topic of DATAOPS_EVENTS, if any, what it doesn't know.
+
+    Raises:
+        DataOpsError: the ledger can't be read or written. A topic that can't be reached is no error: it is logged.
+    """
+    if settings.events is None:
+        return Sent()
+    warehouse = _up_to_date(instance, settings)
+    topic = Topic("DATAOPS_EVENTS", settings.events, settings.identity.publisher_client)
+    return publish(warehouse, topic, about, settings.environment)
+
+
+def _up_to_date(instance: dg.DagsterInstance, settings: Settings) -> Warehouse:
+    """The warehouse, with the ends of all runs in its ledger."""
     warehouse = settings.warehouse()
     warehouse.ensure([])
     with warehouse.session():
         ledger = Ledger(warehouse)
         ledger.record_run_ends(_unrecorded(instance, ledger))
-    return send(warehouse, channels(settings.alerts), about, settings.environment, settings.alerts.ui_url)
+    return warehouse
 
 
 def _unrecorded(instance: dg.DagsterInstance, ledger: Ledger) -> list[RunEnd]:

@@ -18,7 +18,7 @@ from dataops_platform.contracts import load_contracts
 from dataops_platform.contracts.model import Contracts
 from dataops_platform.contracts.problems import ConfigError
 from dataops_platform.logs import install_logs
-from dataops_platform.orchestration.alert_sensor import alert_sensor
+from dataops_platform.orchestration.alert_sensor import alert_sensor, event_sensor
 from dataops_platform.orchestration.alerting import subjects
 from dataops_platform.orchestration.automation import automate, automation_sensor
 from dataops_platform.orchestration.event_log import enable_batching
@@ -111,6 +111,7 @@ def assemble(
     # After the jobs: nobody waits for the report who doesn't ask for it.
     assets.append(report_asset(contracts.sourced, [k for k in every if k.path[0] == "production"] or every))
     platform = Platform(settings, contracts, models)
+    about = subjects(contracts, models)
     return dg.Definitions(
         assets=assets,
         asset_checks=checks,
@@ -123,7 +124,8 @@ def assemble(
                 if table.landing(settings.environment, settings.on_google_cloud) is not None
             ),
             *automatic,
-            alert_sensor(subjects(contracts, models)),
+            alert_sensor(about),
+            *([event_sensor(about)] if settings.events else []),
         ],
         executor=dg.in_process_executor,
         resources={

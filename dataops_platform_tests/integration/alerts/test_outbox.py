@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from dataops_platform.alerts import facts as facts_module
-from dataops_platform.alerts import outbox
+from dataops_platform.alerts import looking, outbox
 from dataops_platform.alerts.events import Status
 from dataops_platform.alerts.outbox import send
 from dataops_platform.alerts.subjects import Subjects
@@ -205,7 +205,7 @@ def test_what_is_old_is_not_read_again(home, monkeypatch):
     asked.clear()
     assert tell(home, channel).alerts == {"webhook": 1}
     assert len(asked) == 5
-    moment = now() + facts_module.OVERLAP + timedelta(hours=2)
+    moment = now() + looking.OVERLAP + timedelta(hours=2)
     with monkeypatch.context() as patch:
         for module in (outbox, ledger_module):
             patch.setattr(module, "now", lambda: moment)
@@ -219,7 +219,7 @@ def test_what_is_old_is_not_read_again(home, monkeypatch):
 @ALL_ENGINES
 def test_a_channel_that_is_new_hears_of_the_last_days_only(home, monkeypatch):
     load(home, 500)
-    later = datetime.now(UTC) + facts_module.LOOK_BACK + timedelta(hours=1)
+    later = datetime.now(UTC) + looking.LOOK_BACK + timedelta(hours=1)
     monkeypatch.setattr(outbox, "now", lambda: later)
     assert tell(home, Kept()).alerts == {"webhook": 0}
 
