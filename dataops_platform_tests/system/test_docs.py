@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 import subprocess
@@ -14,7 +15,7 @@ from dataops_platform_tests import conftest, readme
 from dataops_platform_tests.conftest import REPO, dataops
 from dataops_platform_tests.receiver import receiving
 
-NAMES = "quarantine conformance quality arrival alerts backfill formats automation"
+NAMES = "quarantine conformance quality arrival alerts events backfill formats automation"
 PAGES = tuple(f"{name}.md" for name in NAMES.split())
 
 
@@ -136,6 +137,41 @@ def test_alerts(tmp_path):
         ((path, _, body),) = server.requests  # of the second command: the first sends nothing
     assert path == "/hooks/0123456789"
     assert [alert["rule"] for alert in body["alerts"]] == ["volume"]
+
+
+@pytest.mark.cloud
+def test_events(tmp_path, pubsub_server):
+    """Google's own command line, with Google's emulator. One row of the README's project is bad."""
+    project, said = tmp_path / "shop", []
+    for path, text in readme.own_table_files().items():
+        if not path.startswith("dbt_project"):
+            (project / path).parent.mkdir(parents=True, exist_ok=True)
+            (project / path).write_text(text)
+    env = conftest.environment(tmp_path / "home", project, **pubsub_server.env)
+    env["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{env['PATH']}"
+    env |= {
+        "CLOUDSDK_API_ENDPOINT_OVERRIDES_PUBSUB": f"http://{pubsub_server.address}/",
+        "CLOUDSDK_AUTH_DISABLE_CREDENTIALS": "true",
+        "CLOUDSDK_CONFIG": str(tmp_path / "gcloud"),
+        "CLOUDSDK_CORE_DISABLE_PROMPTS": "1",
+        "CLOUDSDK_CORE_PROJECT": "acme-data",
+    }
+    for command in commands("events.md"):
+        if command.startswith("export "):
+            name, _, value = command.removeprefix("export ").partition("=")
+            env[name] = value
+            continue
+        done = subprocess.run(
+            ["bash", "-c", command], cwd=project, env=env, text=True, capture_output=True, timeout=240
+        )
+        assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+        said.append(done.stdout)
+    assert "events: projects/acme-data/topics/dataops-events can be published to" in " ".join(said[2].split())
+    # The emulator keeps a filter, and delivers everything.
+    events = [json.loads(line) for line in said[-1].splitlines() if line]
+    assert [event["event"] for event in events] == ["quarantined", "run_finished"]
+    (event,) = [event for event in events if event["severity"] != "info"]
+    assert (event["event"], event["table"], event["rows_quarantined"]) == ("quarantined", "staging.orders", 1)
 
 
 @pytest.mark.parametrize("page", PAGES)

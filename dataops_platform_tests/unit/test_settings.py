@@ -50,6 +50,27 @@ def test_every_variable(tmp_path):
     assert (found.memory_limit, found.git_commit, found.automation) == ("2GB", "abc", "conditions")
 
 
+def test_the_topic_of_events():
+    found = Settings.load({"DATAOPS_EVENTS": "pubsub://acme-data/dataops-events"})
+    assert found.events == "projects/acme-data/topics/dataops-events"
+    assert Settings.load({"DATAOPS_EVENTS": ""}).events is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "dataops-events",
+        "pubsub://acme-data",
+        "pubsub://A/x-topic",
+        "pubsub://acme-data/goog-topic",
+        "pubsub://acme-data/a",
+    ],
+)
+def test_what_is_no_topic(text):
+    with pytest.raises(ConfigError, match=rf"DATAOPS_EVENTS is {text!r}: write pubsub://<project>/<topic>"):
+        Settings.load({"DATAOPS_EVENTS": text})
+
+
 @pytest.mark.parametrize("name", ["a b", "100%25", "a#b", "a?b", "é"])
 def test_a_home_of_any_name(tmp_path, name):
     found = Settings.load({"DATAOPS_HOME": str(tmp_path / name)})
