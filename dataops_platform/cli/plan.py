@@ -45,13 +45,15 @@ def show(console: Console, select: str | None, partitions: str | None) -> None:
                 settings.project,
                 settings.places(contracts.sourced.values()),
             )
-        planned = plan(definitions, selection, asked, left.partitions())
+        planned = plan(definitions, selection, asked, left.partitions(), left.settled() if selection is None else ())
     if asked is None and selection is None and not left.any:
         console.print("[bold green]Nothing new[/] since the last run.")
         return
     _print_runs(console, planned)
     _print_pending(console, left)
-    covered = asked or next((run.span for run in planned.runs if run.span), None)
+    spans = [run.span for run in planned.runs if run.span]
+    # Of several ranges, what lies between is estimated too: what is said is read at most.
+    covered = asked or ((min(span[0] for span in spans), max(span[1] for span in spans)) if spans else None)
     print_estimate(console, estimates(settings, contracts, models, covered))
 
 

@@ -29,7 +29,7 @@ from dataops_platform.orchestration.planning import PlannedRun, RunPlan, plan, s
 from dataops_platform.quality.scorecard import scorecard
 from dataops_platform.settings import Settings
 from dataops_platform.transformation.models import Models
-from dataops_platform.transformation.pending import arrived, pending
+from dataops_platform.transformation.pending import Pending, arrived, pending
 from dataops_platform.warehouse.base import NoSuchTable
 
 REFUSED, MISCONFIGURED, UNEXPECTED = 1, 2, 3
@@ -61,9 +61,12 @@ def run(console: Console, select: str | None, partitions: str | None) -> int:
         manifest, models = read_project(settings, contracts)
         definitions = assemble(settings, contracts, manifest, models, assets)
         selection = runs.resolve_selection(definitions, select) if select else None
+        todo: set[str] | None = None
+        settled: set[str] = set()
         if partitions is None and selection is None:
-            todo = _new(settings, contracts, models)
-            if todo is None:
+            left = _left(settings, contracts, models)
+            todo, settled = left.partitions(), left.settled()
+            if not left.any:
                 with dg.DagsterInstance.get() as instance:  # what a run that was killed didn't come to say
                     tell(instance, settings, subjects(contracts, models))
                     publish_events(instance, settings, subjects(contracts, models))
@@ -73,8 +76,6 @@ def run(console: Console, select: str | None, partitions: str | None) -> int:
         elif partitions is None:
             places = settings.places(contracts.sourced.values())
             todo = arrived(contracts.sourced, Lake(settings.lake_store()), settings.project, places)
-        else:
-            todo = None
     asked = span(partitions) if partitions else None
     if asked and asked[0] != asked[1] and settings.on_google_cloud:
         with console.status("Estimating by dry runs"):
@@ -83,13 +84,14 @@ def run(console: Console, select: str | None, partitions: str | None) -> int:
     code = 0
     with dg.DagsterInstance.get() as instance:
         for _ in range(MAX_ROUNDS):
-            code = max(code, _round(console, instance, plan(definitions, selection, asked, todo)))
+            code = max(code, _round(console, instance, plan(definitions, selection, asked, todo, settled)))
             if partitions is not None or selection is not None or code:
                 break
             # What was loaded may have changed more than it was loaded for: a row that moved from one day to another
             # leaves the first one to be built anew.
-            todo = _new(settings, contracts, models)
-            if todo is None:
+            left = _left(settings, contracts, models)
+            todo, settled = left.partitions(), left.settled()
+            if not left.any:
                 break
         console.print()
         with console.status("Telling what is new"):
@@ -140,12 +142,12 @@ def _scorecard(console: Console, settings: Settings, contracts: Contracts, model
     print_scorecard(console, card)
 
 
-def _new(settings: Settings, contracts: Contracts, models: Models) -> set[str] | None:
-    """Partitions with work left; None when there is none at all."""
+def _left(settings: Settings, contracts: Contracts, models: Models) -> Pending:
+    """What there is to do."""
     warehouse = settings.warehouse()
     warehouse.ensure(list(contracts.tables.values()))
     with warehouse.session():
-        left = pending(
+        return pending(
             contracts.sourced,
             models,
             Lake(settings.lake_store()),
@@ -153,7 +155,6 @@ def _new(settings: Settings, contracts: Contracts, models: Models) -> set[str] |
             settings.project,
             settings.places(contracts.sourced.values()),
         )
-    return left.partitions() if left.any else None
 
 
 def _execute(

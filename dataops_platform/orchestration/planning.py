@@ -46,13 +46,15 @@ def plan(
     selection: Collection[dg.AssetKey] | None,
     asked: tuple[str, str] | None,
     todo: Collection[str] | None,
+    settled: Collection[str] = (),
 ) -> RunPlan:
     """Runs for a selection of assets (None: all).
 
     Args:
         asked: first and last partition.
-        todo: where no partitions are asked: those with something to do. The range from the first to the last is run;
-            with a selection, and none to do, all partitions are.
+        todo: where no partitions are asked: those with something to do. They are run in ranges, as few as there can be
+            without touching a settled one; with a selection, and none to do, all partitions are.
+        settled: partitions that have rows and nothing left to do: a run over them would make them anew.
 
     Raises:
         ConfigError: no job has the partitions asked.
@@ -65,7 +67,7 @@ def plan(
         keys = set(job.asset_layer.executable_asset_keys)
         chosen = keys if selection is None else keys & set(selection)
         cut = next((d for k in chosen if (d := graph.get(k).partitions_def) is not None), None)
-        covered, known = None, list[str]()
+        spans, known = list[tuple[str, str]](), list[str]()
         if cut is not None:
             known = list(cut.get_partition_keys())
             if asked is not None:
@@ -74,39 +76,62 @@ def plan(
                     there = f"is not one of {known[0]}..{known[-1]}" if known else "doesn't exist yet: there are none"
                     problems[job.name] = f"partition {missing[0]!r} {there}"
                     continue
-                covered = asked
+                spans = [asked]
             else:
-                found = sorted(set(known) & set(todo or ())) or (known if selection is not None else [])
-                if found:
-                    covered = (found[0], found[-1])
-                else:  # nothing new for what is partitioned
+                found = set(known) & set(todo or ()) or set(known if selection is not None else ())
+                spans = ranges(known, found, settled)
+                if not spans:  # nothing new for what is partitioned
                     chosen = {key for key in chosen if graph.get(key).partitions_def is None}
         if chosen:
-            wanted += _in_chunks(repository, PlannedRun(job, frozenset(chosen), covered), known)
+            wanted += _by_range(repository, job, chosen, spans, known)
     if not wanted and problems:
         raise ConfigError("; ".join(dict.fromkeys(problems.values())))
     notes = [f"{name} is left out: {problem}" for name, problem in problems.items()]
     return RunPlan(_in_order(repository, wanted), notes)
 
 
-def _in_chunks(repository: dg.RepositoryDefinition, run: PlannedRun, known: Sequence[str]) -> list[PlannedRun]:
-    """A run, or several where its assets take on no more than some partitions at once (`maxPartitionsPerRun`).
+def ranges(known: Sequence[str], todo: Collection[str], settled: Collection[str]) -> list[tuple[str, str]]:
+    """First and last partition of as few ranges as hold all of `todo` and nothing that is settled.
+
+    Args:
+        known: all partitions, in order.
+    """
+    found: list[tuple[str, str]] = []
+    apart = True
+    for key in known:
+        if key in todo:
+            found.append((key, key) if apart else (found.pop()[0], key))
+            apart = False
+        elif key in settled:
+            apart = True
+    return found
+
+
+def _by_range(
+    repository: dg.RepositoryDefinition,
+    job: dg.JobDefinition,
+    assets: Collection[dg.AssetKey],
+    spans: Sequence[tuple[str, str]],
+    known: Sequence[str],
+) -> list[PlannedRun]:
+    """A run for each range, or several where the assets take on no more than some partitions (`maxPartitionsPerRun`).
 
     What has no partitions is done once: before the others, or with the last of them where it is made of theirs.
     """
     graph = repository.asset_graph
-    policies = (graph.get(key).backfill_policy for key in run.assets)
+    policies = (graph.get(key).backfill_policy for key in assets)
     limit = min((p.max_partitions_per_run for p in policies if p and p.max_partitions_per_run), default=None)
-    if run.span is None or limit is None:
-        return [run]
-    keys = [key for key in known if run.span[0] <= key <= run.span[1]]
-    spans = [(keys[i], keys[min(i + limit, len(keys)) - 1]) for i in range(0, len(keys), limit)]
-    cut = {key for key in run.assets if graph.get(key).partitions_def is not None}
-    made_of_them = {key for key in run.assets - cut if _ancestors(repository, key) & cut}
-    plain = run.assets - cut - made_of_them
+    if limit is not None:
+        keys = [[key for key in known if first <= key <= last] for first, last in spans]
+        spans = [(k[i], k[min(i + limit, len(k)) - 1]) for k in keys for i in range(0, len(k), limit)]
+    if len(spans) < 2:
+        return [PlannedRun(job, frozenset(assets), spans[0] if spans else None)]
+    cut = {key for key in assets if graph.get(key).partitions_def is not None}
+    made_of_them = {key for key in set(assets) - cut if _ancestors(repository, key) & cut}
+    plain = set(assets) - cut - made_of_them
     return [
         PlannedRun(
-            run.job,
+            job,
             frozenset(cut | (plain if span == spans[0] else set()) | (made_of_them if span == spans[-1] else set())),
             span,
         )

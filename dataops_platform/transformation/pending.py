@@ -22,13 +22,18 @@ from dataops_platform.warehouse.names import staging
 
 @dataclass(frozen=True, slots=True)
 class Pending:
-    """Partitions with work left, by table or model; `all` for those without partitions."""
+    """Partitions with work left, by table or model; `all` for those without partitions.
+
+    Attributes:
+        loaded: partitions that have been loaded, of any table.
+    """
 
     undelivered: Mapping[str, Sequence[str]]
     unloaded: Mapping[str, Sequence[str]]
     unjudged: Mapping[str, Sequence[str]]
     unbuilt: Mapping[str, Sequence[str]]
     unpublished: Mapping[str, Sequence[str]]
+    loaded: Collection[str] = ()
 
     @property
     def any(self) -> bool:
@@ -39,6 +44,10 @@ class Pending:
         """All partition keys with work left."""
         groups = (self.undelivered, self.unloaded, self.unjudged, self.unbuilt, self.unpublished)
         return {key for group in groups for found in group.values() for key in found}
+
+    def settled(self) -> set[str]:
+        """Partitions that have been loaded and have no work left."""
+        return set(self.loaded) - self.partitions()
 
 
 def pending(
@@ -73,6 +82,7 @@ def pending(
         _unjudged(tables, ledger, versions),
         _unbuilt(models, ledger, tables, versions),
         _unpublished(models, ledger),
+        {key for found in versions.values() for key in found},
     )
 
 

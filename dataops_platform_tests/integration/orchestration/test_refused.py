@@ -1,56 +1,29 @@
 """One partition that is refused: the others go on, the run fails at its end, and Dagster shows which is which."""
 
-import shutil
-
 import dagster as dg
 import pytest
-from dagster._core.storage.partition_status_cache import get_and_update_asset_status_cache_value
 
 from dataops_platform.orchestration import runs
 from dataops_platform.orchestration.build import build_definitions
 from dataops_platform.orchestration.table_options import raw_key, staging_key
-from dataops_platform_tests.conftest import REPO
 from dataops_platform_tests.integration.orchestration.conftest import instance, settings_of
-
-DAYS = [f"2024-05-0{day}" for day in range(1, 7)]
-SPAN = (DAYS[0], DAYS[-1])
-HEADER = "order_id,order_date,country,amount\n"
-GOOD, BROKEN, UNREADABLE = "{0},2024-05-0{0},DE,20.00\n", "{0},2024-05-0{0},XX,20.00\n", "nonsense\n"
-
-
-class Shop:
-    """Six days of orders in a project without dbt."""
-
-    def __init__(self, project, home):
-        self.project, self.settings = project, settings_of(project, home)
-        for day in range(1, 7):
-            self.write(day, GOOD)
-
-    def write(self, day, text):
-        rows = text.format(day)
-        path = self.project / f"data/orders/2024-05-0{day}.csv"
-        path.write_text(rows if text is UNREADABLE else HEADER + rows)
-
-    def run(self, dagster, span=SPAN, selection=None):
-        job = build_definitions(self.settings).get_repository_def().get_job("pipeline")
-        return runs.execute(job, dagster, span, selection)
-
-    def staged(self):
-        found = self.settings.warehouse().query("SELECT order_id FROM staging.orders ORDER BY 1")
-        return found.column("order_id").to_pylist()
-
-
-def statuses(dagster, key, definitions):
-    """Numbers of the days that Dagster's partition view shows as materialised, and as failed."""
-    cut = definitions.get_repository_def().asset_graph.get(key).partitions_def
-    value = get_and_update_asset_status_cache_value(dagster, key, cut)
-    subsets = (value.deserialize_materialized_partition_subsets(cut), value.deserialize_failed_partition_subsets(cut))
-    return tuple(sorted(int(day[-2:]) for day in subset.get_partition_keys()) for subset in subsets)
+from dataops_platform_tests.integration.orchestration.sales import (
+    BROKEN,
+    DAYS,
+    GOOD,
+    HEADER,
+    LAYERS,
+    SPAN,
+    UNREADABLE,
+    Shop,
+    on_engine,
+    statuses,
+)  # fmt: skip
 
 
 @pytest.fixture
 def orders(shop, tmp_path):
-    return Shop(shop, tmp_path / "home")
+    return Shop(shop, settings_of(shop, tmp_path / "home"))
 
 
 def test_the_others_go_on(orders, tmp_path):
@@ -153,56 +126,19 @@ def test_a_table_without_partitions(orders, tmp_path):
 
 # -- to production -----------------------------------------------------------------------------------------------------
 
-MODEL = """{{ config(materialized='incremental', incremental_strategy='replace_range', on_schema_change='fail') }}
-select order_date, count(*) as orders, sum(amount) as revenue
-from {{ source('staging', 'orders') }}
-where {{ in_partition_range('order_date') }}
-group by order_date
-"""
-MODEL_YML = """models:
-  - name: daily_sales
-    config: {meta: {dataops: {publish: true, partition_field: order_date}}}
-    columns:
-      - {name: order_date, data_type: date}
-      - {name: orders, data_type: int64}
-      - {name: revenue, data_type: 'decimal(38,2)'}
-    data_tests:
-      - holds:
-          name: daily_sales__few
-          arguments: {condition: "revenue < 1000"}
-          config: {meta: {dataops: {dimension: accuracy}}}
-"""
-TEST = """{% test holds(model, condition) %}
-select * from {{ model }} where {{ in_partition_range('order_date') }} and not ({{ condition }})
-{% endtest %}
-"""
-LAYERS = [("raw", "orders"), ("staging", "orders"), ("daily_sales",), ("transformed", "daily_sales")]
-
 
 @pytest.fixture
-def sales(orders, monkeypatch):
-    """The shop with a model by day, its test, and its way to production."""
-    folder = orders.project / "dbt_project"
-    shutil.copytree(
-        REPO / "dbt_project", folder, ignore=shutil.ignore_patterns("models", "tests", "target", "README.md")
-    )
-    for path, text in {
-        "models/marts/daily_sales.sql": MODEL,
-        "models/marts/daily_sales.yml": MODEL_YML,
-        "tests/generic/expression.sql": TEST,
-    }.items():
-        (folder / path).parent.mkdir(parents=True, exist_ok=True)
-        (folder / path).write_text(text)
+def sales(request, shop, tmp_path, monkeypatch):
+    """The shop with a model by day, its test, and its way to production, on either engine."""
     for name in ("DAGSTER_HOME", "DATAOPS_EVENT_LOG"):
         monkeypatch.setenv(name, "")  # restored afterwards
-    return orders
+    with on_engine(request, shop, tmp_path) as settings:
+        made = Shop(shop, settings)
+        made.add_model()
+        yield made
 
 
-def published(sales):
-    found = sales.settings.warehouse().query("SELECT order_date, orders FROM production.daily_sales ORDER BY 1")
-    return [row["order_date"].day for row in found.to_pylist()]
-
-
+@pytest.mark.parametrize("sales", ["duckdb", pytest.param("bigquery", marks=pytest.mark.cloud)], indirect=True)
 def test_the_others_are_published(sales, tmp_path):
     """A file that can't be read, a rule that fails for a day, and a test of the model that fails for another."""
     contract = sales.project / "contracts/orders.odcs.yaml"
@@ -221,7 +157,7 @@ def test_the_others_are_published(sales, tmp_path):
         assert "the gate refused 2 partition(s) of daily_sales" in found["production__daily_sales"]
         assert "2024-05-04: rule volume of staging.orders failed" in found["production__daily_sales"]
         assert "2024-05-05: test daily_sales__few of daily_sales failed" in found["production__daily_sales"]
-        assert published(sales) == [1, 3, 6]
+        assert sales.published() == [1, 3, 6]
         for path in LAYERS:
             assert statuses(dagster, dg.AssetKey(path), definitions) == ([1, 3, 4, 5, 6], [2])
         assert statuses(dagster, dg.AssetKey(["production", "daily_sales"]), definitions) == ([1, 3, 6], [2, 4, 5])
@@ -230,10 +166,11 @@ def test_the_others_are_published(sales, tmp_path):
             sales.write(day, GOOD)
         contract.write_text(contract.read_text().replace("mustBeLessThan: 2}", "mustBeLessThan: 3}"))
         assert sales.run(dagster).success
-        assert published(sales) == [1, 2, 3, 4, 5, 6]
+        assert sales.published() == [1, 2, 3, 4, 5, 6]
         assert statuses(dagster, dg.AssetKey(["production", "daily_sales"]), definitions) == ([1, 2, 3, 4, 5, 6], [])
 
 
+@pytest.mark.parametrize("sales", ["duckdb"], indirect=True)
 def test_without_its_production_a_rule_still_stops_what_follows(sales, tmp_path):
     contract = sales.project / "contracts/orders.odcs.yaml"
     contract.write_text(contract.read_text().replace("mustBeGreaterThan: 0}", "mustBeLessThan: 2}"))

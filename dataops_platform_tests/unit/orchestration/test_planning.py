@@ -8,7 +8,7 @@ import pytest
 from dataops_platform.contracts import Kind
 from dataops_platform.contracts.problems import ConfigError
 from dataops_platform.orchestration.jobs import jobs
-from dataops_platform.orchestration.planning import plan, span
+from dataops_platform.orchestration.planning import plan, ranges, span
 from dataops_platform.orchestration.table_assets import raw_key, staging_key, table_assets
 from dataops_platform.transformation.models import Models
 from dataops_platform_tests.support import daily, table
@@ -44,3 +44,35 @@ def test_more_partitions_than_a_run_takes_on_are_several_runs():
         (("2024-01-05", "2024-01-05"), {total.key}),
     ]
     assert all(cut <= run.assets for run in planned.runs)
+
+
+DAYS = [f"2024-01-0{day}" for day in range(1, 8)]
+
+
+@pytest.mark.parametrize(
+    ("todo", "settled", "expected"),
+    [
+        ("", "1234567", []),
+        ("3", "124567", ["33"]),
+        ("26", "13457", ["22", "66"]),
+        ("236", "1457", ["23", "66"]),
+        ("26", "", ["26"]),  # nothing was ever loaded between: there is nothing to touch
+        ("26", "17", ["26"]),
+        ("27", "4", ["22", "77"]),
+        ("1234567", "", ["17"]),
+    ],
+)
+def test_what_is_settled_is_in_no_range(todo, settled, expected):
+    day = {key[-1]: key for key in DAYS}
+    found = ranges(DAYS, [day[n] for n in todo], [day[n] for n in settled])
+    assert found == [(day[first], day[last]) for first, last in expected]
+
+
+def test_late_partitions_are_runs_of_their_own():
+    orders = table("orders", {"day": Kind.DATE}, partitioning=daily())
+    assets = table_assets(orders)
+    made, schedules = jobs(assets, {"orders": orders}, Models(()))
+    definitions = dg.Definitions(assets, jobs=made, schedules=schedules, resources={"platform": object()})
+    settled = {*DAYS} - {DAYS[1], DAYS[4], DAYS[5]}
+    planned = plan(definitions, None, None, {DAYS[1], DAYS[4], DAYS[5]}, settled)
+    assert [run.span for run in planned.runs] == [(DAYS[1], DAYS[1]), (DAYS[4], DAYS[5])]
