@@ -6,9 +6,11 @@ message per second: what was published, and what was acknowledged, is known when
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
 
 from google.api_core import exceptions as api
 
@@ -16,7 +18,7 @@ from dataops_platform.contracts.problems import ConfigError
 from dataops_platform.google_errors import RETRY, google_errors
 
 if TYPE_CHECKING:  # the clients take a second to import
-    from google.pubsub_v1 import PublisherClient
+    from google.pubsub_v1 import PublisherClient, SubscriberClient
 
 PATIENCE = 30.0
 """Seconds that a call is repeated for, while the service may do better."""
@@ -74,6 +76,119 @@ class Topic:
                 raise no_topic(self._setting, self.name) from error
             except api.GoogleAPICallError as error:
                 raise ConfigError(f"{self._setting}: {self.name} refuses messages: {error.message}") from error
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """A message that was pulled, and must be acknowledged.
+
+    Attributes:
+        handle: what it is acknowledged by; another one whenever it is delivered.
+        id: the message's: the same whenever it is delivered.
+    """
+
+    handle: str
+    id: str
+    data: bytes
+    attributes: Mapping[str, str]
+    published_at: datetime
+
+
+class Subscription:
+    """A subscription that is pulled from."""
+
+    def __init__(self, setting: str, name: str, client: Callable[[], SubscriberClient]) -> None:
+        """Args:
+        setting: what names it, for messages.
+        name: `projects/<project>/subscriptions/<subscription>`.
+        client: makes the client, once something is pulled.
+        """
+        self._setting = setting
+        self.name = name
+        self._client = client
+        self._made: SubscriberClient | None = None
+
+    def pull(self, limit: int, patience: float) -> list[Received]:
+        """Some of the messages that are there, in any order; none where none came in time.
+
+        Args:
+            limit: how many at most, up to 1,000.
+            patience: seconds to wait for the first one.
+
+        Raises:
+            ConfigError: there is no such subscription, or a permission is missing.
+            Unavailable: no good answer.
+        """
+        request = {"subscription": self.name, "max_messages": limit}
+        with self._words():
+            try:
+                answer = self._service.pull(request=request, retry=None, timeout=patience)
+            except api.DeadlineExceeded:
+                return []
+        received = []
+        for item in answer.received_messages:
+            message = item.message
+            published: Any = message.publish_time  # a datetime, whatever its type says
+            received.append(
+                Received(item.ack_id, message.message_id, message.data, dict(message.attributes), published)
+            )
+        return received
+
+    def acknowledge(self, handles: Sequence[str]) -> None:
+        """These messages need not be delivered again.
+
+        Raises:
+            ConfigError: as `pull` does.
+            Unavailable: no good answer; some may come again.
+        """
+        for part in _parts(handles):
+            with self._words():
+                request = {"subscription": self.name, "ack_ids": part}
+                self._service.acknowledge(request=request, retry=_RETRY, timeout=PATIENCE)
+
+    def keep(self, handles: Sequence[str], seconds: int) -> None:
+        """Have these messages delivered again only after so many seconds from now, unless they are acknowledged.
+
+        Raises:
+            ConfigError: as `pull` does.
+            Unavailable: no good answer.
+        """
+        for part in _parts(handles):
+            with self._words():
+                request = {"subscription": self.name, "ack_ids": part, "ack_deadline_seconds": seconds}
+                self._service.modify_ack_deadline(request=request, retry=_RETRY, timeout=PATIENCE)
+
+    @property
+    def _service(self) -> SubscriberClient:
+        if self._made is None:
+            self._made = self._client()
+        return self._made
+
+    @contextmanager
+    def _words(self) -> Iterator[None]:
+        try:
+            with google_errors("read from", self.name, f"pubsub.subscriptions.consume on {self.name}"):
+                yield
+        except api.NotFound as error:
+            raise no_subscription(self._setting, self.name) from error
+        except api.GoogleAPICallError as error:
+            raise ConfigError(
+                f"{self._setting}: {self.name} can't be pulled from: {error.message}. `dataops doctor` looks at it."
+            ) from error
+
+
+def _parts(handles: Sequence[str]) -> Iterator[list[str]]:
+    for start in range(0, len(handles), AT_ONCE):
+        yield list(handles[start : start + AT_ONCE])
+
+
+def no_subscription(setting: str, name: str) -> ConfigError:
+    """What to say where a subscription is missing."""
+    _, project, _, short = name.split("/")
+    return ConfigError(
+        f"{setting}: there is no subscription {name}. Create it (`gcloud pubsub subscriptions create {short}"
+        f" --topic <topic> --project {project}`), or correct the setting."
+    )
 
 
 def no_topic(setting: str, name: str) -> ConfigError:

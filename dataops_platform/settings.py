@@ -45,7 +45,7 @@ class Settings:
         policy_tags: DATAOPS_POLICY_TAGS: `classification=policy tag` of the columns' classifications, separated by
             commas; default: none.
         notifications: DATAOPS_NOTIFICATIONS: `projects/<project>/subscriptions/<name>`, a Pub/Sub subscription that
-            tells of new objects in the lake's bucket; default: none.
+            tells of new objects where others write; default: none, and landing is listed more often.
         events: DATAOPS_EVENTS: `pubsub://<project>/<topic>`, the Pub/Sub topic that events are published to, as its
             resource name; default: none.
         memory_limit: DATAOPS_MEMORY_LIMIT: of the embedded warehouse, like `2GB`; default: the engine's own.

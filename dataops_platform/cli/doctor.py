@@ -23,8 +23,9 @@ from dataops_platform.contracts import load_contracts
 from dataops_platform.contracts.model import AfterLanding, Contracts
 from dataops_platform.contracts.problems import ConfigError, ContractErrors, DataOpsError
 from dataops_platform.google_errors import google_errors
+from dataops_platform.lake.keys import DEAD_LETTERS
 from dataops_platform.orchestration.resources import dbt_project
-from dataops_platform.pubsub import no_topic
+from dataops_platform.pubsub import no_subscription, no_topic
 from dataops_platform.settings import Settings
 from dataops_platform.warehouse.names import LEDGER, PRODUCTION, QUARANTINE, STAGING
 
@@ -52,7 +53,10 @@ class Doctor:
     def checks(self) -> Sequence[tuple[str, Callable[[], Iterator[str]]]]:
         """Names and checks, in order. A check yields what it found, and raises DataOpsError for what must be mended."""
         always = [("versions", self.versions), ("contracts", self.contracts)]
-        events = [("events", self.events)] if self.settings.events else []
+        pubsub = [
+            *([("notifications", self.notifications)] if self.settings.notifications else []),
+            *([("events", self.events)] if self.settings.events else []),
+        ]
         if not self.settings.on_google_cloud:
             return [
                 *always,
@@ -60,7 +64,7 @@ class Doctor:
                 ("warehouse", self.embedded_warehouse),
                 ("dbt", self.dbt),
                 ("alerts", self.settings.alerts.check),
-                *events,
+                *pubsub,
             ]
         return [
             *always,
@@ -71,9 +75,8 @@ class Doctor:
             ("landing", self.landing),
             ("warehouse", self.datasets),
             ("dbt", self.dbt),
-            *([("notifications", self.notifications)] if self.settings.notifications else []),
             ("alerts", self.settings.alerts.check),
-            *events,
+            *pubsub,
         ]
 
     def versions(self) -> Iterator[str]:
@@ -157,6 +160,13 @@ class Doctor:
 
     def landing(self) -> Iterator[str]:
         """What others write can be listed and read, and removed where the contract says so."""
+        for name, (where, removes) in self._landing_buckets().items():
+            asked = (*LANDING_PERMISSIONS, REMOVING) if removes else LANDING_PERMISSIONS
+            self._permitted(where, name, asked, f"roles/storage.object{'User' if removes else 'Viewer'}")
+            yield f"gs://{name} can be read{', and objects removed' if removes else ''}"
+
+    def _landing_buckets(self) -> dict[str, tuple[str, bool]]:
+        """Buckets that others write to: the place in a contract that names each, and whether objects are removed."""
         wanted: dict[str, tuple[str, bool]] = {}
         for table in self._known.tables.values():
             landing = table.landing(self.settings.environment, True)
@@ -165,10 +175,7 @@ class Doctor:
                 name, _ = addresses.bucket_and_prefix(where, landing.location)
                 said, removes = wanted.get(name, (where, False))
                 wanted[name] = said, removes or landing.after is AfterLanding.REMOVE
-        for name, (where, removes) in wanted.items():
-            asked = (*LANDING_PERMISSIONS, REMOVING) if removes else LANDING_PERMISSIONS
-            self._permitted(where, name, asked, f"roles/storage.object{'User' if removes else 'Viewer'}")
-            yield f"gs://{name} can be read{', and objects removed' if removes else ''}"
+        return wanted
 
     def _permitted(self, where: str, name: str, wanted: Sequence[str], roles: str) -> storage.Bucket:
         """A bucket that is there, with these permissions.
@@ -230,7 +237,7 @@ class Doctor:
             yield f"{where} in {found.location}: tables may be made"
 
     def notifications(self) -> Iterator[str]:
-        """The subscription is there and may be read, and the lake's bucket sends its new objects to its topic."""
+        """The subscription is there and may be read, and landing buckets send their new objects to its topic."""
         # Imported here: slow, and only where notifications are used.
         from google.api_core import exceptions as api
 
@@ -241,10 +248,7 @@ class Doctor:
             with google_errors("look at", name, f"pubsub.subscriptions.get on {name}"):
                 found = client.get_subscription(subscription=name, timeout=15)
         except api.NotFound as error:
-            raise ConfigError(
-                f"{variable}: there is no subscription {name}. Create it"
-                f" (`gcloud pubsub subscriptions create {short} --topic <topic>`), or correct the setting."
-            ) from error
+            raise no_subscription(variable, name) from error
         if found.topic == "_deleted-topic_" or found.detached:
             raise ConfigError(
                 f"{variable}: {name} has no topic any more, so nothing arrives. Delete it, and create it anew"
@@ -261,12 +265,23 @@ class Doctor:
             f"{name}: {found.ack_deadline_seconds} s to acknowledge, unread messages are kept for"
             f" {kept.total_seconds() / 86400:g} days"
         )
-        self._check_sent(found.topic)
-        yield f"new objects of {self.settings.lake_url} are told to {found.topic}"
+        if self.settings.on_google_cloud:
+            buckets = self._landing_buckets()
+            for bucket, (where, _) in buckets.items():
+                self._check_sent(where, bucket, found.topic)
+                yield f"new objects of gs://{bucket} are told to {found.topic}"
+            if not buckets:
+                yield "no contract names a bucket that others write to: nothing is told of"
+        lake = self.settings.lake_store()
+        if letters := sum(1 for _ in lake.list(DEAD_LETTERS)):
+            yield f"{letters} message(s) could not be read: look at {lake.uri(DEAD_LETTERS.rstrip('/'))}"
 
-    def _check_sent(self, topic: str) -> None:
-        """Raises ConfigError where the lake's bucket doesn't tell a topic of its new objects."""
-        bucket_name, _ = addresses.bucket_and_prefix("DATAOPS_LAKE", self.settings.lake_url)
+    def _check_sent(self, where: str, bucket_name: str, topic: str) -> None:
+        """Raises ConfigError where a landing bucket doesn't tell a topic of its new objects.
+
+        Args:
+            where: the place in a contract that names the bucket.
+        """
         bucket = self.settings.identity.storage_client(self.settings.bigquery.project).bucket(bucket_name)
         with google_errors("look at", f"gs://{bucket_name}", f"storage.buckets.get on bucket {bucket_name}"):
             sent = list(bucket.list_notifications())
@@ -277,7 +292,7 @@ class Doctor:
             for item in sent
         ):
             raise ConfigError(
-                f"DATAOPS_LAKE: bucket {bucket_name} doesn't tell {topic} of new objects. Let it (`gcloud storage"
+                f"{where}: bucket {bucket_name} doesn't tell {topic} of new objects. Let it (`gcloud storage"
                 f" buckets notifications create gs://{bucket_name} --topic {topic} --event-types OBJECT_FINALIZE`)."
             )
 

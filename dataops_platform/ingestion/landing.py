@@ -47,11 +47,13 @@ class Place:
 
     Attributes:
         watched: prefix of all names that are expected to be the table's: others below it are reported.
+        base: the inbox's address: `gs://bucket/prefix`, or a folder's path.
     """
 
     landing: Landing
     inbox: Inbox
     watched: str
+    base: str
 
     @classmethod
     def open(cls, landing: Landing, inbox: Inbox, base: str, neighbours: Iterable[str] = ()) -> Place:
@@ -64,7 +66,7 @@ class Place:
         prefix = landing.pattern.prefix
         folder = prefix[: prefix.rfind("/") + 1]
         shared = any(other.startswith(f"{base}/{folder}") for other in neighbours)
-        return cls(landing, inbox, prefix if shared or not folder else folder)
+        return cls(landing, inbox, prefix if shared or not folder else folder, base)
 
     def is_marker(self, name: str) -> bool:
         """Whether an object is of those that tools leave beside data, and not data.

@@ -15,7 +15,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
@@ -43,6 +43,7 @@ class Limits:
         runs: asked for, where partitions that follow on one another count as one.
         rest: between the beginnings of two sweeps.
         patience: after which a run is asked for again when it delivered nothing.
+        grace: how old an object must be: a younger one is left to whoever is told of it.
     """
 
     names: int = 10_000
@@ -51,6 +52,7 @@ class Limits:
     runs: int = 30
     rest: timedelta = timedelta(minutes=15)
     patience: timedelta = timedelta(hours=1)
+    grace: timedelta = timedelta()
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +124,13 @@ class Ask:
     identity: str
 
 
+def ask_for(partition: str, objects: Collection[tuple[str, int]], now: datetime) -> Ask:
+    """Ask for a run that delivers these objects."""
+    text = hashlib.sha256(json.dumps(sorted(objects)).encode()).hexdigest()[:16]
+    hour = now.astimezone(UTC).strftime("%Y-%m-%dT%H")
+    return Ask(partition, len(objects), f"{text}|{hour}")
+
+
 @dataclass(slots=True)
 class Scan:
     """What a tick saw.
@@ -134,6 +143,7 @@ class Scan:
         under_way: partitions with new objects that a run was asked for before.
         open: partitions with new objects that aren't over yet.
         unsettled: objects that are still being written.
+        young: objects that are left to whoever is told of them.
         refused: objects that were refused before.
         strange: names that don't belong, with the reason.
         more: whether a limit ended the tick, so that the next one should come soon.
@@ -146,6 +156,7 @@ class Scan:
     under_way: int = 0
     open: set[str] = field(default_factory=set)
     unsettled: int = 0
+    young: set[str] = field(default_factory=set)
     refused: set[str] = field(default_factory=set)
     strange: dict[str, str] = field(default_factory=dict)
     more: bool = False
@@ -173,12 +184,13 @@ def strange_names(place: Place, now: datetime, limit: int) -> tuple[dict[str, st
     count = 0
     for info in itertools.islice(place.inbox.list(place.watched), limit):
         count += 1
-        if (reason := _strange(place, info, now)) is not None:
+        if (reason := strange_because(place, info, now)) is not None:
             found[info.key] = reason
     return found, count
 
 
-def _strange(place: Place, info: ObjectInfo, now: datetime) -> str | None:
+def strange_because(place: Place, info: ObjectInfo, now: datetime) -> str | None:
+    """Why an object doesn't belong where it is; None where it does, or is a marker."""
     if place.is_marker(info.key):
         return None
     partition = place.landing.pattern.match(info.key)
@@ -248,7 +260,7 @@ class _Tick:
         again = position.sweep or None
         listed = self._page(self._place.watched, again, None, size)
         seen, stopped = self._look(listed)
-        odd = {info.key: reason for info in seen if (reason := _strange(self._place, info, self._now)) is not None}
+        odd = {i.key: reason for i in seen if (reason := strange_because(self._place, i, self._now)) is not None}
         odd.pop(again or "", None)  # the page before ended with it
         told = [f"{name}: {reason}" for name, reason in odd.items()]
         position = replace(
@@ -314,8 +326,9 @@ class _Tick:
     def _candidates(self, listed: Iterable[ObjectInfo]) -> Iterator[tuple[ObjectInfo, str]]:
         """Objects that could be delivered now, with their partitions."""
         settle_ms = self._place.inbox.settle * 1000
+        grace_ms = self._limits.grace.total_seconds() * 1000
         for info in listed:
-            reason = _strange(self._place, info, self._now)
+            reason = strange_because(self._place, info, self._now)
             if reason is not None:
                 self._scan.strange[info.key] = reason
                 continue
@@ -326,6 +339,8 @@ class _Tick:
                 self._scan.open.add(partition)
             elif settle_ms and info.created_ms + settle_ms > self._now.timestamp() * 1000:
                 self._scan.unsettled += 1
+            elif grace_ms and info.created_ms + grace_ms > self._now.timestamp() * 1000:
+                self._scan.young.add(info.key)
             else:
                 yield info, partition
 
@@ -351,15 +366,12 @@ class _Tick:
     def _ask(self, position: Position) -> Position:
         """Ask for runs, but not again for what a run was asked for, unless newer objects came or time went by."""
         at, asked = self._now.timestamp(), dict(self._before.asked)
-        hour = self._now.astimezone(UTC).strftime("%Y-%m-%dT%H")
         for partition, objects in sorted(self._new.items()):
             before, newest = asked.get(partition), self._newest[partition]
             if before is not None and newest <= before.newest_ms:
                 self._scan.under_way += 1
                 continue
-            text = json.dumps(sorted(objects))
-            identity = f"{hashlib.sha256(text.encode()).hexdigest()[:16]}|{hour}"
-            self._scan.asks.append(Ask(partition, len(objects), identity))
+            self._scan.asks.append(ask_for(partition, objects, self._now))
             asked[partition] = Asked(newest, at)
         self._scan.new = sum(map(len, self._new.values()))
         kept = sorted(asked.items(), key=lambda item: -item[1].at)[:ASKED_KEPT]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 
 _ISO_MS = "%Y-%m-%dT%H:%M:%S."
@@ -63,6 +64,15 @@ def parse_manifest_key(key: str) -> tuple[str, str, datetime]:
 def landing_prefix(table: str, kind: str, partition: str | None = None) -> str:
     """Prefix of what is recorded about a table's landed objects: `log` or `refused`; of one partition if given."""
     return f"_landings/raw_{table}/{kind}/" + (f"{partition}/" if partition else "")
+
+
+DEAD_LETTERS = "_dead_letters/notifications/"
+"""Prefix of messages that could not be read."""
+
+
+def dead_letter_key(message_id: str) -> str:
+    """Key of a message that could not be read."""
+    return f"{DEAD_LETTERS}{re.sub(r'[^A-Za-z0-9_-]', '_', message_id)}.json"
 
 
 def model_prefix(model: str, partition: str, data_version: str) -> str:

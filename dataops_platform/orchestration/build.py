@@ -25,6 +25,7 @@ from dataops_platform.orchestration.event_log import enable_batching
 from dataops_platform.orchestration.io_managers import LakeIOManager, WarehouseIOManager
 from dataops_platform.orchestration.jobs import jobs
 from dataops_platform.orchestration.landing_sensor import landing_sensor
+from dataops_platform.orchestration.notification_sensor import notification_sensor
 from dataops_platform.orchestration.refused import deliveries_check
 from dataops_platform.orchestration.replay import replay_job
 from dataops_platform.orchestration.report_asset import report_asset
@@ -112,17 +113,20 @@ def assemble(
     assets.append(report_asset(contracts.sourced, [k for k in every if k.path[0] == "production"] or every))
     platform = Platform(settings, contracts, models)
     about = subjects(contracts, models)
+    landing = {
+        name: table
+        for name, table in tables.items()
+        if table.landing(settings.environment, settings.on_google_cloud) is not None
+    }
+    notified = settings.notifications is not None
     return dg.Definitions(
         assets=assets,
         asset_checks=checks,
         jobs=[*made_jobs, replay_job(tables)],
         schedules=[] if by_conditions else schedules,
         sensors=[
-            *(
-                landing_sensor(table, made_jobs)
-                for table in tables.values()
-                if table.landing(settings.environment, settings.on_google_cloud) is not None
-            ),
+            *(landing_sensor(table, made_jobs, notified) for table in landing.values()),
+            *([notification_sensor(landing, made_jobs)] if notified and landing else []),
             *automatic,
             alert_sensor(about),
             *([event_sensor(about)] if settings.events else []),

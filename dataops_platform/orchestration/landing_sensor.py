@@ -3,20 +3,23 @@
 One sensor per table, not one for all: each can be turned off by itself, its ticks and its cursor are about one place,
 a bucket that doesn't answer fails no other table's ticks, and the daemon may evaluate them side by side.
 
+Where Pub/Sub tells of new objects (see `notification_sensor`) these sensors are what finds those that a lost message
+was about: they look less often, at more at once, and leave young objects alone.
+
 A sensor only looks and asks. Deliveries are made by the run, in `raw/<table>`, so that a click or a backfill does the
 same, and nothing heavy happens in the daemon's sixty seconds.
 """
 
 import hashlib
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import dagster as dg
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
 from dataops_platform.contracts.model import Table
 from dataops_platform.contracts.problems import ConfigError
-from dataops_platform.ingestion.landing_scan import Ask, Position, Scan, scan
+from dataops_platform.ingestion.landing_scan import Ask, Limits, Position, Scan, scan
 from dataops_platform.orchestration import partitions
 from dataops_platform.orchestration.errors import clean_errors
 from dataops_platform.orchestration.resources import Platform
@@ -24,23 +27,30 @@ from dataops_platform.orchestration.table_options import SHOWN, raw_key
 
 INTERVAL = 30
 """Seconds between ticks."""
+NOTIFIED_INTERVAL = 300
+"""The same, where Pub/Sub tells of new objects."""
+NOTIFIED = Limits(page=10_000, grace=timedelta(minutes=10))
+"""What a tick does there: as many names an hour as else."""
 SINGLE_RUNS = 3
 """Up to so many partitions in a row get a run each; more of them are one run over their range."""
 TABLE_TAG = "dataops/landing"
 """Run tag: the table whose objects landed."""
 
 
-def landing_sensor(table: Table, jobs: Sequence[UnresolvedAssetJobDefinition]) -> dg.SensorDefinition:
+def landing_sensor(
+    table: Table, jobs: Sequence[UnresolvedAssetJobDefinition], notified: bool = False
+) -> dg.SensorDefinition:
     """The sensor of a table that has a landing server.
 
     Args:
         jobs: all jobs that have assets; the one that has the table's is run, from its raw asset on.
+        notified: whether Pub/Sub tells of new objects.
     """
 
     @dg.sensor(
         name=f"landing_{table.name}",
         jobs=list(jobs),
-        minimum_interval_seconds=INTERVAL,
+        minimum_interval_seconds=NOTIFIED_INTERVAL if notified else INTERVAL,
         description=f"Runs the pipeline for objects of {table.name} that others wrote.",
     )
     def landed(context: dg.SensorEvaluationContext, platform: dg.ResourceParam[Platform]) -> dg.SensorResult:
@@ -48,7 +58,8 @@ def landing_sensor(table: Table, jobs: Sequence[UnresolvedAssetJobDefinition]) -
             place = platform.place(table)
             if place is None:
                 raise ConfigError(f"{table.name} lands nowhere in environment {platform.settings.environment}")
-            found = scan(table, place, platform.lake, _position(context), datetime.now(UTC))
+            limits = NOTIFIED if notified else None
+            found = scan(table, place, platform.lake, _position(context), datetime.now(UTC), limits)
         for name, reason in list(found.strange.items())[:SHOWN]:
             context.log.warning(f"{name} {reason}")
         said = summary(found)
@@ -57,7 +68,8 @@ def landing_sensor(table: Table, jobs: Sequence[UnresolvedAssetJobDefinition]) -
         if not found.asks:
             return dg.SensorResult(skip_reason=said, cursor=cursor)
         assert context.repository_def is not None
-        return dg.SensorResult(run_requests=_requests(table, context.repository_def, found.asks), cursor=cursor)
+        requests = [request for _, request in run_requests(table, context.repository_def, found.asks)]
+        return dg.SensorResult(run_requests=requests, cursor=cursor)
 
     return landed
 
@@ -80,6 +92,8 @@ def summary(found: Scan) -> str:
         parts.append(f"partition {max(found.open)} isn't over yet")
     if found.unsettled:
         parts.append(f"{found.unsettled} still being written")
+    if found.young:
+        parts.append(f"{len(found.young)} that Pub/Sub tells of")
     if found.refused:
         parts.append(f"{len(found.refused)} refused before")
     if found.strange:
@@ -92,9 +106,12 @@ def summary(found: Scan) -> str:
     return "; ".join(parts)
 
 
-def _requests(table: Table, repository: dg.RepositoryDefinition, asks: Sequence[Ask]) -> list[dg.RunRequest]:
+def run_requests(
+    table: Table, repository: dg.RepositoryDefinition, asks: Sequence[Ask]
+) -> list[tuple[Sequence[Ask], dg.RunRequest]]:
+    """The runs to request, each with what it was asked for."""
     job, selection = _target(table, repository)
-    requests = []
+    requests: list[tuple[Sequence[Ask], dg.RunRequest]] = []
     for group in grouped(table, asks):
         first, last = group[0], group[-1]
         tags = {TABLE_TAG: table.name}
@@ -106,9 +123,10 @@ def _requests(table: Table, repository: dg.RepositoryDefinition, asks: Sequence[
         else:
             key = f"{table.name}|{first.partition}|{first.identity}"
             partition = first.partition if table.partitioning else None
-        requests.append(
-            dg.RunRequest(run_key=key, job_name=job, asset_selection=selection, partition_key=partition, tags=tags)
+        request = dg.RunRequest(
+            run_key=key, job_name=job, asset_selection=selection, partition_key=partition, tags=tags
         )
+        requests.append((group, request))
     return requests
 
 

@@ -36,6 +36,8 @@ def storage(bucket: dict, permissions: list[str], moment: datetime | None = None
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             body = {"permissions": permissions} if "/iam/testPermissions" in self.path else bucket
+            if self.path.partition("?")[0].endswith("/o"):  # its objects
+                body = {}
             content = json.dumps(body).encode()
             self.send_response_only(200)
             self.send_header("Date", format_datetime(moment or datetime.now(UTC), usegmt=True))

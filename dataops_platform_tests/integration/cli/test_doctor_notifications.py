@@ -1,8 +1,8 @@
-"""`dataops doctor` on a Pub/Sub subscription of the lake's new objects."""
+"""`dataops doctor` on a Pub/Sub subscription that tells of new objects in landing."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
@@ -15,6 +15,7 @@ from google.pubsub_v1.services.publisher.transports import PublisherGrpcTranspor
 from dataops_platform.cli.doctor import Doctor
 from dataops_platform.contracts.problems import ConfigError
 from dataops_platform.settings import Settings
+from dataops_platform_tests import readme
 from dataops_platform_tests.emulators.fixtures import unique
 from dataops_platform_tests.integration.cli.test_doctor import CLOUD, storage
 
@@ -24,8 +25,20 @@ NAME = "projects/acme-data/subscriptions/dataops"
 TELLING = {"kind": "storage#notification", "id": "1", "topic": f"//pubsub.googleapis.com/{TOPIC}"}
 
 
-def look(**env: str) -> list[str]:
-    return list(dict(Doctor(Settings.load(CLOUD | {"DATAOPS_NOTIFICATIONS": NAME} | env)).checks())["notifications"]())
+@pytest.fixture
+def look(tmp_path) -> Callable[..., list[str]]:
+    """The check, in a project whose objects land in the bucket acme-landing, and embedded in a folder."""
+    (block,) = [block for block in readme.blocks(readme.REPO / "docs" / "arrival.md") if block.path]
+    (tmp_path / "contracts").mkdir()
+    (tmp_path / str(block.path)).write_text(block.text)
+
+    def check(base: dict[str, str] = CLOUD, **env: str) -> list[str]:
+        given = {"DATAOPS_PROJECT": str(tmp_path), "DATAOPS_NOTIFICATIONS": NAME}
+        checks = dict(Doctor(Settings.load(base | given | env)).checks())
+        list(checks["contracts"]())
+        return list(checks["notifications"]())
+
+    return check
 
 
 @contextmanager
@@ -60,12 +73,12 @@ def subscription(**fields) -> Subscription:
 CONSUME = ["pubsub.subscriptions.consume"]
 
 
-def test_all_as_it_should_be():
+def test_all_as_it_should_be(look):
     with pubsub(subscription(), CONSUME) as host, storage({"items": [TELLING]}, []) as url:
         lines = look(PUBSUB_EMULATOR_HOST=host, STORAGE_EMULATOR_HOST=url)
     assert lines == [
         f"{NAME}: 30 s to acknowledge, unread messages are kept for 0 days",
-        f"new objects of gs://lake-bucket/raw are told to {TOPIC}",
+        f"new objects of gs://acme-landing are told to {TOPIC}",
     ]
 
 
@@ -78,7 +91,7 @@ def test_all_as_it_should_be():
         (subscription(push_config={"push_endpoint": "https://x"}), CONSUME, r"delivers by itself"),
     ],
 )
-def test_a_subscription_that_is_of_no_use(found, permissions, message):
+def test_a_subscription_that_is_of_no_use(look, found, permissions, message):
     with pubsub(found, permissions) as host, pytest.raises(ConfigError, match=message):
         look(PUBSUB_EMULATOR_HOST=host)
 
@@ -91,18 +104,19 @@ def test_a_subscription_that_is_of_no_use(found, permissions, message):
         [TELLING | {"event_types": ["OBJECT_DELETE"]}],
     ],
 )
-def test_a_bucket_that_tells_nobody(told):
+def test_a_bucket_that_tells_nobody(look, told):
     with (
         pubsub(subscription(), CONSUME) as host,
         storage({"items": told}, []) as url,
         pytest.raises(
-            ConfigError, match=r"lake-bucket doesn't tell .*new-objects of new objects\. Let it .*--event-types"
+            ConfigError,
+            match=r"yaml:12: bucket acme-landing doesn't tell .*-objects of new objects\. Let it .*--event-types",
         ),
     ):
         look(PUBSUB_EMULATOR_HOST=host, STORAGE_EMULATOR_HOST=url)
 
 
-def test_googles_emulator(pubsub_server):
+def test_googles_emulator(look, pubsub_server):
     """It has no permissions to ask for; they count as granted."""
     project = unique("p")
     name, topic = f"projects/{project}/subscriptions/dataops", f"projects/{project}/topics/new"
@@ -120,7 +134,19 @@ def test_googles_emulator(pubsub_server):
         lines = look(**env, STORAGE_EMULATOR_HOST=url)
     assert lines == [
         f"{name}: 10 s to acknowledge, unread messages are kept for 7 days",
-        f"new objects of gs://lake-bucket/raw are told to {topic}",
+        f"new objects of gs://acme-landing are told to {topic}",
+    ]
+
+
+def test_embedded(look, tmp_path):
+    """A folder tells nobody by itself. Messages that could not be read are counted."""
+    lake = Settings.load({"DATAOPS_PROJECT": str(tmp_path)}).lake_store()
+    lake.create("_dead_letters/notifications/1.json", b"{}")
+    with pubsub(subscription(), CONSUME) as host:
+        lines = look({}, PUBSUB_EMULATOR_HOST=host)
+    assert lines == [
+        f"{NAME}: 30 s to acknowledge, unread messages are kept for 0 days",
+        f"1 message(s) could not be read: look at {lake.uri('_dead_letters/notifications')}",
     ]
 
 
