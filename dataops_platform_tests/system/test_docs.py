@@ -7,7 +7,12 @@ import os
 import shlex
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
+from typing import Any
 
 import pytest
 
@@ -139,6 +144,37 @@ def test_alerts(tmp_path):
     assert [alert["rule"] for alert in body["alerts"]] == ["volume"]
 
 
+@contextmanager
+def google_api() -> Iterator[tuple[str, list[tuple[str, dict[str, Any]]]]]:
+    """Stands for what the emulators lack: a bucket's notifications, and a topic's permissions; what was posted."""
+    asked: list[tuple[str, dict[str, Any]]] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.answer({"email_address": "service-1@gs-project-accounts.iam.gserviceaccount.com"})
+
+        def do_POST(self) -> None:
+            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            asked.append((self.path, body))
+            self.answer(body)
+
+        def answer(self, body: dict[str, Any]) -> None:
+            content = json.dumps(body if self.command == "POST" or "serviceAccount" in self.path else {}).encode()
+            self.send_response(200)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}", asked
+        server.shutdown()
+
+
 @pytest.mark.cloud
 def test_events(tmp_path, pubsub_server):
     """Google's own command line, with Google's emulator. One row of the README's project is bad."""
@@ -161,14 +197,22 @@ def test_events(tmp_path, pubsub_server):
             name, _, value = command.removeprefix("export ").partition("=")
             env[name] = value
             continue
-        done = subprocess.run(
-            ["bash", "-c", command], cwd=project, env=env, text=True, capture_output=True, timeout=240
-        )
+        with google_api() as (url, asked):
+            mine = env | ({"CLOUDSDK_API_ENDPOINT_OVERRIDES_PUBSUB": f"{url}/"} if " storage " in command else {})
+            mine |= {"CLOUDSDK_API_ENDPOINT_OVERRIDES_STORAGE": f"{url}/storage/v1/"}
+            done = subprocess.run(
+                ["bash", "-c", command], cwd=project, env=mine, text=True, capture_output=True, timeout=240
+            )
         assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
         said.append(done.stdout)
+        if asked:
+            (notification,) = [body for path, body in asked if "/b/acme-landing/notificationConfigs" in path]
+    assert notification["topic"] == "projects/acme-data/topics/new-objects"
+    assert notification["event_types"] == ["OBJECT_FINALIZE"]
+    assert "notifications: projects/acme-data/subscriptions/dataops-landing: 60 s to acknowledge" in said[-1]
     assert "events: projects/acme-data/topics/dataops-events can be published to" in " ".join(said[2].split())
     # The emulator keeps a filter, and delivers everything.
-    events = [json.loads(line) for line in said[-1].splitlines() if line]
+    events = [json.loads(line) for line in said[4].splitlines() if line]
     assert [event["event"] for event in events] == ["quarantined", "run_finished"]
     (event,) = [event for event in events if event["severity"] != "info"]
     assert (event["event"], event["table"], event["rows_quarantined"]) == ("quarantined", "staging.orders", 1)
