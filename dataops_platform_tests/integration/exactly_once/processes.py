@@ -39,6 +39,13 @@ from dataops_platform_tests.support import DAY1, Home, daily, rule, table
 
 DAYS = tuple(str(DAY1.replace(day=number)) for number in (1, 2, 3))
 COLUMNS = {"day": Kind.DATE, "id": Kind.INTEGER, "name": Kind.STRING, "v": Kind.INTEGER, "n": Kind.INTEGER}
+BOUNDARIES = (
+    "before create raw_t", "after create raw_t", "before create _landings", "after create _landings",
+    "before create _deliveries", "after create _deliveries", "before remove landed", "after remove landed",
+    'before INSERT INTO "staging"."t"', 'before INSERT INTO "quarantine"."t"', 'before DELETE FROM "staging"."t"',
+    'before INSERT INTO dataops."loads"', "before COMMIT", "after COMMIT",
+)  # fmt: skip
+"""Those that matter most; there are many more."""
 ADDED = {"note": Kind.STRING}
 RULES = (rule("v_range", RuleKind.RANGE, "v", minimum=0), rule("name_required", RuleKind.NOT_NULL, "name"))
 
@@ -80,8 +87,9 @@ class Act:
         partitions: of these days; None: of all.
         files: those delivered by hand.
         batch: rows that one transaction loads at most.
-        kill: before which boundary it is killed; None: never.
-        hold: before which boundary it is stopped until the other process has gone as far as it can; None: never.
+        kill: at which boundary it is killed: its number or its name; None: never.
+        hold: at which boundary it is stopped until the other process has gone as far as it can; None: never.
+        meanwhile: files and where they land before this process begins, while the other one is held.
     """
 
     do: str
@@ -89,8 +97,9 @@ class Act:
     partitions: tuple[str, ...] | None = None
     files: tuple[str, ...] = ()
     batch: int = 1000
-    kill: int | None = None
-    hold: int | None = None
+    kill: int | str | None = None
+    hold: int | str | None = None
+    meanwhile: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -183,11 +192,11 @@ class Boundaries:
     def __call__(self, name: str) -> None:
         if self.passed[-1:] == [name]:
             return
-        if len(self.passed) == self._act.hold:
+        if self.held is None and self._act.hold in (len(self.passed), name):
             self.held = "warehouse" if self.open else "lake"
             tell(self._report, {"held": self.held})
             os.kill(os.getpid(), signal.SIGSTOP)
-        if len(self.passed) == self._act.kill:
+        if self._act.kill in (len(self.passed), name):
             tell(self._report, asdict(Ended(name, self.passed, self.held)))
             os.kill(os.getpid(), signal.SIGKILL)
         self.passed.append(name)
@@ -298,6 +307,9 @@ def _together(folder: Path, acts: Sequence[Act]) -> list[dict[str, Any]]:
     running, held = [], os.WIFSTOPPED(os.waitpid(children[0].pid, os.WUNTRACED)[1])
     seconds = HEAD_START if held and children[0].told()["held"] == "warehouse" else LONGEST
     for act in acts[1:]:
+        for path, target in act.meanwhile:
+            Path(target).parent.mkdir(parents=True, exist_ok=True)
+            Path(path).replace(target)
         children.append(_Child.fork(folder, act))
         if not children[-1].ends(seconds):
             running.append(children[-1])
