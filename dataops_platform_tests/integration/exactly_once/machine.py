@@ -50,6 +50,13 @@ MINUTE = st.sampled_from(range(40))
 BATCH = st.sampled_from([1, 6, 1000])
 BOUNDARY = st.sampled_from([*range(40), *BOUNDARIES])
 """Those that a process doesn't come to do nothing to it."""
+OF_QUARANTINE = st.none() | st.sampled_from(
+    [
+        *range(8, 20), 'before DELETE FROM "quarantine"."t"', 'before INSERT INTO "staging"."t"',
+        'before INSERT INTO "quarantine"."t"', 'before INSERT INTO "dataops"."replays"',
+    ]
+)  # fmt: skip
+"""Boundaries of a replay."""
 OBJECTS = st.lists(st.tuples(DAY, MINUTE, ROWS), min_size=1, max_size=3)
 LANDED_AT, BY_HAND_AT = 7, 13
 """Seconds into the minute, by which the ways of arrival are told apart."""
@@ -236,14 +243,14 @@ class Machine(RuleBasedStateMachine):
         else:
             self.contract = replace(self.contract, milder=not self.contract.milder)
 
-    @rule(partitions=PARTITIONS, kill=st.sampled_from([None, *range(24)]))
-    def quarantine_is_replayed(self, partitions: tuple[str, ...] | None, kill: int | None) -> None:
+    @rule(partitions=PARTITIONS, kill=OF_QUARANTINE)
+    def quarantine_is_replayed(self, partitions: tuple[str, ...] | None, kill: int | str | None) -> None:
         after = self.model.copy()
         after.replay(self.contract, partitions)
         self._all_or_nothing(Act("replay", self.contract, partitions, kill=kill), after)
 
-    @rule(partitions=PARTITIONS, kill=st.sampled_from([None, *range(24)]))
-    def quarantine_is_dropped(self, partitions: tuple[str, ...] | None, kill: int | None) -> None:
+    @rule(partitions=PARTITIONS, kill=OF_QUARANTINE)
+    def quarantine_is_dropped(self, partitions: tuple[str, ...] | None, kill: int | str | None) -> None:
         after = self.model.copy()
         after.drop(partitions)
         self._all_or_nothing(Act("drop", self.contract, partitions, kill=kill), after)
