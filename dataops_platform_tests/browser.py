@@ -50,10 +50,15 @@ def page(width: int = 1600, height: int = 1000) -> Iterator[Page]:
 
 
 class UI:
-    """A running UI."""
+    """A running UI.
 
-    def __init__(self, url: str) -> None:
+    Attributes:
+        pid: its process, of which the web server, the daemon and the code servers are children.
+    """
+
+    def __init__(self, url: str, pid: int) -> None:
         self.url = url
+        self.pid = pid
 
     def query(self, query: str, **variables: object) -> dict:
         """The data that a GraphQL query gives."""
@@ -94,7 +99,7 @@ def serve(environ: Mapping[str, str], log: Path) -> Iterator[UI]:
             if process.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError(f"`dataops ui` didn't start:\n{log.read_text()[-4000:]}")
             time.sleep(0.2)
-        yield UI(url)
+        yield UI(url, process.pid)
     finally:
         _stop(process)
 

@@ -16,7 +16,7 @@ with that fails the run (`gate_follows`).
 In a run without that check (one asset by itself, say) the step that refuses fails, once the others are recorded.
 """
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence, Set
 from typing import Any
 
 import dagster as dg
@@ -130,12 +130,28 @@ def gate_follows(context: AnyContext, asset: dg.AssetKey) -> bool:
 
 def _observed(context: AnyContext, assets: Collection[dg.AssetKey]) -> Iterator[Mapping[str, Any]]:
     wanted = set(assets)
-    for entry in context.instance.all_logs(context.run.run_id, of_type=dg.DagsterEventType.ASSET_OBSERVATION):
-        event = entry.dagster_event
-        if event is not None and event.asset_key in wanted:
-            metadata = event.asset_observation_data.asset_observation.metadata
-            if _REFUSED in metadata:
-                yield metadata
+    for run_id, done_again in _runs(context):
+        for entry in context.instance.all_logs(run_id, of_type=dg.DagsterEventType.ASSET_OBSERVATION):
+            event = entry.dagster_event
+            if event is not None and event.asset_key in wanted and event.step_key not in done_again:
+                metadata = event.asset_observation_data.asset_observation.metadata
+                if _REFUSED in metadata:
+                    yield metadata
+
+
+def _runs(context: AnyContext) -> Iterator[tuple[str, Set[str]]]:
+    """This run; and the runs that it goes on with, where it was begun again from failure: they did the other steps.
+
+    Gives each with the steps that were done again after it.
+    """
+    run: dg.DagsterRun | None = context.run
+    done_again: set[str] = set()
+    while run is not None:
+        yield run.run_id, set(done_again)
+        if run.parent_run_id is None or run.step_keys_to_execute is None:
+            return
+        done_again |= set(run.step_keys_to_execute)
+        run = context.instance.get_run_by_id(run.parent_run_id)
 
 
 def deliveries_check(tables: Sequence[Table]) -> dg.AssetChecksDefinition | None:

@@ -205,7 +205,7 @@ def webserver(home, shop, settings, log):
             command, env=dagster_environment(home, shop, settings), stdout=output, stderr=subprocess.STDOUT
         )
     try:
-        ui = browser.UI(f"http://127.0.0.1:{port}")
+        ui = browser.UI(f"http://127.0.0.1:{port}", process.pid)
         deadline = time.monotonic() + browser.STARTED
         while not answering(ui):
             assert process.poll() is None, log.read_text()
