@@ -7,6 +7,7 @@ import re
 from dataops_platform.contracts.model import Table
 from dataops_platform.contracts.types import FieldType, Kind
 from dataops_platform.lake.deliveries import Delivery
+from dataops_platform.warehouse.loading import may_lack
 
 _INTEGERS = {"int8", "int16", "int32", "int64", "uint8", "uint16", "uint32"}
 _DECIMAL = re.compile(r"decimal\d*\((\d+), ?(\d+)\)")
@@ -53,8 +54,10 @@ def misfits(table: Table, delivery: Delivery) -> list[str]:
     """What keeps a delivery from being loaded under the contract; empty when it fits."""
     actual, wanted = delivery.schema, {column.name: column for column in table.columns}
     where = delivery.objects[0].key if delivery.objects else delivery.manifest
-    lines = []
+    lines, lacking = [], may_lack(table, delivery)
     for name, column in wanted.items():
+        if name not in actual and name in lacking:
+            continue
         if name not in actual:
             hint = next((f" (the file has {other!r})" for other in actual if other.lower() == name.lower()), "")
             lines.append(f"{where}: column {name!r} is missing{hint}")

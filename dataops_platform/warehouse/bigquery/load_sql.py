@@ -85,9 +85,9 @@ class LoadSql:
 
     def _incoming(self, staged: Sequence[Staged]) -> str:
         """Temp table of all rows with where they come from and the reasons against them."""
-        columns = ", ".join(quote(c.name) for c in self._table.columns)
         parts = [
-            f"SELECT {number} AS _file, {columns}, {_uncast(item)} AS {UNCAST} FROM {self._naming.sql(item.relation)}"
+            f"SELECT {number} AS _file, {self._columns(item)}, {_uncast(item)} AS {UNCAST}"
+            f" FROM {self._naming.sql(item.relation)}"
             for number, item in enumerate(staged)
         ]
         files = ", ".join(self._file(number, item) for number, item in enumerate(staged))
@@ -109,6 +109,15 @@ class LoadSql:
             f" ARRAY(SELECT r FROM UNNEST(IF(p.{UNCAST} IS NULL, [{reasons}], [{uncast}])) AS r WHERE r IS NOT NULL)"
             f" AS _reasons\n"
             f"FROM ({rows}) AS p\nJOIN UNNEST([{files}]) AS d ON p._file = d._number"
+        )
+
+    def _columns(self, item: Staged) -> str:
+        """The contract's columns of a staged object; null for those that were added since: see `may_lack`."""
+        return ", ".join(
+            quote(c.name)
+            if c.name in item.delivery.schema
+            else f"CAST(NULL AS {tables.as_delivered(c.type, '').bigquery.split('(')[0]}) AS {quote(c.name)}"
+            for c in self._table.columns
         )
 
     def _file(self, number: int, item: Staged) -> str:

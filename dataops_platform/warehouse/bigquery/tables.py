@@ -122,10 +122,12 @@ def stage_schema(table: Table, delivered: Mapping[str, str], uncast: bool) -> li
         uncast: whether the file has the texts of values that can't be cast.
     """
     more = [bigquery.SchemaField(UNCAST, "STRING")] if uncast else []
-    return [_field(c.name, _as_delivered(c.type, delivered.get(c.name, "")), "", False) for c in table.columns] + more
+    columns = [column for column in table.columns if column.name in delivered]
+    return [_field(c.name, as_delivered(c.type, delivered[c.name]), "", False) for c in columns] + more
 
 
-def _as_delivered(wanted: FieldType, actual: str) -> FieldType:
+def as_delivered(wanted: FieldType, actual: str) -> FieldType:
+    """The type of a column in the table that an object is loaded into."""
     if wanted.kind is Kind.JSON:
         return FieldType(Kind.STRING)
     if wanted.kind is Kind.NUMBER and actual.startswith(("int", "uint")):

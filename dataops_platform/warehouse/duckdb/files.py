@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 import duckdb
@@ -142,11 +142,17 @@ def _fit(name: str, wanted: FieldType, actual: str) -> _Fit:
             return _Fit(f"to_json({column})", "") if nested else _Fit(None, "JSON text, a struct, a list or a map")
 
 
-def misfits(table: Table, schema: FileSchema) -> list[str]:
-    """What keeps a file from being loaded under the contract; empty when it fits."""
+def misfits(table: Table, schema: FileSchema, may_lack: Collection[str]) -> list[str]:
+    """What keeps a file from being loaded under the contract; empty when it fits.
+
+    Args:
+        may_lack: columns that it needn't have.
+    """
     actual, wanted = dict(schema), {column.name: column for column in table.columns}
     lines = []
     for name, column in wanted.items():
+        if name not in actual and name in may_lack:
+            continue
         if name not in actual:
             hint = next((f" (the file has {other!r})" for other in actual if other.lower() == name.lower()), "")
             lines.append(f"column {name!r} is missing{hint}")
@@ -173,7 +179,12 @@ def relation(table: Table, schemas: dict[str, FileSchema], columns: Sequence[str
     selects = []
     for schema, paths in groups.items():
         actual = dict(schema)
-        fits = [_fit(name, types[name], actual[name]).expression for name in names]
+        fits = [
+            _fit(name, types[name], actual[name]).expression
+            if name in actual
+            else f"CAST(NULL AS {types[name].duckdb})"  # it was added to the contract since: see `may_lack`
+            for name in names
+        ]
         listed = "".join(f"{fit} AS {quote(name)}, " for fit, name in zip(fits, names, strict=True))
         listed += f"{UNCAST if UNCAST in actual else 'CAST(NULL AS VARCHAR)'} AS {UNCAST}, "
         selects.append(

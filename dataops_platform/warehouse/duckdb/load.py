@@ -37,6 +37,7 @@ from dataops_platform.warehouse.loading import (
     batches,
     cast_reasons,
     foreign_partition,
+    may_lack,
     too_many_bad_rows,
 )
 from dataops_platform.warehouse.names import LEDGER, UNCAST, literal, quarantine, quote, staging
@@ -121,13 +122,13 @@ class Loader:
         schemas, unreadable = files.inspect(self._con, list(paths))
         reasons: dict[str, str] = {}
         for delivery in batch:
-            lines = foreign_partition(self._table, delivery)
+            lines, lacking = foreign_partition(self._table, delivery), may_lack(self._table, delivery)
             for item in delivery.objects:
                 path = self._uris[item.key]
                 if path in unreadable:
                     lines.append(f"{item.key}: {unreadable[path]}")
                 else:
-                    lines += [f"{item.key}: {line}" for line in files.misfits(self._table, schemas[path])]
+                    lines += [f"{item.key}: {line}" for line in files.misfits(self._table, schemas[path], lacking)]
             if lines:
                 reasons[str(delivery.load_id)] = "; ".join(lines)
         return schemas, reasons

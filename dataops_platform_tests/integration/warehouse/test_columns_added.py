@@ -57,6 +57,37 @@ def test_a_required_column_is_not_added(home):
         home.warehouse.ensure([wider(note=True, other=False)])
 
 
+@pytest.mark.parametrize("reset", [False, True])
+def test_what_was_delivered_before_lacks_the_column(home, reset):
+    """It is loaded under the new contract: in the next run, or because the table is built anew. It has no value."""
+    older = home.deliver(T, [{"day": DAY1, "id": 1}, {"day": DAY1, "id": -1}], partition=DAY1)
+    if reset:
+        home.load(T, [older])
+        home.warehouse.reset(wider(note=False))
+    new = wider(note=False)
+    newer = home.deliver(new, [{"day": DAY2, "note": "n", "id": 2}], partition=DAY2)
+    outcomes = home.load(new, [older, newer])
+    assert [(o.refused, o.rows_loaded, o.rows_quarantined) for o in outcomes] == [(None, 1, 1), (None, 1, 0)]
+    assert home.rows("SELECT id, note FROM staging.orders ORDER BY id") == [(1, None), (2, "n")]
+    assert home.rows("SELECT id, note FROM quarantine.orders") == [(-1, None)]
+
+
+def test_what_is_delivered_since_has_the_column(home):
+    new = wider(note=False)
+    lacking = replace(new, columns=T.columns)  # of the same version
+    (outcome,) = home.load(new, [home.deliver(lacking, [{"day": DAY1, "id": 1}], partition=DAY1)])
+    assert "column 'note' is missing" in outcome.refused
+
+
+@pytest.mark.parametrize("kind", [k for k in Kind if k is not Kind.DECIMAL])
+def test_a_column_of_any_type_may_lack(home, kind):
+    older = home.deliver(T, [{"day": DAY1, "id": 1}], partition=DAY1)
+    new = replace(T, columns=(*T.columns, Column("more", FieldType(kind))), contract_version="1.1.0")
+    (outcome,) = home.load(new, [older])
+    assert (outcome.refused, outcome.rows_loaded) == (None, 1)
+    assert home.rows("SELECT id, more FROM staging.orders") == [(1, None)]
+
+
 def test_quarantine_of_an_earlier_version(home):
     home.load(T, [home.deliver(T, [{"day": DAY1, "id": -1}], partition=DAY1)])
     home.by_hand("ALTER TABLE quarantine.orders DROP COLUMN _uncast")
