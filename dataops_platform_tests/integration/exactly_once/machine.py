@@ -212,8 +212,8 @@ class Machine(RuleBasedStateMachine):
             self._do(Act("run", self.contract, partitions, batch=batch, kill=kill))
 
     @rule(
-        some=PARTITIONS, others=PARTITIONS, batch=BATCH, hold=BOUNDARY | DECIDING, objects=OBJECTS, more=OBJECTS | st.just([]),
-        kill=st.none() | BOUNDARY, kill_other=st.none() | BOUNDARY,
+        some=PARTITIONS, others=PARTITIONS, batch=BATCH, hold=BOUNDARY | DECIDING, objects=OBJECTS,
+        more=OBJECTS | st.just([]), kill=st.none() | BOUNDARY, kill_other=st.none() | BOUNDARY,
     )  # fmt: skip
     def run_at_once(
         self,
