@@ -20,7 +20,7 @@ from dataops_platform_tests import conftest, readme
 from dataops_platform_tests.conftest import REPO, dataops
 from dataops_platform_tests.receiver import receiving
 
-NAMES = "quarantine conformance quality arrival alerts events backfill formats automation"
+NAMES = "quarantine conformance quality arrival alerts events backfill formats automation exactly-once"
 PAGES = tuple(f"{name}.md" for name in NAMES.split())
 
 
@@ -59,6 +59,21 @@ def test_ranges(home_copy, page):
     for command in commands(page):
         done = dataops(shlex.split(command)[1:], home)
         assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_exactly_once(home_copy):
+    """A run over days that were run before, and the ledger's own proof that it has done nothing twice."""
+    home, said = home_copy(), []
+    again, proof = commands("exactly-once.md")
+    assert again == f"dataops run --partitions {'..'.join(conftest.DAYS)}"
+    for command in (proof, again, proof):
+        done = dataops(shlex.split(command)[1:], home)
+        assert done.returncode == 0, done.stdout + done.stderr
+        said.append(done.stdout)
+    rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in said[2].splitlines() if line.startswith("│")]
+    assert len(rows) == 5
+    assert all(loads == deliveries and unaccounted == "0" for _, loads, deliveries, unaccounted in rows)
+    assert said[0] == said[2]
 
 
 @pytest.mark.parametrize("whole", [False, pytest.param(True, marks=pytest.mark.long)])

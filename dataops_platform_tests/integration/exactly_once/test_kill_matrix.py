@@ -154,6 +154,15 @@ def undisturbed(shop: Shop, exit_code: int = 0) -> dict[str, object]:
     return shop.state(home)
 
 
+def daemon_of(ui: UI) -> psutil.Process:
+    """Dagster's daemon."""
+    for process in psutil.Process(ui.pid).children():
+        with suppress(psutil.ZombieProcess):
+            if "dagster._daemon" in process.cmdline():
+                return process
+    raise LookupError("there is no daemon")
+
+
 def power_cut(ui: UI) -> None:
     """Every process of `dataops ui` is killed, and the runs that it began."""
     server = psutil.Process(ui.pid)
@@ -249,9 +258,8 @@ def test_the_daemon_is_killed(tmp_path):
     for day in shop.days:
         with shop.serve() as ui:
             shop.launch(ui, day, Death("STEP_START dbt_build"))
-            (daemon,) = (p for p in psutil.Process(ui.pid).children() if "dagster._daemon" in p.cmdline())
             shop.reaches(day, "STEP_START staging__orders")
-            daemon.kill()
+            daemon_of(ui).kill()
             psutil.Process(ui.pid).wait(60)
         with shop.serve():
             shop.ends(day, {1, 2, 3})
