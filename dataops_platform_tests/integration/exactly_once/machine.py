@@ -212,8 +212,8 @@ class Machine(RuleBasedStateMachine):
             self._do(Act("run", self.contract, partitions, batch=batch, kill=kill))
 
     @rule(
-        some=PARTITIONS, others=PARTITIONS, batch=BATCH, hold=BOUNDARY | DECIDING, objects=OBJECTS,
-        more=OBJECTS | st.just([]), kill=st.none() | BOUNDARY, kill_other=st.none() | BOUNDARY,
+        some=PARTITIONS, others=PARTITIONS, batch=BATCH, hold=BOUNDARY | DECIDING, day=DAY,
+        now=ROWS, then=st.none() | st.tuples(MINUTE, ROWS), kill=st.none() | BOUNDARY, kill_other=st.none() | BOUNDARY,
     )  # fmt: skip
     def run_at_once(
         self,
@@ -221,15 +221,16 @@ class Machine(RuleBasedStateMachine):
         others: tuple[str, ...] | None,
         batch: int,
         hold: int | str,
-        objects: Sequence[tuple[str, int, Sequence[tuple]]],
-        more: Sequence[tuple[str, int, Sequence[tuple]]],
+        day: str,
+        now: Sequence[tuple],
+        then: tuple[int, Sequence[tuple]] | None,
         kill: int | str | None,
         kill_other: int | str | None,
     ) -> None:
-        """Two runs: one is held at a boundary while more objects land and the other one goes as far as it can."""
-        self.objects_land(objects)
+        """Two runs: one is held at a boundary while another object lands and the other one goes as far as it can."""
+        self._land(self._object(day, now), 20)
         before = set(self.landed)
-        meanwhile = tuple(self._about_to_land(self._object(day, rows), minute) for day, minute, rows in more)
+        meanwhile = () if then is None else (self._about_to_land(self._object(day, then[1]), then[0]),)
         first = Act("run", self.contract, some, batch=batch, hold=hold, kill=kill)
         second = Act("run", self.contract, others, batch=batch, kill=kill_other, meanwhile=meanwhile)
         one, other = self._processes(first, second)
