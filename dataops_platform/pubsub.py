@@ -77,6 +77,12 @@ class Topic:
             except api.GoogleAPICallError as error:
                 raise ConfigError(f"{self._setting}: {self.name} refuses messages: {error.message}") from error
 
+    def close(self) -> None:
+        """End the connection, if there is one."""
+        if self._made is not None:
+            self._made.transport.close()  # type: ignore[no-untyped-call]
+            self._made = None
+
 
 @dataclass(frozen=True, slots=True)
 class Received:
@@ -175,6 +181,12 @@ class Subscription:
             raise ConfigError(
                 f"{self._setting}: {self.name} can't be pulled from: {error.message}. `dataops doctor` looks at it."
             ) from error
+
+    def close(self) -> None:
+        """End the connection, if there is one."""
+        if self._made is not None:
+            self._made.transport.close()  # type: ignore[no-untyped-call]
+            self._made = None
 
 
 def _parts(handles: Sequence[str]) -> Iterator[list[str]]:

@@ -122,7 +122,7 @@ def _print_strange(console: Console, name: str, place: Place) -> None:
     more = f" among the first {count:,} names (the sensor's ticks tell of later ones)" if count == LOOKED_AT else ""
     console.print(f"[yellow]landing of {name}[/]: {len(strange)} object(s) that don't belong{more}", markup=True)
     for key, reason in list(strange.items())[:SHOWN]:
-        console.print(f"  {place.inbox.uri(key)} {reason}", markup=False)
+        console.print(f"  {place.base}/{key} {reason}", markup=False)
     if len(strange) > SHOWN:
         console.print(f"  … {len(strange) - SHOWN} more …")
 

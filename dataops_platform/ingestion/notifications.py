@@ -66,21 +66,19 @@ def read(message: Received) -> Notification | None:
     generation = given.get("objectGeneration", "")
     if not (generation.isascii() and generation.isdecimal()):
         raise Unreadable(f"attribute objectGeneration is {generation!r}, which is no number")
-    written_ms = int(_written(message).timestamp() * 1000)
+    written_ms = _written_ms(message)
     return Notification(given["bucketId"], given["objectId"], int(generation), written_ms, _size(message))
 
 
-def _written(message: Received) -> datetime:
+def _written_ms(message: Received) -> int:
     text = message.attributes.get("eventTime")
-    if not text:
-        return message.published_at
     try:
-        moment: datetime | None = datetime.fromisoformat(text)
-    except ValueError:
-        moment = None
-    if moment is None or moment.tzinfo is None:
-        raise Unreadable(f"attribute eventTime is {text!r}, which is no time with a zone")
-    return moment
+        moment = datetime.fromisoformat(text) if text else message.published_at
+        if moment.tzinfo is not None:
+            return int(moment.timestamp() * 1000)
+    except (ValueError, OverflowError):
+        pass
+    raise Unreadable(f"attribute eventTime is {text!r}, which is no time with a zone")
 
 
 def _size(message: Received) -> int:
@@ -180,7 +178,7 @@ def _place_of(
         if reason is None and partition is not None:
             return Landed(name, partition, (key, told.generation), told.written_ms, handle)
         if odd is None or partition is not None:  # the table that an object matches says best what is wrong with it
-            odd = place.inbox.uri(key), reason or ""
+            odd = f"{place.base}/{key}", reason or ""
     if odd is not None:
         strange[odd[0]] = odd[1]
     return None

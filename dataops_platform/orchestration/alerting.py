@@ -7,6 +7,7 @@ everything else, whoever dies when.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import closing
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -70,8 +71,8 @@ def publish_events(instance: dg.DagsterInstance, settings: Settings, about: Subj
     if settings.events is None:
         return Sent()
     warehouse = _up_to_date(instance, settings)
-    topic = Topic("DATAOPS_EVENTS", settings.events, settings.identity.publisher_client)
-    return publish(warehouse, topic, about, settings.environment)
+    with closing(Topic("DATAOPS_EVENTS", settings.events, settings.identity.publisher_client)) as topic:
+        return publish(warehouse, topic, about, settings.environment)
 
 
 def _up_to_date(instance: dg.DagsterInstance, settings: Settings) -> Warehouse:

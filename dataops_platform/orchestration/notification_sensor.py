@@ -9,6 +9,7 @@ its run, but in the next one, when the run is seen in Dagster's storage.
 
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -64,8 +65,12 @@ def notification_sensor(
     )
     def notified(context: dg.SensorEvaluationContext, platform: dg.ResourceParam[Platform]) -> dg.SensorResult:
         assert context.repository_def is not None
-        with clean_errors():
-            return _Tick(context, platform, tables, context.repository_def, held).run()
+        name = platform.settings.notifications
+        if name is None:
+            raise ConfigError("DATAOPS_NOTIFICATIONS isn't set: set it to projects/<project>/subscriptions/<name>")
+        service = Subscription("DATAOPS_NOTIFICATIONS", name, platform.settings.identity.subscriber_client)
+        with clean_errors(), closing(service) as subscription:
+            return _Tick(context, platform, tables, context.repository_def, held, subscription).run()
 
     return notified
 
@@ -78,15 +83,10 @@ class _Tick:
         tables: Mapping[str, Table],
         repository: dg.RepositoryDefinition,
         held: Held,
+        subscription: Subscription,
     ) -> None:
-        settings = platform.settings
-        if settings.notifications is None:
-            raise ConfigError("DATAOPS_NOTIFICATIONS isn't set: set it to projects/<project>/subscriptions/<name>")
         self._context, self._platform, self._tables, self._repository = context, platform, tables, repository
-        self._subscription = Subscription(
-            "DATAOPS_NOTIFICATIONS", settings.notifications, settings.identity.subscriber_client
-        )
-        self._held = held
+        self._held, self._subscription = held, subscription
         self._now = datetime.now(UTC)
         self._state = self._known()
 

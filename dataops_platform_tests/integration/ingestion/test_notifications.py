@@ -23,9 +23,8 @@ _handles = itertools.count()
 
 def told(scene: Any, name: str, **changes: str) -> Received:
     """As Cloud Storage tells of an object, as it is there now."""
-    found = scene.inbox.stat(name)
-    address = scene.inbox.uri(name)
-    bucket, _, key = address.removeprefix("gs://").partition("/")
+    found = None if "//" in name else scene.inbox.stat(name)
+    bucket, _, key = f"{scene.inbox.url}/{name}".removeprefix("gs://").partition("/")
     if not isinstance(scene, Bucket):
         bucket, key = scene.inbox.url, name
     given = {
@@ -91,6 +90,7 @@ def test_a_partition_that_is_not_over(scene):
         ("orders/dt=x/a.parquet", {}, "matches no pattern"),
         ("orders/dt=2023-01-01/a.parquet", {}, "is before the table's first day"),
         ("orders/dt=2024-01-09/a.parquet", {}, "is in the future"),
+        ("orders//dt=2024-01-01/a.parquet", {}, "matches no pattern"),
     ],
 )
 def test_what_is_nothing_to_deliver(scene, name, changes, reason):
@@ -103,7 +103,7 @@ def test_what_is_nothing_to_deliver(scene, name, changes, reason):
         assert found.strange == {}
     else:
         ((uri, said),) = found.strange.items()
-        assert uri == scene.inbox.uri(name)
+        assert uri == f"{scene.inbox.url}/{name}"
         assert reason in said
 
 

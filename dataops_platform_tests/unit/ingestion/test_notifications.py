@@ -6,6 +6,8 @@ import json
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from dataops_platform.ingestion.notifications import Landed, Notification, Unreadable, read
 from dataops_platform.ingestion.notified import Held, Run, State, by_part, newest
@@ -63,6 +65,21 @@ def test_what_is_no_new_object(event):
 def test_what_can_not_be_read(data, changes, reason):
     with pytest.raises(Unreadable, match=reason):
         read(received(data, **changes))
+
+
+NAMES = st.sampled_from([*GIVEN, "from"])
+ODD = ("", "0001-01-01T00:00:00+23:59", "9999-12-31T23:59:59-23:59", "-1", "٣", "\0")
+WORDS = st.sampled_from([*GIVEN.values(), *ODD])
+
+
+@given(st.dictionaries(NAMES, WORDS | st.text(max_size=20)), st.binary(max_size=20) | st.just(b'{"size": "1"}'))
+def test_whatever_comes_is_read_or_refused(attributes, data):
+    """A message that raised anything else would come again for ever, and keep all others waiting."""
+    try:
+        told = read(Received("handle", "1", data, attributes, NOW))
+    except Unreadable:
+        return
+    assert told is None or (told.name and told.generation >= 0)
 
 
 def landed(written_ms: int, partition: str = "2024-05-01", handle: str = "h") -> Landed:
