@@ -105,6 +105,7 @@ def ended(home, run_id="run1", status=RunStatus.SUCCESS, failures=None, at=None)
     home.ledger.record_run_ends([RunEnd(run_id, "pipeline", "2024-01-01", status, steps, failures or {}, at or now())])
 
 
+@pytest.mark.cloud
 @ENGINES
 def test_what_happened_is_published_as_its_schema_says(home, mail):
     load(home, 5, -5)
@@ -159,6 +160,7 @@ def test_a_delivery_that_is_refused_again_is_no_news(home):
         assert tell(home, topic).alerts == {topic.name: count}
 
 
+@pytest.mark.cloud
 @EMBEDDED
 def test_events_of_a_table_come_in_the_order_in_which_they_happened(home, mail, monkeypatch):
     """Also over several calls, and rounds."""
@@ -209,6 +211,7 @@ def test_a_process_that_dies_before_it_writes_down_what_it_published_publishes_i
     assert tell(home, topic).alerts == {topic.name: 0}
 
 
+@pytest.mark.cloud
 @EMBEDDED
 def test_a_topic_that_is_missing_loses_nothing(home, pubsub_server):
     mail = Mail(pubsub_server, topic=False)
