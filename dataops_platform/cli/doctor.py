@@ -259,6 +259,12 @@ class Doctor:
                 f"{variable}: {name} delivers by itself, and can't be pulled from. Create one of type pull"
                 f" (`gcloud pubsub subscriptions create {short}-pull --topic {found.topic}`)."
             )
+        if found.dead_letter_policy.dead_letter_topic:
+            raise ConfigError(
+                f"{variable}: {name} gives up messages that come again, as they do while the lake doesn't answer. Let"
+                f" it keep them (`gcloud pubsub subscriptions update {short} --clear-dead-letter-policy`); those that"
+                " can't be read are put into the lake."
+            )
         self._granted(client, name, "pubsub.subscriptions.consume", variable, "roles/pubsub.subscriber")
         kept: Any = found.message_retention_duration  # a timedelta, whatever its type says
         yield (

@@ -89,6 +89,11 @@ def test_all_as_it_should_be(look):
         (subscription(detached=True), CONSUME, r"has no topic any more"),
         (Subscription(name=NAME, topic="_deleted-topic_"), CONSUME, r"has no topic any more.*create dataops --topic"),
         (subscription(push_config={"push_endpoint": "https://x"}), CONSUME, r"delivers by itself"),
+        (
+            subscription(dead_letter_policy={"dead_letter_topic": TOPIC}),
+            CONSUME,
+            r"gives up messages that come again.*`gcloud pubsub subscriptions update dataops --clear-dead-letter-",
+        ),
     ],
 )
 def test_a_subscription_that_is_of_no_use(look, found, permissions, message):

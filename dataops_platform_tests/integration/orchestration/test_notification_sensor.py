@@ -295,6 +295,51 @@ def test_a_cursor_that_can_not_be_read_is_the_beginning(told, tmp_path):
         assert [r.partition_key for r in told.tick(dagster).run_requests] == ["2024-05-01"]
 
 
+@pytest.mark.long
+def test_on_google_cloud(tmp_path, cloud_env, bucket, gcs_client, bq_project, pubsub_server):
+    """From an object in a bucket to rows on BigQuery; the object has generations, and a prefix."""
+    folder = project(tmp_path / "shop")
+    contract = folder / "contracts" / "orders.odcs.yaml"
+    landing = gcs_client.create_bucket(f"{bucket}-landing")
+    server = f"    type: custom\n    location: gs://{landing.name}/in\n"
+    contract.write_text(contract.read_text().replace("    type: local\n    path: landing\n    format: csv\n", server))
+    mail = Mail(pubsub_server)
+    env = {
+        "DATAOPS_PROJECT": str(folder),
+        "DATAOPS_HOME": str(tmp_path / "home"),
+        "DATAOPS_ENV": "staging",
+        "DATAOPS_LAKE": f"gs://{bucket}/lake",
+        "DATAOPS_PRODUCTION_LAKE": f"gs://{bucket}/production",
+        "DATAOPS_WAREHOUSE": f"bigquery://{bq_project}/US",
+        "DATAOPS_NOTIFICATIONS": mail.subscription,
+    }
+    shop = Told.__new__(Told)
+    shop.mail, shop.settings = mail, Settings.load(cloud_env | mail.env | env)
+    shop.load()
+
+    def write(row: str) -> dict[str, str]:
+        blob = landing.blob("in/orders/dt=2024-05-01/a.csv")
+        blob.upload_from_string(HEAD + row)
+        blob.reload()
+        given = {"eventType": "OBJECT_FINALIZE", "payloadFormat": "JSON_API_V1", "bucketId": landing.name}
+        given |= {"objectId": blob.name, "objectGeneration": str(blob.generation)}
+        return given | {"eventTime": blob.updated.isoformat()}
+
+    with instance(tmp_path / "dagster") as dagster:
+        first = write("1,2024-05-01,FR,1.50\n")
+        mail.send(first, b'{"size": "60"}')
+        (request,) = shop.tick(dagster).run_requests
+        shop.launch([request], dagster)
+        assert shop.staged() == [1]
+        mail.send(write("1,2024-05-01,FR,2.50\n"), b'{"size": "60"}')  # written anew
+        mail.send(first, b'{"size": "60"}')
+        (request,) = shop.tick(dagster).run_requests
+        shop.launch([request], dagster)
+        assert shop.tick(dagster).skip_message == "0 messages, 0 of new objects; 1 acknowledged"
+    (row,) = shop.settings.warehouse().query("SELECT amount FROM staging.orders").to_pylist()
+    assert float(row["amount"]) == 2.5
+
+
 def test_without_the_setting_there_is_no_such_sensor(tmp_path):
     shop = Shop(tmp_path)
     assert not shop.repository.has_sensor_def("notifications")

@@ -10,6 +10,7 @@ import jsonschema_rs
 import pytest
 
 from dataops_platform.events.event import Event, EventKind, message, schema
+from dataops_platform_tests import readme
 
 EVENT = Event(
     EventKind.QUARANTINED,
@@ -41,6 +42,14 @@ def test_a_message():
     assert body["owner"] is None
     assert "owner" not in made.attributes  # an attribute is a text
     assert (made.key, made.attributes["table"]) == ("staging.orders", "staging.orders")
+
+
+def test_the_example_of_the_documentation():
+    page = readme.REPO / "docs" / "events.md"
+    (example,) = [json.loads(block.text) for block in readme.blocks(page) if block.language == "json"]
+    jsonschema_rs.validator_for(schema(EventKind(example["event"]))).validate(example)
+    for kind in EventKind:
+        assert f"| `{kind}` |" in page.read_text()
 
 
 @pytest.mark.parametrize("change", [{"rows_quarantined": 0}, {"rows_read": "3"}, {"manifest": None}])
