@@ -89,11 +89,33 @@ def plan(
         str | None, typer.Option("--select", metavar="ASSETS", help="Assets, as `dataops run` takes them.")
     ] = None,
     partitions: Partitions = None,
+    check: Annotated[
+        bool,
+        typer.Option(
+            "--check", help="Fail where something would break, rows would newly fail, or a version is too low."
+        ),
+    ] = False,
 ) -> None:
-    """Show what a run would do, and on BigQuery how much it would read. Nothing is run."""
+    """Show what contracts would change in the warehouse, what a run would do, and on BigQuery how much it would read.
+
+    Nothing is run, and nothing changed.
+    """
     from dataops_platform.cli import plan as planning
 
-    planning.show(out, select, partitions)
+    raise typer.Exit(planning.show(out, select, partitions, check))
+
+
+@app.command("apply")
+def apply_command(
+    tables: Annotated[list[str] | None, typer.Argument(metavar="TABLE…", help="Tables; by default all.")] = None,
+    allow_breaking: Annotated[
+        bool, typer.Option("--allow-breaking", help="Also drop columns, and empty tables that must be loaded anew.")
+    ] = False,
+) -> None:
+    """Make the warehouse's tables what the contracts say: what `dataops plan` shows."""
+    from dataops_platform.cli import changes
+
+    changes.apply(out, tables or [], allow_breaking)
 
 
 @app.command()

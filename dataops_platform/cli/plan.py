@@ -1,4 +1,4 @@
-"""`dataops plan`: what a run would do, and what it would be charged for."""
+"""`dataops plan`: what contracts would change, what a run would do, and what it would be charged for."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from rich.markup import escape
 from rich.table import Table as Grid
 
 from dataops_platform import assets
+from dataops_platform.cli.changes import review
 from dataops_platform.cli.render import size
 from dataops_platform.contracts import load_contracts
 from dataops_platform.contracts.model import Contracts
@@ -24,18 +25,34 @@ from dataops_platform.transformation.models import Models
 from dataops_platform.transformation.pending import Pending, pending
 
 
-def show(console: Console, select: str | None, partitions: str | None) -> None:
-    """Print the runs that `dataops run` would start with the same arguments, the work left, and an estimate."""
+def show(console: Console, select: str | None, partitions: str | None, check: bool) -> int:
+    """Print how the contracts and the warehouse differ, the runs that `dataops run` would start with the same
+    arguments, the work left, and an estimate.
+
+    Args:
+        check: whether something that breaks, a version that is too low, or rows that newly fail are an error.
+
+    Returns:
+        The exit code.
+    """
     warnings.simplefilter("ignore")
     settings = Settings.load()
     contracts = load_contracts(settings.contracts)
     asked = span(partitions) if partitions else None
     warehouse = settings.warehouse()
+    tables = list(contracts.tables.values())
+    with console.status("Comparing the contracts with the warehouse"):
+        changes = warehouse.changes(tables)
+    found = review(console, warehouse, changes, [table.name for table in tables])
+    code = 1 if check and not found.fits else 0
+    if found.breaking:
+        console.print("Runs are refused until the tables fit: `dataops apply --allow-breaking`, or undo the change.")
+        return code
     with console.status("Comparing the source, the lake and the warehouse"):
         manifest, models = read_project(settings, contracts)
         definitions = assemble(settings, contracts, manifest, models, assets)
         selection = runs.resolve_selection(definitions, select) if select else None
-        warehouse.ensure(list(contracts.tables.values()))
+        warehouse.ensure([])
         with warehouse.session():
             left = pending(
                 contracts.sourced,
@@ -48,13 +65,14 @@ def show(console: Console, select: str | None, partitions: str | None) -> None:
         planned = plan(definitions, selection, asked, left.partitions(), left.settled() if selection is None else ())
     if asked is None and selection is None and not left.any:
         console.print("[bold green]Nothing new[/] since the last run.")
-        return
+        return code
     _print_runs(console, planned)
     _print_pending(console, left)
     spans = [run.span for run in planned.runs if run.span]
     # Of several ranges, what lies between is estimated too: what is said is read at most.
     covered = asked or ((min(span[0] for span in spans), max(span[1] for span in spans)) if spans else None)
     print_estimate(console, estimates(settings, contracts, models, covered))
+    return code
 
 
 def estimates(

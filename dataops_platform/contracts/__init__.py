@@ -63,6 +63,7 @@ __all__ = [
     "Problem",
     "Rule",
     "RuleKind",
+    "SchemaPolicy",
     "Scope",
     "Severity",
     "Source",

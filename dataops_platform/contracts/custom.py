@@ -11,7 +11,16 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from dataops_platform.contracts.document import Place
 from dataops_platform.contracts.file_formats import OPTIONS
-from dataops_platform.contracts.model import BadRowAction, BadRows, Column, LoadMode, Scope, Severity, Source
+from dataops_platform.contracts.model import (
+    BadRowAction,
+    BadRows,
+    Column,
+    LoadMode,
+    SchemaPolicy,
+    Scope,
+    Severity,
+    Source,
+)
 from dataops_platform.contracts.partitions import Granularity, Partitioning
 from dataops_platform.contracts.suggest import closest, did_you_mean, one_of
 from dataops_platform.contracts.types import Kind
@@ -33,6 +42,7 @@ LEVELS: Mapping[str, Sequence[str]] = {
     "schema object": (
         "loadMode",
         "onBadRow",
+        "schemaPolicy",
         "partitioning",
         "clustering",
         "requirePartitionFilter",
@@ -100,6 +110,16 @@ def read_load_mode(place: Place | None, primary_key: Sequence[str]) -> LoadMode:
     if mode is LoadMode.MERGE and not primary_key:
         place.absent("loadMode merge needs a primary key", "set `primaryKey: true` on the columns that identify a row")
     return mode
+
+
+def read_schema_policy(place: Place | None) -> SchemaPolicy:
+    """What becomes of columns that deliveries have beyond the contract: they are refused unless said otherwise."""
+    if place is None:
+        return SchemaPolicy.STRICT
+    if place.value not in tuple(SchemaPolicy):
+        place.problem(f"schemaPolicy `{place.value}` isn't known", one_of(place.value, SchemaPolicy))
+        return SchemaPolicy.STRICT
+    return SchemaPolicy(place.value)
 
 
 def read_bad_rows(place: Place | None) -> BadRows:

@@ -44,6 +44,14 @@ class LoadMode(StrEnum):
     REPLACE = "replace"
 
 
+class SchemaPolicy(StrEnum):
+    """What becomes of columns that a delivery has and the contract hasn't."""
+
+    STRICT = "strict"  # the delivery is refused
+    ADDITIVE = "additive"  # they are added to the warehouse's tables
+    IGNORE = "ignore"  # they stay in the lake
+
+
 class BadRowAction(StrEnum):
     """What happens to a row that breaks a row-level rule of severity error."""
 
@@ -221,7 +229,11 @@ MASK = "•••"
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column as declared."""
+    """A column as declared.
+
+    Attributes:
+        declared: whether the contract has it; else deliveries brought it (see `SchemaPolicy`), and none has to.
+    """
 
     name: str
     type: FieldType
@@ -229,6 +241,7 @@ class Column:
     description: str = ""
     classification: str | None = None
     line: int = 0
+    declared: bool = True
 
     @property
     def public(self) -> bool:
@@ -300,6 +313,7 @@ class Table:
     """One table of a contract: everything the platform does for it follows from this.
 
     Attributes:
+        schema_policy: what becomes of columns that deliveries have beyond the contract.
         partition_filter: whether BigQuery refuses queries that don't name partitions.
         expiration_days: after how many days BigQuery drops a partition; None: never.
         partitions_per_run: how many partitions one run takes on at most; None: all that are asked.
@@ -311,6 +325,7 @@ class Table:
     primary_key: tuple[str, ...] = ()
     load_mode: LoadMode = LoadMode.APPEND
     bad_rows: BadRows = BadRows()
+    schema_policy: SchemaPolicy = SchemaPolicy.STRICT
     partitioning: Partitioning | None = None
     clustering: tuple[str, ...] = ()
     partition_filter: bool = False

@@ -16,6 +16,7 @@ from dataops_platform.contracts.custom import (
     read_partition_filter,
     read_partitioning,
     read_partitions_per_run,
+    read_schema_policy,
     read_source,
 )
 from dataops_platform.contracts.custom_rules import About
@@ -30,6 +31,7 @@ from dataops_platform.contracts.rules import quality_rules
 from dataops_platform.contracts.servers import Claim, check_overlaps, read_landings
 from dataops_platform.contracts.sla import sla_rules
 from dataops_platform.contracts.tables import TableHead, read_head
+from dataops_platform.contracts.versions import Version, suggestion
 
 SUFFIXES = (".odcs.yaml", ".odcs.yml")
 
@@ -138,6 +140,7 @@ def _check_ids(contracts: Iterable[Place]) -> None:
 
 
 def _contract(contract: Place, heads: dict[str, TableHead], catalog: Catalog, claims: list[Claim]) -> Contract:
+    _check_version(contract)
     custom_properties(contract, "contract")  # there are none; reports those that stand here by mistake
     drafts = {name: _Draft(head, catalog) for name, head in heads.items()}
     partitionings = {name: draft.partitioning for name, draft in drafts.items()}
@@ -158,6 +161,16 @@ def _contract(contract: Place, heads: dict[str, TableHead], catalog: Catalog, cl
         domain=contract.get("domain"),
         owner=owner,
     )
+
+
+def _check_version(contract: Place) -> None:
+    """A version that is missing is reported already."""
+    version = contract.get("version", "")
+    try:
+        if version:
+            Version.parse(version)
+    except ValueError as error:
+        contract.at("version").problem(str(error), suggestion(version))
 
 
 class _Draft:
@@ -199,6 +212,7 @@ class _Draft:
             primary_key=head.primary_key,
             load_mode=self.load_mode,
             bad_rows=read_bad_rows(custom.get("onBadRow")),
+            schema_policy=read_schema_policy(custom.get("schemaPolicy")),
             partitioning=self.partitioning,
             clustering=read_clustering(custom.get("clustering"), head.columns),
             partition_filter=read_partition_filter(custom.get("requirePartitionFilter"), self.partitioning),

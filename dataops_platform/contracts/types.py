@@ -40,6 +40,9 @@ class FieldType:
         """Whether bounds by date or time apply."""
         return self.kind in (Kind.DATE, Kind.TIMESTAMP, Kind.DATETIME, Kind.TIME)
 
+    def __str__(self) -> str:
+        return f"{self.kind}({self.precision},{self.scale})" if self.kind is Kind.DECIMAL else str(self.kind)
+
     @property
     def duckdb(self) -> str:
         """The type's name in DuckDB DDL."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import date, datetime, time
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ import pyarrow.parquet as pq
 from dataops_platform.contracts.model import Table
 from dataops_platform.contracts.problems import ConfigError, DataRefused
 from dataops_platform.ingestion.casting import write_parquet
+from dataops_platform.ingestion.columns import beyond
 from dataops_platform.warehouse.names import literal, quote
 
 _AT_ONCE = 20_000
@@ -32,11 +34,11 @@ def to_parquet(table: Table, source: Path, target: Path, shown: str) -> None:
     """Read an Avro file by the contract's types; see `reading.to_parquet`."""
     texts = target.with_name(f"{target.name}.texts")
     try:
-        _write_texts(table, source, texts, shown)
+        names = _write_texts(table, source, texts, shown)
         with duckdb.connect() as connection:
             connection.execute("SET TimeZone = 'UTC'")
             rows = f"read_parquet({literal(str(texts))}, hive_partitioning = false)"
-            write_parquet(connection, table, {c.name: quote(c.name) for c in table.columns}, rows, target)
+            write_parquet(connection, table, {name: quote(name) for name in names}, rows, target)
     except (duckdb.IOException, OSError) as error:
         if isinstance(error, OSError) and error.filename == str(source):
             raise
@@ -48,14 +50,18 @@ def to_parquet(table: Table, source: Path, target: Path, shown: str) -> None:
         texts.unlink(missing_ok=True)
 
 
-def _write_texts(table: Table, source: Path, target: Path, shown: str) -> None:
-    """Every value as its text, in the contract's columns."""
-    names = [column.name for column in table.columns]
-    schema = pa.schema([(name, pa.string()) for name in names])
-    with source.open("rb") as file, pq.ParquetWriter(target, schema) as writer:
-        for records in _blocks(table, file, shown):
-            columns = [_texts(shown, name, [record[name] for record in records]) for name in names]
-            writer.write_table(pa.table(columns, schema=schema))
+def _write_texts(table: Table, source: Path, target: Path, shown: str) -> list[str]:
+    """Every value as its text, in the contract's columns, then those that the file has beyond them; their names."""
+    with source.open("rb") as file:
+        fields, blocks = _blocks(file, shown)
+        names = [column.name for column in table.columns]
+        names += beyond(table, fields, shown)
+        schema = pa.schema([(name, pa.string()) for name in names])
+        with pq.ParquetWriter(target, schema) as writer:
+            for records in blocks:
+                columns = [_texts(shown, name, [record.get(name) for record in records]) for name in names]
+                writer.write_table(pa.table(columns, schema=schema))
+    return names
 
 
 def _texts(shown: str, name: str, values: list[Any]) -> pa.Array:
@@ -70,27 +76,37 @@ def _texts(shown: str, name: str, values: list[Any]) -> pa.Array:
         raise DataRefused(f"{shown}: column {name!r} has bytes that are no text (UTF-8): {error}") from error
 
 
-def _blocks(table: Table, file: Any, shown: str) -> Iterator[list[Any]]:
-    """Records, some at a time, of a file with the contract's columns."""
-    try:
+def _blocks(file: Any, shown: str) -> tuple[list[str], Iterator[list[Any]]]:
+    """The names of a file's fields, and its records, some at a time."""
+    with _said(shown):
         reader = fastavro.reader(file)
         fields = [field["name"] for field in _record(reader.writer_schema)]
-        wanted = [column.name for column in table.columns]
-        lines = [f"column {name!r} is missing" for name in wanted if name not in fields]
-        lines += [f"column {name!r} is not in the contract" for name in fields if name not in wanted]
-        if lines:
-            raise DataRefused(f"{shown}: {'; '.join(lines)}. Mend the file or the contract {table.file}.")
-        while records := list(itertools.islice(reader, _AT_ONCE)):
+
+    def blocks() -> Iterator[list[Any]]:
+        while True:
+            with _said(shown):
+                records = list(itertools.islice(reader, _AT_ONCE))
+            if not records:
+                return
             yield records
-    except DataRefused:
-        raise
+
+    return fields, blocks()
+
+
+@contextmanager
+def _said(shown: str) -> Iterator[None]:
+    """What fastavro says of bytes that it can't read."""
+    try:
+        yield
     except Exception as error:
         if isinstance(error, OSError) and error.errno is not None:  # the disk's; a codec's have no number
             raise
         # fastavro and the codecs' libraries have no class of errors of their own: whatever they raise for these bytes
         # is said of the file, and the other files go on.
         said = " ".join(str(error).split()) or type(error).__name__
-        raise DataRefused(f"{shown}: not an Avro file, or a damaged one: {said}") from error
+        raise DataRefused(
+            f"{shown}: not an Avro file, or a damaged one: {said}. Write it again, or name it after its format."
+        ) from error
 
 
 def _record(schema: Any) -> list[dict[str, Any]]:

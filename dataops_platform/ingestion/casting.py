@@ -29,7 +29,7 @@ _FOUND = "dataops: a value can't be cast"
 def write_parquet(
     connection: duckdb.DuckDBPyConnection, table: Table, texts: Mapping[str, str], source: str, target: Path
 ) -> None:
-    """Write a table's columns as parquet, in the source's order.
+    """Write a table's columns as parquet, in the source's order; those beyond the contract as they are.
 
     Args:
         texts: column → SQL of its text; null where there is no value.
@@ -38,13 +38,15 @@ def write_parquet(
     Raises:
         duckdb.Error: the source can't be read, or the target not written.
     """
-    columns = ", ".join(f"{_or_stop(texts[c.name], c.type)} AS {quote(c.name)}" for c in table.columns)
+    own = {c.name for c in table.columns}
+    more = "".join(f", {text} AS {quote(name)}" for name, text in texts.items() if name not in own)
+    columns = ", ".join(f"{_or_stop(texts[c.name], c.type)} AS {quote(c.name)}" for c in table.columns) + more
     try:
         _copy(connection, columns, source, target)
     except duckdb.InvalidInputException as error:
         if _FOUND not in str(error):
             raise
-        columns = ", ".join(f"{_or_null(texts[c.name], c.type)} AS {quote(c.name)}" for c in table.columns)
+        columns = ", ".join(f"{_or_null(texts[c.name], c.type)} AS {quote(c.name)}" for c in table.columns) + more
         _copy(connection, f"{columns}, {_uncast(table, texts)} AS {UNCAST}", source, target)
 
 

@@ -12,6 +12,7 @@ from dataops_platform.contracts.file_formats import FileReading
 from dataops_platform.contracts.model import Table
 from dataops_platform.contracts.problems import DataRefused
 from dataops_platform.contracts.types import Kind
+from dataops_platform.ingestion.columns import beyond
 from dataops_platform.warehouse.names import literal
 
 _NO_OBJECT = "dataops: not an object"
@@ -20,10 +21,10 @@ _NO_OBJECT = "dataops: not an object"
 def texts(
     connection: duckdb.DuckDBPyConnection, table: Table, reading: FileReading, source: Path, shown: str
 ) -> tuple[Mapping[str, str], str]:
-    """Column → SQL of its text, and the SQL of the rows.
+    """Column → SQL of its text, beyond the contract's too, and the SQL of the rows.
 
     Raises:
-        DataRefused: a line is no object, or has a key that isn't a column.
+        DataRefused: a line is no object, or has a key that the contract's policy doesn't allow.
         duckdb.Error: a line isn't JSON.
     """
     rows = f"read_json_objects({literal(str(source))}, format = 'newline_delimited', compression = 'none')"
@@ -36,16 +37,18 @@ def texts(
         if _NO_OBJECT not in str(error):
             raise
         raise DataRefused(f"{shown}: can't be read as jsonl: a line isn't an object in braces") from error
-    wanted = {column.name for column in table.columns}
-    extra = [f"column {name!r} is not in the contract" for (name,) in found if name not in wanted]
-    if extra:
-        raise DataRefused(f"{shown}: {'; '.join(extra)}. Mend the file or the contract {table.file}.")
-    return {column.name: _text(column.name, column.type.kind) for column in table.columns}, rows
+    keys = [name for (name,) in found]
+    known = [column.name for column in table.columns]
+    # A key that no line has is null in all of them, as it is in some.
+    more = beyond(table, [*known, *(key for key in keys if key not in known)], shown)
+    texts = {column.name: _text(column.name, column.type.kind) for column in table.columns}
+    return texts | {name: _text(name, Kind.STRING) for name in more}, rows
 
 
 def _text(name: str, kind: Kind) -> str:
     """The text of a value: what is between the quotes, or the value as it is written."""
-    path = literal(f'$."{name}"')
+    pointer = name.replace("~", "~0").replace("/", "~1")  # RFC 6901: a path can't have every key
+    path = literal(f"/{pointer}")
     if kind is Kind.JSON:
         return f"CAST(nullif(json_extract(json, {path}), 'null') AS VARCHAR)"
     text = f"json_extract_string(json, {path})"

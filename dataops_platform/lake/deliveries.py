@@ -36,6 +36,7 @@ class DeliveredObject:
 
     Attributes:
         uncast: whether it has the column `_uncast`, which others of the same delivery needn't have.
+        schema: column name → Arrow type, where that is another than the delivery's.
     """
 
     key: str
@@ -44,6 +45,7 @@ class DeliveredObject:
     checksum: str
     rows: int
     uncast: bool = False
+    schema: Mapping[str, str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +78,10 @@ class Delivery:
         pairs = sorted((item.key, item.generation) for item in self.objects)
         text = json.dumps([self.table, self.partition, pairs])
         return uuid.UUID(bytes=hashlib.sha256(text.encode()).digest()[:16])
+
+    def schema_of(self, item: DeliveredObject) -> Mapping[str, str]:
+        """Column name → Arrow type of one of its objects."""
+        return self.schema if item.schema is None else item.schema
 
     @property
     def rows(self) -> int:
@@ -238,16 +244,24 @@ class Lake:
             source = origin.get("file", table)
             raise DataRefused(f"{source}: a delivery without rows is a parquet file too; there is none")
 
+        schema = _types(parts[0])
+
         def put(number: int, part: Part) -> DeliveredObject:
             name = keys.data_key(table, created_at, partition, number, checksum_name(part.checksum))
             info = part.put(self.store, name)
+            own = _types(part)
             return DeliveredObject(
-                name, info.generation, info.size, part.checksum, part.rows, UNCAST in part.schema.names
+                name,
+                info.generation,
+                info.size,
+                part.checksum,
+                part.rows,
+                UNCAST in part.schema.names,
+                None if own == schema else own,
             )
 
         with ThreadPoolExecutor(together) as pool:
             objects = list(pool.map(put, itertools.count(), parts))
-        schema = {field.name: str(field.type) for field in parts[0].schema if field.name != UNCAST}
         return Delivery(
             table, partition, created_at, tuple(objects), schema, dict(origin), contract_version, git_commit
         )
@@ -305,6 +319,10 @@ class Lake:
                 yield ManifestRef(info.key, partition, created_at)
 
 
+def _types(part: Part) -> dict[str, str]:
+    return {field.name: str(field.type) for field in part.schema if field.name != UNCAST}
+
+
 def file_part(path: Path, source: str) -> Part:
     """A local parquet file as a part of a delivery. Delivering it consumes it.
 
@@ -321,6 +339,10 @@ def file_part(path: Path, source: str) -> Part:
     return _FilePart(path, rows, schema, checksum(path))
 
 
+OWN_COLUMN = f"column {UNCAST!r} is the platform's own; call it something else"
+"""What to say of a file of somebody else's that has it."""
+
+
 def written_by_others(schema: pa.Schema, source: str) -> None:
     """Refuse a parquet file of somebody else's with a column that means something to the load.
 
@@ -328,7 +350,7 @@ def written_by_others(schema: pa.Schema, source: str) -> None:
         DataRefused: it has one.
     """
     if UNCAST in schema.names:
-        raise DataRefused(f"{source}: column {UNCAST!r} is the platform's own; call it something else")
+        raise DataRefused(f"{source}: {OWN_COLUMN}")
 
 
 def read_footer(stream: BinaryIO, source: str) -> tuple[pa.Schema, int]:

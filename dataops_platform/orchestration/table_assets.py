@@ -94,6 +94,8 @@ def _staging(table: Table) -> dg.AssetsDefinition:
             done = by_tenths(context.log.info, "deliveries loaded")
             outcomes, refusals = load_new(platform, table, keys, context.run_id, done)
         loaded = [outcome for outcome in outcomes if not outcome.refused]
+        for line in _beyond(outcomes):
+            context.log.warning(f"{table.name}: {line}")
         # Said once by a failure; from then on it must not keep from going on what came since.
         for refusal in [refusal for refusal in refusals if refusal.before][:SHOWN]:
             context.log.warning(f"still refused: {table.name} {refusal.partition}: {refusal.reason}")
@@ -110,11 +112,22 @@ def _staging(table: Table) -> dg.AssetsDefinition:
                 "dagster/row_count": sum(o.rows_loaded for o in outcomes),
                 "rows quarantined": sum(o.rows_quarantined for o in outcomes),
                 "rows superseded": sum(o.rows_superseded for o in outcomes),
+                **({"columns beyond the contract": "\n".join(_beyond(loaded))} if _beyond(loaded) else {}),
                 **cost(),
             }
         )
 
     return staging
+
+
+def _beyond(outcomes: Sequence[LoadOutcome]) -> list[str]:
+    """What deliveries had beyond the contract, and what became of it."""
+    added = {name: kind for o in outcomes if not o.refused for name, kind in o.beyond.added.items()}
+    left = dict.fromkeys(name for o in outcomes if not o.refused for name in o.beyond.left)
+    lines = [f"column {name} ({kind}) is new in a delivery, and was added" for name, kind in added.items()]
+    if left:
+        lines.append(f"columns that are not in the contract stay in the lake: {', '.join(left)}")
+    return lines
 
 
 class Refusal(NamedTuple):

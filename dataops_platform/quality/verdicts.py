@@ -61,10 +61,28 @@ def evaluate(
         One verdict per rule and partition; rules of table scope have one, filed under `all`.
     """
     with warehouse.session():
-        return _evaluate(warehouse, table, run_id, partitions, list(table.rules if rules is None else rules))
+        chosen = list(table.rules if rules is None else rules)
+        verdicts = _with_samples(warehouse, table, chosen, _decide(warehouse, table, run_id, partitions, chosen))
+        Ledger(warehouse).record_verdicts(verdicts)
+        return verdicts
 
 
-def _evaluate(
+_NOT_FORESEEN = {RuleKind.DRIFT, RuleKind.SCHEMA}
+"""What a first look would record, and what is about the table, not its rows."""
+
+
+def foresee(warehouse: Warehouse, table: Table, rules: Iterable[Rule]) -> list[Verdict]:
+    """What rules would say of the rows that are there. Nothing is recorded: no gate knows of it.
+
+    Rules about columns that the staging table doesn't have yet, and drift, have no verdict.
+    """
+    with warehouse.session():
+        there = warehouse.query(f"SELECT * FROM {warehouse.sql(staging(table.name))} WHERE FALSE").schema.names
+        chosen = [r for r in rules if set(r.columns) <= set(there) and r.kind not in _NOT_FORESEEN]
+        return _decide(warehouse, table, "", None, chosen)
+
+
+def _decide(
     warehouse: Warehouse, table: Table, run_id: str, partitions: Collection[str] | None, chosen: Sequence[Rule]
 ) -> list[Verdict]:
     ledger = Ledger(warehouse)
@@ -116,8 +134,6 @@ def _evaluate(
                     **common,
                 )
             )
-    verdicts = _with_samples(warehouse, table, chosen, verdicts)
-    ledger.record_verdicts(verdicts)
     return verdicts
 
 
@@ -229,7 +245,7 @@ class _Found:
                 details = {"missing": absent[:SHOWN]} if absent else None
                 return dict.fromkeys(keys, _Observation(None, float(len(absent)), details))
             case RuleKind.SCHEMA:
-                lines = self._warehouse.differences(self._table)
+                lines = self._warehouse.changes([self._table])[0].lines
                 found = _Observation(None, float(len(lines)), {"differences": lines} if lines else None)
                 return dict.fromkeys(keys, found)
             case RuleKind.RECONCILE if decided_by_count(rule):

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 from uuid import UUID
 
 import pyarrow as pa
@@ -17,8 +17,12 @@ from dataops_platform.contracts.problems import DataRefused
 from dataops_platform.lake.deliveries import Delivery
 from dataops_platform.lake.store import ObjectStore
 from dataops_platform.progress import Progress, silent
+from dataops_platform.warehouse.delivered import NOTHING, Beyond
 from dataops_platform.warehouse.held import HeldRows
 from dataops_platform.warehouse.names import Relation
+
+if TYPE_CHECKING:
+    from dataops_platform.warehouse.changes import TableChanges
 
 EXCLUSIVE_WAIT_SECONDS = 600.0
 """How long a run waits for another one that builds the same models."""
@@ -54,6 +58,7 @@ class LoadOutcome:
 
     Attributes:
         rows_superseded: rows that gave way to a later row of the same key, or a whole snapshot to a later one.
+        beyond: the columns that it has beyond the contract.
         refused: why nothing of it was loaded, if so.
         refused_before: whether an earlier attempt had been refused for the same reason.
     """
@@ -64,6 +69,7 @@ class LoadOutcome:
     rows_quarantined: int = 0
     rows_superseded: int = 0
     affected_partitions: tuple[str, ...] = ()
+    beyond: Beyond = NOTHING
     refused: str | None = None
     refused_before: bool = False
 
@@ -195,8 +201,24 @@ class Warehouse(Protocol):
     def ensure(self, tables: Collection[Table]) -> None:
         """Create what is missing: schemas, ledger, staging and quarantine tables of the contracts.
 
+        Tables that are there are changed where that breaks nothing: see `changes`.
+
         Raises:
-            ConfigError: an existing table differs from its contract; every difference is listed.
+            ConfigError: an existing table differs from its contract in what would break; every difference is listed.
+        """
+        ...
+
+    def changes(self, tables: Collection[Table]) -> list[TableChanges]:
+        """How contracts and the warehouse differ, for each of the tables, in their order. Nothing is changed."""
+        ...
+
+    def adopt(self, table: Table) -> None:
+        """Make a table what its contract says, whatever that breaks.
+
+        A column that goes is dropped. Where the table has to be built anew, it is reset: see `reset`.
+
+        Raises:
+            ConfigError: something has to be done by hand.
         """
         ...
 
@@ -270,10 +292,6 @@ class Warehouse(Protocol):
         Raises:
             Unavailable: others don't end in time; see `busy`.
         """
-        ...
-
-    def differences(self, table: Table) -> list[str]:
-        """How the staging table differs from what the contract says, as sentences; none where they agree."""
         ...
 
     def exists(self, relation: Relation) -> bool:

@@ -42,6 +42,7 @@ TABLES: dict[str, dict[str, pa.DataType]] = {
         "contract_version": _TEXT,
         "run_id": _TEXT,
         "loaded_at": _TIME,
+        "columns_beyond": _TEXT,
     },
     "refusals": {
         "load_id": _TEXT,
@@ -160,6 +161,12 @@ TABLES: dict[str, dict[str, pa.DataType]] = {
         "run_id": _TEXT,
         "frozen_at": _TIME,
     },
+    "definitions": {
+        "table_name": _TEXT,
+        "contract_version": _TEXT,
+        "definition": _TEXT,
+        "applied_at": _TIME,
+    },
     "publications": {
         "publication_id": _TEXT,
         "model": _TEXT,
@@ -186,6 +193,7 @@ CLUSTERED_BY: dict[str, tuple[str, ...]] = {
     "events": ("topic", "sent_at"),
     "leases": ("name",),
     "baselines": ("table_name",),
+    "definitions": ("table_name",),
     "publications": ("model",),
 }
 """Which column of a ledger table says whose row it is; then, where what is new is asked for, the time."""

@@ -45,18 +45,6 @@ def foreign_partition(table: Table, delivery: Delivery) -> list[str]:
     return [f"partition {key!r} is outside {partitioning.example}..{partitioning.end or ''} of the contract"]
 
 
-def may_lack(table: Table, delivery: Delivery) -> set[str]:
-    """Columns that a delivery needn't have: they are null then.
-
-    Those that aren't required, where the contract has changed since the delivery: it was made before they were added.
-    A delivery made under the contract as it reads now has all of its columns, or something went wrong at its source.
-    """
-    if delivery.contract_version == table.contract_version:
-        return set()
-    cut = {table.partitioning.field} if table.partitioning else set()
-    return {column.name for column in table.columns if not column.required} - set(table.primary_key) - cut
-
-
 def cast_reasons(table: Table, uncast: str, dialect: str) -> list[str]:
     """For each column, SQL of the reason of a row whose value isn't of its type; null where it is.
 

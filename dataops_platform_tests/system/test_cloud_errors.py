@@ -172,10 +172,11 @@ def test_a_table_changed_by_hand(deployment, dataops, fails, fails_in_a_step, bq
     by_hand(bq_client, change)
     line = fails("run")
     assert line.startswith(f"{deployment['DATAOPS_PROJECT']}/contracts/orders.odcs.yaml:8: the warehouse differs from")
-    assert f": {says}. Undo the change, in the contract or in the warehouse, or run `dataops reload orders`" in line
+    assert f": {says}. Undo the change, in the contract or in the warehouse, or look at `dataops plan`" in line
     if change == "type":
         assert fails_in_a_step() == ("staging__orders", line)
-    assert dataops("reload", "orders")[0] == OK
+    assert "`dataops apply --allow-breaking orders`" in line
+    assert dataops("apply", "--allow-breaking", "orders")[0] == OK
     earlier_run()  # it finds nothing wrong
 
 

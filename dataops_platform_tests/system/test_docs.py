@@ -20,7 +20,7 @@ from dataops_platform_tests import conftest, readme
 from dataops_platform_tests.conftest import REPO, dataops
 from dataops_platform_tests.receiver import receiving
 
-NAMES = "quarantine conformance quality arrival alerts events backfill formats automation exactly-once"
+NAMES = "quarantine conformance quality arrival alerts events backfill formats automation exactly-once schema-change"
 PAGES = tuple(f"{name}.md" for name in NAMES.split())
 
 
@@ -114,6 +114,22 @@ def test_formats(tmp_path):
     assert [name for name, _ in said] == ["run", "quarantine", "quarantine"]
     assert "cast_amount" in said[1][1]
     assert 'as written: {"amount":"a lot"}' in said[2][1]
+
+
+def test_schema_change(tmp_path):
+    said = in_a_shell("schema-change.md", tmp_path)
+    assert [name for name, _ in said] == ["run", "query", "plan", "plan", "apply", "run"]
+    texts = [text for _, text in said]
+    assert "parcels: column colour (string) is new in a delivery, and was added" in texts[0]
+    assert "red" in texts[1]
+    for line in next(b.text for b in readme.blocks(REPO / "docs" / "schema-change.md") if "newly fail" in b.text).split(
+        "\n"
+    ):
+        assert line in texts[2]
+    assert "- staging.parcels.weight is not in the contract" in texts[3]
+    assert "breaks: its values go from staging and quarantine; the lake keeps them" in texts[3]
+    assert texts[4].endswith("Applied.\n")
+    assert "All well" in texts[5] or "Nothing new" in texts[5]
 
 
 def test_arrival(tmp_path):

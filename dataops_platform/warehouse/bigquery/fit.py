@@ -7,7 +7,7 @@ import re
 from dataops_platform.contracts.model import Table
 from dataops_platform.contracts.types import FieldType, Kind
 from dataops_platform.lake.deliveries import Delivery
-from dataops_platform.warehouse.loading import may_lack
+from dataops_platform.warehouse.delivered import NOTHING, Beyond, Since, extended, judge, wanted_by
 
 _INTEGERS = {"int8", "int16", "int32", "int64", "uint8", "uint16", "uint32"}
 _DECIMAL = re.compile(r"decimal\d*\((\d+), ?(\d+)\)")
@@ -50,22 +50,44 @@ def _accepts(wanted: FieldType, actual: str) -> tuple[bool, str]:
             return actual in _TEXT, "JSON text"
 
 
-def misfits(table: Table, delivery: Delivery) -> list[str]:
-    """What keeps a delivery from being loaded under the contract; empty when it fits."""
-    actual, wanted = delivery.schema, {column.name: column for column in table.columns}
-    where = delivery.objects[0].key if delivery.objects else delivery.manifest
-    lines, lacking = [], may_lack(table, delivery)
-    for name, column in wanted.items():
-        if name not in actual and name in lacking:
-            continue
-        if name not in actual:
-            hint = next((f" (the file has {other!r})" for other in actual if other.lower() == name.lower()), "")
-            lines.append(f"{where}: column {name!r} is missing{hint}")
-            continue
-        fits, accepted = _accepts(column.type, _unwrapped(actual[name]))
-        if not fits:
-            lines.append(
-                f"{where}: column {name!r} is {actual[name]}, the contract wants {column.type.kind}: {accepted}"
-            )
-    lines += [f"{where}: column {name!r} is not in the contract" for name in actual if name not in wanted]
-    return lines
+def type_of(actual: str) -> FieldType | None:
+    """The type of the column that an Arrow type becomes; None: there is none."""
+    actual = _unwrapped(actual)
+    if match := _DECIMAL.fullmatch(actual):
+        return FieldType(Kind.DECIMAL, int(match[1]), int(match[2]))
+    plain = (kind for kind in Kind if kind not in (Kind.DECIMAL, Kind.JSON))
+    kind = next((kind for kind in plain if kind is _natural(kind, actual)), None)
+    return None if kind is None else FieldType(kind)
+
+
+def _natural(kind: Kind, actual: str) -> Kind | None:
+    """The kind, where an Arrow type is accepted by it, and integers aren't meant as floating point."""
+    fits = _accepts(FieldType(kind), actual)[0]
+    return kind if fits and (kind is not Kind.NUMBER or actual not in _INTEGERS) else None
+
+
+def misfits(table: Table, delivery: Delivery, earlier: Since) -> tuple[list[str], Beyond, Table]:
+    """What keeps a delivery from being loaded under the contract, nothing when it fits.
+
+    Args:
+        earlier: see `delivered.judge`.
+
+    Returns:
+        The lines, what it has beyond the contract, and the table with that.
+    """
+    lines, beyond = [], NOTHING
+    objects = list(delivery.objects)
+    if objects and all(item.schema is None for item in objects):
+        objects = objects[:1]  # all are alike
+    for item in objects:
+        actual = delivery.schema_of(item)
+        found, more = judge(table, actual, type_of, earlier)
+        for column in table.columns:
+            if column.name in actual:
+                fits, accepted = _accepts(column.type, _unwrapped(actual[column.name]))
+                if not fits:
+                    whose = f"{wanted_by(column)} {column.type.kind}: {accepted}"
+                    found.append(f"column {column.name!r} is {actual[column.name]}, {whose}")
+        lines += [f"{item.key}: {line}" for line in found]
+        beyond, table = beyond | more, extended(table, more.added)
+    return lines, beyond, table

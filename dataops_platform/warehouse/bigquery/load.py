@@ -13,12 +13,13 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import replace
 from datetime import timedelta
 
 from google.api_core import exceptions as api
 from google.cloud import bigquery
 
-from dataops_platform.contracts.model import Table
+from dataops_platform.contracts.model import SchemaPolicy, Table
 from dataops_platform.contracts.problems import ConfigError, DataOpsError
 from dataops_platform.google_errors import ONCE
 from dataops_platform.lake.deliveries import DeliveredObject, Delivery
@@ -31,8 +32,10 @@ from dataops_platform.warehouse.bigquery.fit import misfits
 from dataops_platform.warehouse.bigquery.jobs import JobFailed, Jobs, job_name
 from dataops_platform.warehouse.bigquery.load_sql import BREAKER, LoadSql, Staged
 from dataops_platform.warehouse.bigquery.naming import Naming
+from dataops_platform.warehouse.definitions import UNKNOWN, History
+from dataops_platform.warehouse.delivered import Beyond, since, with_brought
 from dataops_platform.warehouse.loading import batches, foreign_partition, too_many_bad_rows
-from dataops_platform.warehouse.names import LEDGER, Relation
+from dataops_platform.warehouse.names import LEDGER, Relation, staging
 
 MAX_OBJECTS = 400
 """Objects that one transaction loads at most: each is a table, and a statement may name a thousand."""
@@ -58,22 +61,33 @@ class Loader:
         checks: Sequence[RowCheck],
         run_id: str,
         progress: Progress = silent,
+        history: History = UNKNOWN,
     ) -> None:
+        """Args:
+        history: of the table's definition; needed where deliveries were made under others than today's.
+        """
         self._jobs = jobs
         self._naming = naming
-        self._table = table
+        self._history = history
+        self._contract, self._checks = table, checks
+        self._table = table  # with the columns that deliveries brought
         self._uris = uris
         self._run_id = run_id
         self._progress = progress
         self._labels = jobs.labels(dataops_table=table.name, dataops_run=run_id, dataops_step="load")
         self._loads = naming.sql(Relation(LEDGER, "loads"))
-        self._sql = LoadSql(naming, table, checks, run_id)
 
     def load(self, deliveries: Sequence[Delivery]) -> list[LoadOutcome]:
         """Load all deliveries that the ledger doesn't hold yet, oldest first; see `Warehouse.load`."""
         known = self._known([str(d.load_id) for d in deliveries])
         new = {str(d.load_id): d for d in deliveries if str(d.load_id) not in known}
         outcomes: list[LoadOutcome] = []
+        if new and self._contract.schema_policy is SchemaPolicy.ADDITIVE:
+            with self._jobs.words("read a table in"):
+                actual = self._jobs.client.get_table(
+                    self._naming.reference(staging(self._contract.name)), retry=self._jobs.retry
+                )
+            self._table = with_brought(self._contract, tables.types_of(actual.schema))
         ordered = sorted(new.values(), key=lambda d: (d.created_at, d.partition))
         for batch in batches(ordered, MAX_BATCH_ROWS, MAX_OBJECTS):
             outcomes += self._load_batch(batch)
@@ -85,21 +99,31 @@ class Loader:
     def _load_batch(self, batch: Sequence[Delivery]) -> list[LoadOutcome]:
         outcomes: list[LoadOutcome] = []
         good: list[Delivery] = []
+        beyond: dict[str, Beyond] = {}
+        before = len(self._table.columns)
         for delivery in batch:
-            lines = foreign_partition(self._table, delivery) + misfits(self._table, delivery)
+            lines, more, grown = misfits(self._table, delivery, since(self._table, delivery, self._history))
+            lines = foreign_partition(self._table, delivery) + lines
             if lines:
                 outcomes.append(self._refuse(delivery, "; ".join(lines)))
             else:
                 good.append(delivery)
+                beyond[str(delivery.load_id)], self._table = more, grown
+        # Not in the transaction, where BigQuery changes no tables: columns without values do no harm.
+        tables.add_columns(self._jobs, self._naming, self._table, self._table.columns[before:])
         staged, unreadable = self._stage(good)
         outcomes += [self._refuse(d, unreadable[str(d.load_id)]) for d in good if str(d.load_id) in unreadable]
         good = [d for d in good if str(d.load_id) not in unreadable]
         try:
             while good:
-                tripped = self._transaction(good, [s for s in staged if s.delivery in good])
+                tripped = self._transaction(good, [s for s in staged if s.delivery in good], beyond)
                 known = self._ledger_rows([str(d.load_id) for d in good])
                 outcomes += [self._refuse(d, tripped[str(d.load_id)]) for d in good if str(d.load_id) in tripped]
-                outcomes += [_outcome(d, known[str(d.load_id)]) for d in good if str(d.load_id) in known]
+                outcomes += [
+                    replace(_outcome(d, known[str(d.load_id)]), beyond=beyond[str(d.load_id)])
+                    for d in good
+                    if str(d.load_id) in known
+                ]
                 good = [d for d in good if str(d.load_id) not in {*tripped, *known}]
         finally:
             with ThreadPoolExecutor(max_workers=PARALLEL) as pool:
@@ -159,7 +183,11 @@ class Loader:
 
     def _stage(self, deliveries: Sequence[Delivery]) -> tuple[list[Staged], dict[str, str]]:
         """Load each object into its own table, all at the same time; and why deliveries can't be read."""
-        staged = [Staged(d, item, self._stage_relation(d, item)) for d in deliveries for item in d.objects]
+        staged = [
+            Staged(d, item, self._stage_relation(d, item), self._loaded(d.schema_of(item)))
+            for d in deliveries
+            for item in d.objects
+        ]
         unreadable: dict[str, str] = {}
         for item, failure in self._run_all(staged):
             if failure is not None:
@@ -171,8 +199,12 @@ class Loader:
         digest = job_name("stage", self._run_id, delivery.load_id, item.key).rsplit("-", 1)[1]
         return Relation(LEDGER, f"_stage_{digest}")
 
+    def _loaded(self, schema: Mapping[str, str]) -> frozenset[str]:
+        """The columns of an object that are loaded."""
+        return frozenset(column.name for column in self._table.columns if column.name in schema)
+
     def _create_stage(self, item: Staged) -> None:
-        schema = tables.stage_schema(self._table, item.delivery.schema, item.item.uncast)
+        schema = tables.stage_schema(self._table, item.delivery.schema_of(item.item), item.item.uncast)
         made = bigquery.Table(self._naming.reference(item.relation), schema=schema)
         made.expires = ledger.now() + timedelta(hours=STAGE_HOURS)
         made.labels = {"dataops_stage": "true"}
@@ -198,7 +230,9 @@ class Loader:
             self._create_stage(item)
             config = bigquery.LoadJobConfig(
                 source_format=bigquery.SourceFormat.PARQUET,
-                schema=tables.stage_schema(self._table, item.delivery.schema, item.item.uncast),
+                schema=tables.stage_schema(self._table, item.delivery.schema_of(item.item), item.item.uncast),
+                # What the policy leaves in the lake; of parquet files these are columns that the schema doesn't have.
+                ignore_unknown_values=len(item.columns) < len(item.delivery.schema_of(item.item)),
                 # Whole anew whenever it is repeated, so that repeating is harmless.
                 write_disposition=bigquery.WriteDisposition.WRITE_TRUNCATE,
                 labels=self._labels,
@@ -229,14 +263,16 @@ class Loader:
 
     # -- the transaction ----------------------------------------------------------------------------------------------
 
-    def _transaction(self, batch: Sequence[Delivery], staged: Sequence[Staged]) -> dict[str, str]:
+    def _transaction(
+        self, batch: Sequence[Delivery], staged: Sequence[Staged], beyond: Mapping[str, Beyond]
+    ) -> dict[str, str]:
         """Run the script; load id → why, for deliveries that trip the breaker.
 
         Then nothing was changed, nor if another process has loaded some of the batch meanwhile: the ledger tells which
         are left.
         """
         ids = [str(d.load_id) for d in batch]
-        sql = self._sql.script(batch, staged)
+        sql = LoadSql(self._naming, self._table, self._checks, self._run_id).script(batch, staged, beyond)
         # Of this run: a batch may fail in every run, and jobs that have failed are kept, with their names, for months.
         name = job_name("load", self._table.name, self._run_id, *sorted(ids), self._table.contract_version)
         try:

@@ -5,17 +5,18 @@ What they say is explained in `load`, which runs them. Nothing here talks to Big
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from dataops_platform.contracts.model import LoadMode, Table
+from dataops_platform.contracts.model import Column, LoadMode, Table
 from dataops_platform.contracts.types import Kind
 from dataops_platform.lake.deliveries import DeliveredObject, Delivery
 from dataops_platform.warehouse import ledger
 from dataops_platform.warehouse.base import RowCheck
 from dataops_platform.warehouse.bigquery import tables
 from dataops_platform.warehouse.bigquery.naming import Naming
+from dataops_platform.warehouse.delivered import Beyond
 from dataops_platform.warehouse.loading import OUTSIDE_PARTITION, cast_reasons
 from dataops_platform.warehouse.names import LEDGER, LINEAGE, QUARANTINE_COLUMNS, UNCAST, Relation, quarantine, staging
 from dataops_platform.warehouse.names import literal as _literal
@@ -42,11 +43,12 @@ def literal(text: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Staged:
-    """One delivered object in its own table."""
+    """One delivered object in its own table, with those of its columns that are loaded."""
 
     delivery: Delivery
     item: DeliveredObject
     relation: Relation
+    columns: frozenset[str]
 
 
 def _uncast(item: Staged) -> str:
@@ -65,8 +67,12 @@ class LoadSql:
         self._held = naming.sql(quarantine(table.name))
         self._loads = naming.sql(Relation(LEDGER, "loads"))
 
-    def script(self, batch: Sequence[Delivery], staged: Sequence[Staged]) -> str:
-        """One transaction. It raises an error with `BREAKER` or `LOADED` in it when there is nothing to be done."""
+    def script(self, batch: Sequence[Delivery], staged: Sequence[Staged], beyond: Mapping[str, Beyond]) -> str:
+        """One transaction. It raises an error with `BREAKER` or `LOADED` in it when there is nothing to be done.
+
+        Args:
+            beyond: load id → what the delivery has beyond the contract.
+        """
         mode = self._table.load_mode
         before = ["DECLARE _tripped STRING", self._incoming(staged)]
         inside = [self._lock(), self._not_loaded(batch)]
@@ -78,7 +84,7 @@ class LoadSql:
         else:
             before.append(self._kept())
             change = self._merge(batch)
-        inside += [*self._breaker(), *change, self._quarantine(), self._record(batch)]
+        inside += [*self._breaker(), *change, self._quarantine(), self._record(batch, beyond)]
         # A script that ends with an error is rolled back by BigQuery. A handler that does it fails where the commit
         # itself was refused, and then hides why.
         return ";\n".join([*before, "BEGIN TRANSACTION", *inside, "COMMIT TRANSACTION"]) + ";"
@@ -112,13 +118,14 @@ class LoadSql:
         )
 
     def _columns(self, item: Staged) -> str:
-        """The contract's columns of a staged object; null for those that were added since: see `may_lack`."""
-        return ", ".join(
-            quote(c.name)
-            if c.name in item.delivery.schema
-            else f"CAST(NULL AS {tables.as_delivered(c.type, '').bigquery.split('(')[0]}) AS {quote(c.name)}"
-            for c in self._table.columns
-        )
+        """The table's columns of a staged object; null where it hasn't one."""
+
+        def null(column: Column) -> str:
+            # JSON is text there; and a cast takes no number of digits.
+            kind = "STRING" if column.type.kind is Kind.JSON else column.type.bigquery.partition("(")[0]
+            return f"CAST(NULL AS {kind}) AS {quote(column.name)}"
+
+        return ", ".join(quote(c.name) if c.name in item.columns else null(c) for c in self._table.columns)
 
     def _file(self, number: int, item: Staged) -> str:
         low, high = self._bounds(item.delivery.partition)
@@ -276,13 +283,18 @@ class LoadSql:
             f" WHERE ARRAY_LENGTH(i._reasons) > 0{self._current('AND')}"
         )
 
-    def _record(self, batch: Sequence[Delivery]) -> str:
+    def _record(self, batch: Sequence[Delivery], beyond: Mapping[str, Beyond]) -> str:
         """The ledger's rows, with what became of each delivery's rows."""
+
+        def said(delivery: Delivery) -> str:
+            text = beyond[str(delivery.load_id)].to_json()
+            return "CAST(NULL AS STRING)" if text is None else literal(text)
+
         mode = self._table.load_mode
         known = ", ".join(
             f"STRUCT({literal(str(d.load_id))} AS load_id, {literal(d.partition)} AS partition_key,"
             f" {_instant(d.created_at)} AS created_at, {literal(d.manifest)} AS manifest, {len(d.objects)} AS objects,"
-            f" {d.size} AS bytes)"
+            f" {d.size} AS bytes, {said(d)} AS columns_beyond)"
             for d in batch
         )
         read = "SELECT _load, COUNT(*) AS n, COUNTIF(ARRAY_LENGTH(_reasons) > 0) AS bad FROM _incoming GROUP BY 1"
@@ -311,7 +323,7 @@ class LoadSql:
             f"SELECT d.load_id, {literal(self._table.name)}, d.partition_key, d.created_at, d.manifest,"
             f" {literal(str(mode))}, d.objects, d.bytes, IFNULL(r.n, 0), {loaded}, {bad},"
             f" IFNULL(r.n, 0) - ({loaded}) - ({bad}), {affected}, {literal(self._table.contract_version)},"
-            f" {literal(self._run_id)}, CURRENT_TIMESTAMP()\n"
+            f" {literal(self._run_id)}, CURRENT_TIMESTAMP(), d.columns_beyond\n"
             f"FROM UNNEST([{known}]) AS d\nLEFT JOIN ({read}) AS r ON r._load = d.load_id{joins}"
         )
 

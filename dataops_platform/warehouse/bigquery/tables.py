@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
 import pyarrow as pa
+from google.api_core import exceptions as api
 from google.cloud import bigquery
 
 from dataops_platform.contracts.model import Column, RuleKind, Table
 from dataops_platform.contracts.partitions import Granularity
 from dataops_platform.contracts.types import FieldType, Kind
 from dataops_platform.warehouse import ledger
-from dataops_platform.warehouse.bigquery.jobs import label
-from dataops_platform.warehouse.names import LEDGER, LINEAGE, QUARANTINE_COLUMNS, UNCAST, Relation, staging
+from dataops_platform.warehouse.bigquery.jobs import Jobs, label
+from dataops_platform.warehouse.bigquery.naming import Naming
+from dataops_platform.warehouse.names import LEDGER, LINEAGE, QUARANTINE_COLUMNS, UNCAST, Relation, quarantine, staging
+from dataops_platform.warehouse.shapes import REQUIRED, Shape
 
 LOCK_SCHEMA = [bigquery.SchemaField("taken", "INTEGER")]
 
@@ -122,12 +125,11 @@ def stage_schema(table: Table, delivered: Mapping[str, str], uncast: bool) -> li
         uncast: whether the file has the texts of values that can't be cast.
     """
     more = [bigquery.SchemaField(UNCAST, "STRING")] if uncast else []
-    columns = [column for column in table.columns if column.name in delivered]
-    return [_field(c.name, as_delivered(c.type, delivered[c.name]), "", False) for c in columns] + more
+    columns = [c for c in table.columns if c.name in delivered]
+    return [_field(c.name, _as_delivered(c.type, delivered[c.name]), "", False) for c in columns] + more
 
 
-def as_delivered(wanted: FieldType, actual: str) -> FieldType:
-    """The type of a column in the table that an object is loaded into."""
+def _as_delivered(wanted: FieldType, actual: str) -> FieldType:
     if wanted.kind is Kind.JSON:
         return FieldType(Kind.STRING)
     if wanted.kind is Kind.NUMBER and actual.startswith(("int", "uint")):
@@ -222,30 +224,53 @@ def _sql_type(field: bigquery.SchemaField) -> str:
     return f"{kind} NOT NULL" if field.mode == "REQUIRED" else kind
 
 
-def differences(wanted: bigquery.Table, actual: bigquery.Table, name: str, added: Collection[str] = ()) -> list[str]:
-    """How an existing table differs from what the contract says, as sentences.
+def shape_of(table: bigquery.Table) -> Shape:
+    """A table's shape, wanted or found."""
+    return Shape({field.name: _spelled(field) for field in table.schema}, _cut(table), table.table_type or "TABLE")
 
-    Args:
-        added: columns that may be missing, because they will be added.
-    """
-    if actual.table_type not in (None, "TABLE"):
-        return [f"{name} is a {actual.table_type}, the contract wants a table"]
-    lines = []
-    there = {field.name: field for field in actual.schema}
-    for field in wanted.schema:
-        found = there.get(field.name)
-        if found is None:
-            if field.name in added:
-                continue
-            lines.append(f"{name} has no column {field.name} ({_spelled(field)})")
-        elif _spelled(found) != _spelled(field):
-            lines.append(f"{name}.{field.name} is {_spelled(found)}, the contract says {_spelled(field)}")
-    known = {field.name for field in wanted.schema}
-    lines += [f"{name}.{column} is not in the contract" for column in there if column not in known]
-    cut, is_cut = _cut(wanted), _cut(actual)
-    if cut != is_cut:
-        lines.append(f"{name} is partitioned by {is_cut or 'nothing'}, the contract says {cut or 'nothing'}")
-    return lines
+
+_KINDS = {
+    "STRING": Kind.STRING,
+    "INTEGER": Kind.INTEGER,
+    "FLOAT": Kind.NUMBER,
+    "BOOLEAN": Kind.BOOLEAN,
+    "DATE": Kind.DATE,
+    "TIMESTAMP": Kind.TIMESTAMP,
+    "DATETIME": Kind.DATETIME,
+    "TIME": Kind.TIME,
+    "JSON": Kind.JSON,
+}
+
+
+def types_of(schema: Sequence[bigquery.SchemaField]) -> dict[str, FieldType | None]:
+    """Column → its type; None where no contract has such."""
+    found: dict[str, FieldType | None] = {}
+    for field in schema:
+        kind = _KINDS.get(canonical(field.field_type))
+        found[field.name] = None if kind is None or field.mode == "REPEATED" else FieldType(kind)
+        if field.field_type in ("NUMERIC", "BIGNUMERIC"):
+            found[field.name] = FieldType(Kind.DECIMAL, field.precision or 38, field.scale or 0)
+    return found
+
+
+def add_columns(jobs: Jobs, naming: Naming, table: Table, columns: Sequence[Column]) -> None:
+    """Add columns that deliveries brought to staging and quarantine, where they aren't there yet."""
+    for relation in (staging(table.name), quarantine(table.name)) if columns else ():
+        while True:
+            with jobs.words("change a table in"):
+                found = jobs.client.get_table(naming.reference(relation), retry=jobs.retry)
+                there = {field.name for field in found.schema}
+                new = [_field(c.name, c.type, BROUGHT, False) for c in columns if c.name not in there]
+                if new:
+                    found.schema = [*found.schema, *new]
+                    try:
+                        jobs.client.update_table(found, ["schema"], retry=jobs.retry)
+                    except api.PreconditionFailed:  # somebody else changes the table, too
+                        continue
+            break
+
+
+BROUGHT = "Not in the contract: a delivery brought it."
 
 
 def refreshed(wanted: bigquery.Table, actual: bigquery.Table) -> list[str]:
@@ -262,7 +287,10 @@ def refreshed(wanted: bigquery.Table, actual: bigquery.Table) -> list[str]:
         changed.append("clustering_fields")
     asked = {field.name: field for field in wanted.schema}
     there = {field.name: field for field in actual.schema}
-    schema = [*(asked[name] for name in there), *(asked[name] for name in asked if name not in there)]
+    schema = [
+        *(_followed(asked.get(name, field), field) for name, field in there.items()),
+        *(field for name, field in asked.items() if name not in there),
+    ]
     if [_notes(f) for f in actual.schema] != [_notes(f) for f in schema]:
         # What is left out of an update stays as it is: that a column has no tags any more must be said.
         none = bigquery.PolicyTagList([])
@@ -285,14 +313,29 @@ def refreshed(wanted: bigquery.Table, actual: bigquery.Table) -> list[str]:
     return changed
 
 
-def _notes(field: bigquery.SchemaField) -> tuple[str | None, tuple[str, ...]]:
-    """What of a column may change without touching data: its description and its policy tags."""
-    return field.description or None, field.policy_tags.names if field.policy_tags else ()
+def _followed(wanted: bigquery.SchemaField, actual: bigquery.SchemaField) -> bigquery.SchemaField:
+    """A column as the contract says, but that it goes on to hold nulls where it does: BigQuery can't forbid them."""
+    if (wanted.mode, actual.mode) != ("REQUIRED", "NULLABLE"):
+        return wanted
+    return bigquery.SchemaField.from_api_repr(wanted.to_api_repr() | {"mode": "NULLABLE"})
+
+
+def _notes(field: bigquery.SchemaField) -> tuple[str | None, tuple[str, ...], str]:
+    """What of a column may change without touching data: its description, its policy tags, and that it is required."""
+    return field.description or None, field.policy_tags.names if field.policy_tags else (), field.mode
+
+
+def sql_type(spelled: str) -> str:
+    """A type of a `Shape` as SQL has it."""
+    name, bracket, size = spelled.removesuffix(REQUIRED).partition("(")
+    return f"{_SQL_TYPES.get(name, name)}{bracket}{size}"
 
 
 def _spelled(field: bigquery.SchemaField) -> str:
     kind = canonical(field.field_type)
     size = f"({field.precision},{field.scale or 0})" if field.precision else ""
+    if field.mode == "REQUIRED":
+        return f"{kind}{size}{REQUIRED}"
     return f"{kind}{size}{'' if field.mode == 'NULLABLE' else ' ' + field.mode}"
 
 

@@ -13,7 +13,7 @@ import pyarrow as pa
 from google.api_core import exceptions as api
 from google.cloud import bigquery
 
-from dataops_platform.contracts.model import Table
+from dataops_platform.contracts.model import SchemaPolicy, Table
 from dataops_platform.contracts.problems import ConfigError
 from dataops_platform.google_errors import ONCE, google_errors
 from dataops_platform.lake.deliveries import Delivery
@@ -40,6 +40,9 @@ from dataops_platform.warehouse.bigquery.load import Loader
 from dataops_platform.warehouse.bigquery.models import ModelTables, changed
 from dataops_platform.warehouse.bigquery.naming import Naming
 from dataops_platform.warehouse.bigquery.rows import Rows
+from dataops_platform.warehouse.changes import TableChanges, compare
+from dataops_platform.warehouse.definitions import UNKNOWN, Definition, histories, history_for, ledger_row
+from dataops_platform.warehouse.delivered import with_brought
 from dataops_platform.warehouse.held import HeldRows
 from dataops_platform.warehouse.names import (
     LEDGER,
@@ -47,16 +50,22 @@ from dataops_platform.warehouse.names import (
     QUARANTINE,
     STAGING,
     Relation,
-    addable,
     quarantine,
+    quote,
     staging,
 )
 from dataops_platform.warehouse.partition_sql import in_partitions
 from dataops_platform.warehouse.replay import Act, ReplaySql, outcome, replayable, selected
+from dataops_platform.warehouse.shapes import Remedy
 
 if TYPE_CHECKING:
     from google.cloud.bigquery_storage import BigQueryReadClient
 
+_STATEMENTS = {
+    Remedy.WIDEN: "ALTER TABLE {relation} ALTER COLUMN {column} SET DATA TYPE {kind}",
+    Remedy.DROP: "ALTER TABLE {relation} DROP COLUMN {column}",
+}
+"""What the API can't do. It adds columns, and allows nulls, when a table is refreshed."""
 DATASETS = (LEDGER, STAGING, QUARANTINE, PRODUCTION)
 INSERTED_ROWS = 2000
 """Rows of the ledger that go by a statement: load jobs into one table are limited to 1,500 a day, statements aren't."""
@@ -140,15 +149,79 @@ class BigQueryWarehouse:
                 list(pool.map(self._ensure_ledger, ledger.TABLES))
                 self._ensured.add(LEDGER)
             missing = [table for table in wanted if self._mark(table) not in self._ensured]
-            problems = [line for lines in pool.map(self._ensure_table, missing) for line in lines]
+            found = self._changes(pool, missing)
+            problems = [str(problem) for item in found if (problem := item.refusal()) is not None]
             if problems:
                 raise ConfigError("\n".join(problems))
-            self._add_locks([table.name for table in missing])
+            self._follow(pool, found)
         self._ensured |= {self._mark(table) for table in missing}
+
+    def changes(self, wanted: Collection[Table]) -> list[TableChanges]:
+        """See `Warehouse.changes`."""
+        with self._words("read tables in", "bigquery.tables.get"), ThreadPoolExecutor(max_workers=8) as pool:
+            return self._changes(pool, wanted)
+
+    def adopt(self, table: Table) -> None:
+        """See `Warehouse.adopt`."""
+        self.ensure([])
+        with self._words("change tables in", _EDITING), ThreadPoolExecutor(max_workers=2) as pool:
+            (found,) = self._changes(pool, [table])
+            found.refuse_by_hand()
+            if found.rebuild:
+                self.reset(table)
+            else:
+                self._follow(pool, [found])
+
+    def _changes(self, pool: ThreadPoolExecutor, wanted: Collection[Table]) -> list[TableChanges]:
+        known = histories(self, [table.name for table in wanted])
+
+        def look(table: Table) -> TableChanges:
+            shapes = []
+            actual = []
+            for made in self._made(table):
+                shapes.append(tables.shape_of(made))
+                there = self._existing(made.reference)
+                actual.append(None if there is None else tables.shape_of(there))
+            history = known.get(table.name, UNKNOWN)
+            return compare(table, history, (shapes[0], shapes[1]), (actual[0], actual[1]))
+
+        return list(pool.map(look, wanted))
+
+    def _made(self, table: Table) -> list[bigquery.Table]:
+        """Staging and quarantine as the contract wants them."""
+        makers = ((staging(table.name), tables.staging_table), (quarantine(table.name), tables.quarantine_table))
+        return [make(self._naming.reference(relation), table, self._tags) for relation, make in makers]
+
+    def _existing(self, reference: bigquery.TableReference) -> bigquery.Table | None:
+        try:
+            return self._client.get_table(reference, retry=self.jobs.retry)
+        except api.NotFound:
+            return None
+
+    def _follow(self, pool: ThreadPoolExecutor, found: Sequence[TableChanges]) -> None:
+        """Make tables what the contracts say, as far as they needn't be built anew, and record what applies."""
+        list(pool.map(self._follow_one, found))
+        self._add_locks([item.table.name for item in found])
+        rows = [ledger_row(item.table, ledger.now()) for item in found if not item.recorded]
+        if rows:
+            self.append("definitions", pa.concat_tables(rows))
+
+    def _follow_one(self, found: TableChanges) -> None:
+        table = found.table
+        lock = bigquery.Table(self._naming.reference(tables.lock_of(table.name)), schema=tables.LOCK_SCHEMA)
+        self._client.create_table(lock, exists_ok=True, retry=self.jobs.retry)
+        for item in found.differences:
+            if item.remedy in _STATEMENTS:
+                kind = tables.sql_type(item.wanted)
+                column = quote(item.column, self.dialect)
+                sql = _STATEMENTS[item.remedy].format(relation=self.sql(item.relation), column=column, kind=kind)
+                self.statement("change", sql, {}, ledger.now().isoformat())
+        for made in self._made(table):
+            self._ensure_as(made)
 
     def _mark(self, table: Table) -> str:
         made = tables.staging_table(self._naming.reference(staging(table.name)), table, self._tags)
-        return str(made.to_api_repr())
+        return f"{made.to_api_repr()} {Definition.of(table).to_json()}"
 
     def _ensure_dataset(self, schema: str) -> bigquery.Dataset:
         reference = self._naming.dataset(schema)
@@ -217,58 +290,22 @@ class BigQueryWarehouse:
             ),
         )
 
-    def _ensure_table(self, table: Table) -> list[str]:
-        """Create or refresh a contract's tables; how they differ from it, where they do."""
-        lock = bigquery.Table(self._naming.reference(tables.lock_of(table.name)), schema=tables.LOCK_SCHEMA)
-        self._client.create_table(lock, exists_ok=True, retry=self.jobs.retry)
-        lines: list[str] = []
-        for relation, make in (
-            (staging(table.name), tables.staging_table),
-            (quarantine(table.name), tables.quarantine_table),
-        ):
-            made = make(self._naming.reference(relation), table, self._tags)
-            lines += self._ensure_as(made, str(relation), addable(table))
-        if not lines:
-            return []
-        return [
-            f"{table.file}:{table.line}: the warehouse differs from the contract: {'; '.join(lines)}."
-            f" Undo the change, in the contract or in the warehouse, or run `dataops reload {table.name}`:"
-            " the table is then built anew from the lake."
-        ]
-
-    def _ensure_as(self, wanted: bigquery.Table, name: str, added: Collection[str] = ()) -> list[str]:
-        """Create a table, or refresh it where that touches no data; how it differs where it does.
-
-        Args:
-            added: columns that may be added.
-        """
+    def _ensure_as(self, wanted: bigquery.Table) -> None:
+        """Create a table, or refresh it where that touches no data."""
         retry = self.jobs.retry
         while True:
-            try:
-                actual = self._client.get_table(wanted.reference, retry=retry)
-            except api.NotFound:
+            actual = self._existing(wanted.reference)
+            if actual is None:
                 self._client.create_table(wanted, exists_ok=True, retry=retry)
-                return []
-            found = tables.differences(wanted, actual, name, added)
-            changed = [] if found else tables.refreshed(wanted, actual)
+                return
+            changed = tables.refreshed(wanted, actual)
             if not changed:
-                return found
+                return
             try:
                 self._client.update_table(actual, changed, retry=retry)
             except api.PreconditionFailed:  # the table is another since: by other hands, or by a call of ours whose
                 continue  # answer was lost
-            return []
-
-    def differences(self, table: Table) -> list[str]:
-        """See `Warehouse.differences`."""
-        relation = staging(table.name)
-        wanted = tables.staging_table(self._naming.reference(relation), table, self._tags)
-        with self._words("read a table in", "bigquery.tables.get"):
-            try:
-                actual = self._client.get_table(wanted.reference, retry=self.jobs.retry)
-            except api.NotFound:
-                return [f"{relation} doesn't exist"]
-        return tables.differences(wanted, actual, str(relation))
+            return
 
     def exists(self, relation: Relation) -> bool:
         """See `Warehouse.exists`."""
@@ -310,7 +347,8 @@ class BigQueryWarehouse:
         progress: Progress = silent,
     ) -> list[LoadOutcome]:
         """See `Warehouse.load`."""
-        return Loader(self.jobs, self._naming, table, uris, checks, run_id, progress).load(deliveries)
+        history = history_for(self, table, deliveries)
+        return Loader(self.jobs, self._naming, table, uris, checks, run_id, progress, history).load(deliveries)
 
     def replay(self, table: Table, checks: Sequence[RowCheck], selection: Selection, run_id: str) -> list[Replayed]:
         """See `Warehouse.replay`."""
@@ -345,6 +383,10 @@ class BigQueryWarehouse:
         if not before:
             return [], {}
         act = Act(str(uuid.uuid4()), run_id, ledger.now(), because)
+        if table.schema_policy is SchemaPolicy.ADDITIVE:
+            with self._words("read a table in", "bigquery.tables.get"):
+                actual = self._client.get_table(self._naming.reference(staging(table.name)), retry=self.jobs.retry)
+            table = with_brought(table, tables.types_of(actual.schema))
         sql = ReplaySql(table, replace(selection, partitions=set(before)), act, self.dialect, self.sql)
         lock = f"UPDATE {self._naming.sql(tables.lock_of(table.name))} SET taken = taken + 1 WHERE TRUE"
         script = ";\n".join(["BEGIN TRANSACTION", lock, *statements(sql), "COMMIT TRANSACTION"]) + ";"

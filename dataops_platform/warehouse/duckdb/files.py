@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import duckdb
 
 from dataops_platform.contracts.model import Table
 from dataops_platform.contracts.types import FieldType, Kind
+from dataops_platform.warehouse.delivered import UNCHANGED, Beyond, Since, judge, wanted_by
 from dataops_platform.warehouse.names import UNCAST, literal, quote
 
 FileSchema = tuple[tuple[str, str], ...]
@@ -142,26 +143,48 @@ def _fit(name: str, wanted: FieldType, actual: str) -> _Fit:
             return _Fit(f"to_json({column})", "") if nested else _Fit(None, "JSON text, a struct, a list or a map")
 
 
-def misfits(table: Table, schema: FileSchema, may_lack: Collection[str]) -> list[str]:
-    """What keeps a file from being loaded under the contract; empty when it fits.
+def type_of(actual: str) -> FieldType | None:
+    """The type of the column that a DuckDB type becomes; None: there is none."""
+    if match := _DECIMAL.fullmatch(actual):
+        return FieldType(Kind.DECIMAL, int(match[1]), int(match[2]))
+    if actual.endswith("[]") or actual.startswith(("STRUCT", "MAP")):
+        return FieldType(Kind.JSON)
+    kind = Kind.STRING if actual.startswith("ENUM") else Kind.INTEGER if actual in _INTEGERS else _KINDS.get(actual)
+    return None if kind is None else FieldType(kind)
+
+
+_KINDS = {
+    "VARCHAR": Kind.STRING,
+    "DOUBLE": Kind.NUMBER,
+    "FLOAT": Kind.NUMBER,
+    "BOOLEAN": Kind.BOOLEAN,
+    "DATE": Kind.DATE,
+    "TIMESTAMPTZ": Kind.TIMESTAMP,
+    "TIMESTAMP WITH TIME ZONE": Kind.TIMESTAMP,
+    "TIMESTAMP": Kind.DATETIME,
+    "TIMESTAMP_S": Kind.DATETIME,
+    "TIMESTAMP_MS": Kind.DATETIME,
+    "TIMESTAMP_NS": Kind.DATETIME,
+    "TIME": Kind.TIME,
+    "JSON": Kind.JSON,
+}
+
+
+def misfits(table: Table, schema: FileSchema, earlier: Since = UNCHANGED) -> tuple[list[str], Beyond]:
+    """What keeps a file from being loaded under the contract, nothing when it fits; and what it has beyond it.
 
     Args:
-        may_lack: columns that it needn't have.
+        earlier: see `delivered.judge`.
     """
-    actual, wanted = dict(schema), {column.name: column for column in table.columns}
-    lines = []
-    for name, column in wanted.items():
-        if name not in actual and name in may_lack:
-            continue
-        if name not in actual:
-            hint = next((f" (the file has {other!r})" for other in actual if other.lower() == name.lower()), "")
-            lines.append(f"column {name!r} is missing{hint}")
-        else:
-            fit = _fit(name, column.type, actual[name])
+    actual = dict(schema)
+    lines, beyond = judge(table, actual, type_of, earlier)
+    for column in table.columns:
+        if column.name in actual:
+            fit = _fit(column.name, column.type, actual[column.name])
             if fit.expression is None:
-                lines.append(f"column {name!r} is {actual[name]}, the contract wants {column.type.kind}: {fit.accepts}")
-    lines += [f"column {name!r} is not in the contract" for name in actual if name not in wanted and name != UNCAST]
-    return lines
+                whose = f"{wanted_by(column)} {column.type.kind}: {fit.accepts}"
+                lines.append(f"column {column.name!r} is {actual[column.name]}, {whose}")
+    return lines, beyond
 
 
 def relation(table: Table, schemas: dict[str, FileSchema], columns: Sequence[str] | None = None) -> str:
@@ -182,7 +205,7 @@ def relation(table: Table, schemas: dict[str, FileSchema], columns: Sequence[str
         fits = [
             _fit(name, types[name], actual[name]).expression
             if name in actual
-            else f"CAST(NULL AS {types[name].duckdb})"  # it was added to the contract since: see `may_lack`
+            else f"CAST(NULL AS {types[name].duckdb})"
             for name in names
         ]
         listed = "".join(f"{fit} AS {quote(name)}, " for fit, name in zip(fits, names, strict=True))

@@ -28,6 +28,8 @@ from dataops_platform.progress import Progress, silent
 from dataops_platform.secrets import redact
 from dataops_platform.warehouse import ledger
 from dataops_platform.warehouse.base import LoadOutcome, RowCheck
+from dataops_platform.warehouse.definitions import UNKNOWN, History
+from dataops_platform.warehouse.delivered import NOTHING, Beyond, extended, since, with_brought
 from dataops_platform.warehouse.duckdb import files, tables
 from dataops_platform.warehouse.duckdb.connection import transaction, translate
 from dataops_platform.warehouse.duckdb.merge import KeyResolver
@@ -37,7 +39,6 @@ from dataops_platform.warehouse.loading import (
     batches,
     cast_reasons,
     foreign_partition,
-    may_lack,
     too_many_bad_rows,
 )
 from dataops_platform.warehouse.names import LEDGER, UNCAST, literal, quarantine, quote, staging
@@ -66,9 +67,17 @@ class Loader:
         checks: Sequence[RowCheck],
         run_id: str,
         progress: Progress = silent,
+        history: History = UNKNOWN,
     ) -> None:
+        """Args:
+        history: of the table's definition; needed where deliveries were made under others than today's.
+        """
         self._con = connection
-        self._table = table
+        self._history = history
+        shape = tables.shape_of(connection, staging(table.name))
+        actual = {name: files.type_of(kind) for name, kind in shape.columns.items()} if shape is not None else {}
+        self._known = with_brought(table, actual)  # as the warehouse's tables are
+        self._table = self._known  # as they will be with the batch that is being loaded
         self._uris = uris
         self._checks = list(checks)
         self._run_id = run_id
@@ -97,8 +106,14 @@ class Loader:
         good = [d for d in batch if str(d.load_id) not in refused]
         while good:
             try:
+                self._table = self._known
+                beyond: dict[str, Beyond] = {}
+                for delivery in good:
+                    _, beyond[str(delivery.load_id)], self._table = self._judged(self._table, delivery, schemas)
                 with transaction(self._con):
-                    return outcomes + self._load_together(good, schemas)
+                    outcomes += self._load_together(good, schemas, beyond)
+                self._known = self._table
+                return outcomes
             except _Refused as stop:
                 outcomes += [
                     self._refuse(d, stop.reasons[str(d.load_id)]) for d in good if str(d.load_id) in stop.reasons
@@ -121,17 +136,33 @@ class Loader:
         paths = {self._uris[item.key]: item.key for d in batch for item in d.objects}
         schemas, unreadable = files.inspect(self._con, list(paths))
         reasons: dict[str, str] = {}
+        table = self._known
         for delivery in batch:
-            lines, lacking = foreign_partition(self._table, delivery), may_lack(self._table, delivery)
-            for item in delivery.objects:
-                path = self._uris[item.key]
-                if path in unreadable:
-                    lines.append(f"{item.key}: {unreadable[path]}")
-                else:
-                    lines += [f"{item.key}: {line}" for line in files.misfits(self._table, schemas[path], lacking)]
+            lines = foreign_partition(table, delivery)
+            lines += [
+                f"{item.key}: {unreadable[path]}"
+                for item in delivery.objects
+                if (path := self._uris[item.key]) in unreadable
+            ]
+            if not lines:
+                lines, _, grown = self._judged(table, delivery, schemas)
             if lines:
                 reasons[str(delivery.load_id)] = "; ".join(lines)
+            else:
+                table = grown
         return schemas, reasons
+
+    def _judged(
+        self, table: Table, delivery: Delivery, schemas: Mapping[str, files.FileSchema]
+    ) -> tuple[list[str], Beyond, Table]:
+        """What keeps a delivery from being loaded, what it has beyond the contract, and the table with that."""
+        lines, beyond = [], NOTHING
+        earlier = since(table, delivery, self._history)
+        for item in delivery.objects:
+            found, more = files.misfits(table, schemas[self._uris[item.key]], earlier)
+            lines += [f"{item.key}: {line}" for line in found]
+            beyond, table = beyond | more, extended(table, more.added)
+        return lines, beyond, table
 
     def _explain(self, error: duckdb.Error) -> Exception:
         """A rule whose SQL the engine doesn't accept is the contract's mistake; anything else stays as it is."""
@@ -160,11 +191,14 @@ class Loader:
 
     # -- one transaction ----------------------------------------------------------------------------------------------
 
-    def _load_together(self, batch: Sequence[Delivery], schemas: Mapping[str, files.FileSchema]) -> list[LoadOutcome]:
+    def _load_together(
+        self, batch: Sequence[Delivery], schemas: Mapping[str, files.FileSchema], beyond: Mapping[str, Beyond]
+    ) -> list[LoadOutcome]:
         """Load a batch inside the open transaction."""
         updated_at = ledger.now()
+        tables.add_columns(self._con, self._table, self._table.columns[len(self._known.columns) :])
         paths = {self._uris[item.key]: schemas[self._uris[item.key]] for d in batch for item in d.objects}
-        outcomes = {str(d.load_id): LoadOutcome(d, rows_read=d.rows) for d in batch}
+        outcomes = {str(d.load_id): LoadOutcome(d, rows_read=d.rows, beyond=beyond[str(d.load_id)]) for d in batch}
         if paths:
             self._map_files(batch)
             if self._table.load_mode is LoadMode.REPLACE:
@@ -365,10 +399,11 @@ class Loader:
             "contract_version": self._table.contract_version,
             "run_id": self._run_id,
             "loaded_at": loaded_at,
+            "columns_beyond": outcome.beyond.to_json(),
         }
 
     def _append(self, name: str, rows: Sequence[Mapping[str, object]]) -> None:
-        append_rows(self._con, name, pa.Table.from_pylist(list(rows), schema=ledger.schema(name)))
+        tables.append_rows(self._con, name, pa.Table.from_pylist(list(rows), schema=ledger.schema(name)))
 
     def _rows(self, sql: str, *parameters: object) -> list[tuple[Any, ...]]:
         return self._con.execute(sql, list(parameters)).fetchall()
@@ -376,15 +411,6 @@ class Loader:
     def _scalar(self, sql: str) -> int:
         row = self._con.execute(sql).fetchone()
         return row[0] if row else 0
-
-
-def append_rows(connection: duckdb.DuckDBPyConnection, ledger_table: str, rows: pa.Table) -> None:
-    """Append Arrow rows to a ledger table by column name."""
-    connection.register("_rows_view", rows)
-    try:
-        connection.execute(f"INSERT INTO {LEDGER}.{quote(ledger_table)} BY NAME SELECT * FROM _rows_view")
-    finally:
-        connection.unregister("_rows_view")
 
 
 def _keys(delivery: Delivery) -> str:

@@ -15,8 +15,7 @@ from dataops_platform.contracts.problems import DataRefused
 from dataops_platform.warehouse import ledger
 from dataops_platform.warehouse.base import EMPTY, ModelSlice, ModelVersion, NoSuchTable, PublicationItem
 from dataops_platform.warehouse.duckdb.connection import transaction
-from dataops_platform.warehouse.duckdb.load import append_rows
-from dataops_platform.warehouse.duckdb.tables import columns_of
+from dataops_platform.warehouse.duckdb.tables import append_rows, columns_of
 from dataops_platform.warehouse.names import Relation, literal, production, quote
 from dataops_platform.warehouse.partition_sql import in_slice
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 
 import duckdb
 import pyarrow as pa
 
-from dataops_platform.contracts.model import Table
-from dataops_platform.contracts.problems import ConfigError
+from dataops_platform.contracts.model import Column, Table
 from dataops_platform.warehouse import ledger
+from dataops_platform.warehouse.changes import TableChanges, compare
+from dataops_platform.warehouse.definitions import Definition, History, ledger_row
 from dataops_platform.warehouse.names import (
     LEDGER,
     LINEAGE,
@@ -19,12 +21,12 @@ from dataops_platform.warehouse.names import (
     STAGING,
     UNCAST,
     Relation,
-    addable,
     literal,
     quarantine,
     quote,
     staging,
 )
+from dataops_platform.warehouse.shapes import Remedy, Shape
 
 LINEAGE_TYPES = {
     "_created_at": "TIMESTAMPTZ",
@@ -122,49 +124,84 @@ def columns_of(connection: duckdb.DuckDBPyConnection, relation: Relation) -> dic
 _SPELLINGS = {"TIMESTAMP WITH TIME ZONE": "TIMESTAMPTZ"}
 
 
-def differences(relation: Relation, wanted: dict[str, str], actual: dict[str, str]) -> list[str]:
-    """How the columns of an existing table differ from those wanted, as sentences."""
-    lines = []
-    for name, kind in wanted.items():
-        if name not in actual:
-            lines.append(f"{relation} has no column {name} ({kind})")
-        elif _SPELLINGS.get(actual[name], actual[name]) != kind:
-            lines.append(f"{relation}.{name} is {actual[name]}, the contract says {kind}")
-    lines += [f"{relation}.{name} is not in the contract" for name in actual if name not in wanted]
-    return lines
+def shape_of(connection: duckdb.DuckDBPyConnection, relation: Relation) -> Shape | None:
+    """The shape of an existing table or view; None when there is none."""
+    columns = columns_of(connection, relation)
+    if not columns:
+        return None
+    views = connection.execute(
+        "SELECT 1 FROM duckdb_views() WHERE database_name = current_database() AND schema_name = ? AND view_name = ?",
+        [relation.schema, relation.name],
+    ).fetchall()
+    spelled = {name: _SPELLINGS.get(kind, kind) for name, kind in columns.items()}
+    return Shape(spelled, kind="VIEW" if views else "TABLE")
+
+
+def changes(connection: duckdb.DuckDBPyConnection, table: Table, history: History) -> TableChanges:
+    """How a contract's tables differ from it."""
+    relations = (staging(table.name), quarantine(table.name))
+    actual = tuple(shape_of(connection, relation) for relation in relations)
+    return compare(
+        table, history, (Shape(staging_columns(table)), Shape(quarantine_columns(table))), (actual[0], actual[1])
+    )
 
 
 def definition(table: Table) -> str:
-    """Everything the DDL of a table depends on, as text: equal text, nothing to do."""
-    return json.dumps(table_ddl(table))
+    """Everything that the tables of a contract depend on, as text: equal text, nothing to do."""
+    return json.dumps([table_ddl(table), Definition.of(table).to_json()])
 
 
-def ensure_table(connection: duckdb.DuckDBPyConnection, table: Table) -> None:
-    """Create a contract's tables, or add what is new in the contract, and refresh their comments.
+_STATEMENTS = {
+    Remedy.ADD: "ALTER TABLE {relation} ADD COLUMN {column} {kind}",
+    Remedy.WIDEN: "ALTER TABLE {relation} ALTER COLUMN {column} TYPE {kind}",
+    Remedy.DROP: "ALTER TABLE {relation} DROP COLUMN {column}",
+}
+
+
+def mend(connection: duckdb.DuckDBPyConnection, found: TableChanges) -> None:
+    """Make tables that exist what the contract says, as far as statements do it."""
+    for item in found.differences:
+        if item.remedy in _STATEMENTS:
+            connection.execute(
+                _STATEMENTS[item.remedy].format(relation=item.relation.sql, column=quote(item.column), kind=item.wanted)
+            )
+
+
+def add_columns(connection: duckdb.DuckDBPyConnection, table: Table, columns: Sequence[Column]) -> None:
+    """Add columns that deliveries brought to staging and quarantine."""
+    for column in columns:
+        for relation in (staging(table.name), quarantine(table.name)):
+            statement = _STATEMENTS[Remedy.ADD]
+            kind = column.type.duckdb
+            connection.execute(statement.format(relation=relation.sql, column=quote(column.name), kind=kind))
+
+
+def ensure_table(connection: duckdb.DuckDBPyConnection, table: Table, history: History, breaking: bool = False) -> None:
+    """Create a contract's tables, or mend what differs from it, refresh their comments, and record what applies.
+
+    Args:
+        breaking: do what breaks, too, as far as the table needn't be built anew.
 
     Raises:
-        ConfigError: a table exists and differs from the contract; every difference is listed.
+        ConfigError: a table exists and differs in what would break; every difference is listed.
     """
-    statements = table_ddl(table)
     if "_partition" in columns_of(connection, quarantine(table.name)):  # as it was called before
         held = quarantine(table.name).sql
         connection.execute(f"ALTER TABLE {held} RENAME COLUMN _partition TO _delivered_partition")
-    lines: list[str] = []
-    added: list[str] = []
-    for relation, wanted in (
-        (staging(table.name), staging_columns(table)),
-        (quarantine(table.name), quarantine_columns(table)),
-    ):
-        actual = columns_of(connection, relation)
-        if actual:
-            new = {name: wanted[name] for name in addable(table) if name in wanted and name not in actual}
-            added += [f"ALTER TABLE {relation.sql} ADD COLUMN {quote(name)} {kind}" for name, kind in new.items()]
-            lines += differences(relation, wanted, actual | new)
-    if lines:
-        raise ConfigError(
-            f"{table.file}:{table.line}: the warehouse differs from the contract: {'; '.join(lines)}."
-            f" Undo the change in the contract, or run `dataops reload {table.name}`:"
-            " the table is then built anew from the lake."
-        )
-    for statement in [*added, *statements]:
+    found = changes(connection, table, history)
+    if not breaking and (refusal := found.refusal()) is not None:
+        raise refusal
+    mend(connection, found)
+    for statement in table_ddl(table):
         connection.execute(statement)
+    if not found.recorded:
+        append_rows(connection, "definitions", ledger_row(table, ledger.now()))
+
+
+def append_rows(connection: duckdb.DuckDBPyConnection, ledger_table: str, rows: pa.Table) -> None:
+    """Append Arrow rows to a ledger table by column name."""
+    connection.register("_rows_view", rows)
+    try:
+        connection.execute(f"INSERT INTO {LEDGER}.{quote(ledger_table)} BY NAME SELECT * FROM _rows_view")
+    finally:
+        connection.unregister("_rows_view")

@@ -37,9 +37,13 @@ from dataops_platform.warehouse.base import (
     Window,
     busy,
 )
+from dataops_platform.warehouse.changes import TableChanges
+from dataops_platform.warehouse.definitions import UNKNOWN, histories, history_for
+from dataops_platform.warehouse.delivered import with_brought
 from dataops_platform.warehouse.duckdb import connection as connections
 from dataops_platform.warehouse.duckdb import models, tables
-from dataops_platform.warehouse.duckdb.load import Loader, append_rows
+from dataops_platform.warehouse.duckdb.files import type_of
+from dataops_platform.warehouse.duckdb.load import Loader
 from dataops_platform.warehouse.held import HeldRows, reasons_sql
 from dataops_platform.warehouse.ledger import now
 from dataops_platform.warehouse.names import LEDGER, REASONS, Relation, literal, quarantine, quote, staging
@@ -126,11 +130,29 @@ class DuckDBWarehouse:
         missing = [table for mark, table in marks.items() if mark not in self._ensured]
         if not missing and self._ensured:
             return
-        with self.connect() as con, connections.transaction(con):
+        with self.session(), self.connect() as con, connections.transaction(con):
             tables.ensure_ledger(con)
+            known = histories(self, [table.name for table in missing])
             for table in missing:
-                tables.ensure_table(con, table)
+                tables.ensure_table(con, table, known.get(table.name, UNKNOWN))
         self._ensured |= set(marks) | {"ledger"}
+
+    def changes(self, wanted: Collection[Table]) -> list[TableChanges]:
+        """See `Warehouse.changes`."""
+        with self.session(), self.connect() as con:
+            known = histories(self, [table.name for table in wanted])
+            return [tables.changes(con, table, known.get(table.name, UNKNOWN)) for table in wanted]
+
+    def adopt(self, table: Table) -> None:
+        """See `Warehouse.adopt`."""
+        with self.session(), self.connect() as con, connections.transaction(con):
+            tables.ensure_ledger(con)
+            history = histories(self, [table.name]).get(table.name, UNKNOWN)
+            found = tables.changes(con, table, history)
+            found.refuse_by_hand()
+            if found.rebuild:
+                _forget(con, table)
+            tables.ensure_table(con, table, history, breaking=True)
 
     def load(
         self,
@@ -142,8 +164,9 @@ class DuckDBWarehouse:
         progress: Progress = silent,
     ) -> list[LoadOutcome]:
         """See `Warehouse.load`."""
+        history = history_for(self, table, deliveries)
         with connections.connect(self.path, self._memory_limit or LOAD_MEMORY, self._lock_wait) as con:
-            return Loader(con, table, uris, checks, run_id, progress).load(deliveries)
+            return Loader(con, table, uris, checks, run_id, progress, history).load(deliveries)
 
     def replay(self, table: Table, checks: Sequence[RowCheck], selection: Selection, run_id: str) -> list[Replayed]:
         """See `Warehouse.replay`."""
@@ -174,7 +197,10 @@ class DuckDBWarehouse:
             )
             if not before:
                 return [], {}
-            sql = ReplaySql(table, replace(selection, partitions=set(before)), act, self.dialect, self.sql)
+            shape = tables.shape_of(con, staging(table.name))
+            actual = {} if shape is None else {name: type_of(kind) for name, kind in shape.columns.items()}
+            whole = with_brought(table, actual)
+            sql = ReplaySql(whole, replace(selection, partitions=set(before)), act, self.dialect, self.sql)
             try:
                 for statement in statements(sql):
                     con.execute(statement)
@@ -210,13 +236,7 @@ class DuckDBWarehouse:
     def append(self, ledger_table: str, rows: pa.Table) -> None:
         """See `Warehouse.append`."""
         with self.connect() as con:
-            append_rows(con, ledger_table, rows)
-
-    def differences(self, table: Table) -> list[str]:
-        """See `Warehouse.differences`."""
-        with self.connect() as con:
-            relation = staging(table.name)
-            return tables.differences(relation, tables.staging_columns(table), tables.columns_of(con, relation))
+            tables.append_rows(con, ledger_table, rows)
 
     def exists(self, relation: Relation) -> bool:
         """See `Warehouse.exists`."""
@@ -279,12 +299,18 @@ class DuckDBWarehouse:
 
     def reset(self, table: Table) -> None:
         """See `Warehouse.reset`."""
-        with self.connect() as con, connections.transaction(con):
-            con.execute(f"DROP TABLE IF EXISTS {staging(table.name).sql}")
-            con.execute(f"DROP TABLE IF EXISTS {quarantine(table.name).sql}")
-            for name in ("loads", "replays"):
-                con.execute(f"DELETE FROM {LEDGER}.{name} WHERE table_name = {literal(table.name)}")
-            tables.ensure_table(con, table)
+        with self.session(), self.connect() as con, connections.transaction(con):
+            tables.ensure_ledger(con)
+            _forget(con, table)
+            tables.ensure_table(con, table, histories(self, [table.name]).get(table.name, UNKNOWN))
+
+
+def _forget(con: duckdb.DuckDBPyConnection, table: Table) -> None:
+    """Drop a contract's tables and forget its loads, inside the open transaction."""
+    con.execute(f"DROP TABLE IF EXISTS {staging(table.name).sql}")
+    con.execute(f"DROP TABLE IF EXISTS {quarantine(table.name).sql}")
+    for name in ("loads", "replays"):
+        con.execute(f"DELETE FROM {LEDGER}.{name} WHERE table_name = {literal(table.name)}")
 
 
 _ROWS, _HELD = "_rows_view", "_held_view"

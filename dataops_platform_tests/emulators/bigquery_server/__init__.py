@@ -17,5 +17,6 @@ PATCHES = (
     "set_struct",
     "integer_division",
     "parallel_loads",
+    "widened_numerics",
 )
 """In the order they are applied. A later one may wrap what an earlier one put in place, and works without it too."""

@@ -28,9 +28,12 @@ def test_what_is_left_and_what_is_asked(shop, tmp_path):
     assert not (home / "lake").exists()  # and nothing was run
     assert dataops(["run"], home, shop).returncode == 0
     done = dataops(["plan"], home, shop)
-    assert (done.returncode, done.stdout.strip()) == (0, "Nothing new since the last run.")
+    assert (done.returncode, done.stdout.strip()) == (
+        0,
+        "The warehouse is as the contracts say.\nNothing new since the last run.",
+    )
     done = dataops(["plan", "--select", "staging/orders", "--partitions", "2024-05-01"], home, shop)
     assert "over 2024-05-01: 1 assets" in done.stdout
     wrong = dataops(["plan", "--partitions", "2024-04-01"], home, shop)
-    assert (wrong.returncode, wrong.stdout.strip()) == (2, "")
+    assert (wrong.returncode, wrong.stdout.strip()) == (2, "The warehouse is as the contracts say.")
     assert "partition '2024-04-01' is not one of 2024-05-01.." in wrong.stderr

@@ -397,3 +397,30 @@ def test_bare_set_from_a_struct_fails(bare):
     for script in (SET, SWAP):
         with pytest.raises(BadRequest, match="STRUCT"):
             rows(bare, script)
+
+
+# widened_numerics
+
+
+def widen(client, to: str) -> list[tuple]:
+    client.create_dataset("d", exists_ok=True)
+    reference = client.dataset("d").table("priced")
+    client.delete_table(reference, not_found_ok=True)
+    client.create_table(bigquery.Table(reference, [bigquery.SchemaField("price", "NUMERIC", precision=5, scale=2)]))
+    rows(client, "INSERT INTO d.priced VALUES (1.25)")
+    rows(client, f"ALTER TABLE d.priced ALTER COLUMN price SET DATA TYPE {to}")
+    (field,) = client.get_table(reference).schema
+    shape = (field.field_type, field.precision, field.scale)
+    return [shape, *rows(client, "SELECT CAST(price AS FLOAT64) FROM d.priced")]
+
+
+def test_a_wider_numeric(patched):
+    assert widen(patched, "NUMERIC(9, 3)") == [("NUMERIC", 9, 3), (1.25,)]
+    with pytest.raises(BadRequest):
+        widen(patched, "NUMERIC(4, 2)")
+
+
+@pytest.mark.long
+def test_bare_a_wider_numeric_fails(bare):
+    with pytest.raises(BadRequest, match="widening"):
+        widen(bare, "NUMERIC(9, 3)")

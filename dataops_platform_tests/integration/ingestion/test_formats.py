@@ -15,12 +15,14 @@ from pathlib import Path
 from typing import Any
 
 import fastavro
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dataops_platform.contracts.file_formats import FileFormat
-from dataops_platform.contracts.model import BadRowAction, BadRows, LoadMode, RuleKind, Source
+from dataops_platform.contracts.model import BadRowAction, BadRows, LoadMode, RuleKind, SchemaPolicy, Source
 from dataops_platform.contracts.types import FieldType, Kind
 from dataops_platform.ingestion.extractor import extract, extractor_for
 from dataops_platform.ingestion.landing import deliver_files
@@ -387,3 +389,82 @@ def test_rows_keep_their_order(tmp_path):
     extract(made, extractor_for(made, tmp_path), home.lake, ["all"])
     home.load(made)
     assert home.rows("SELECT count(*), bool_and(id = _source_row) FROM quarantine.t") == [(300, True)]
+
+
+BEYOND = {
+    "csv": ("t.csv", b"id,more,_tool\n1,x,t\n"),
+    "jsonl": ("t.jsonl", b'{"id": 1, "more": "x", "_tool": "t"}\n'),
+    "avro": ("t.avro", b""),
+}
+
+
+@pytest.mark.parametrize("policy", SchemaPolicy)
+@pytest.mark.parametrize("name", BEYOND)
+def test_columns_beyond_the_contract(tmp_path, name, policy):
+    """They are texts in the lake, and the load does with them what the policy says. A column may be missing, too."""
+    t = replace(table("t", {"id": Kind.INTEGER, "n": Kind.INTEGER}), schema_policy=policy)
+    home = Home(tmp_path / "home")
+    file, content = BEYOND[name]
+    path = tmp_path / file
+    path.write_bytes(content)
+    if name == "avro":
+        fields = [
+            {"name": "id", "type": "int"},
+            {"name": "more", "type": "string"},
+            {"name": "_tool", "type": "string"},
+        ]
+        with path.open("wb") as out:
+            fastavro.writer(
+                out, {"type": "record", "name": "t", "fields": fields}, [{"id": 1, "more": "x", "_tool": "t"}]
+            )
+    done = deliver_files(t, home.lake, "all", [path])
+    if policy is SchemaPolicy.STRICT:
+        for column in ("more", "_tool"):
+            assert f"column {column!r} is not in the contract" in done.refused[0].reason
+        return
+    assert set(done.delivered[0].schema) == {"id", "n", "more", "_tool"}
+    (outcome,) = home.load(t)
+    assert outcome.refused is None
+    assert home.rows("SELECT id, n FROM staging.t") == [(1, None)]
+    if policy is SchemaPolicy.ADDITIVE:
+        assert home.rows("SELECT more FROM staging.t") == [("x",)]
+        assert outcome.beyond.left == ("_tool",)
+    else:
+        assert set(outcome.beyond.left) == {"more", "_tool"}
+
+
+@pytest.mark.parametrize("name", ["csv", "jsonl"])
+def test_names_that_files_may_not_use(tmp_path, name):
+    t = replace(table("t", {"id": Kind.INTEGER}), schema_policy=SchemaPolicy.IGNORE)
+    files = {
+        "csv": [
+            (b"id,_uncast\n1,x\n", "column '_uncast' is the platform's own"),
+            (b"id,a,a\n1,x,y\n", "column 'a' is there twice"),
+        ],
+        "jsonl": [(b'{"id": 1, "_uncast": "x"}\n', "column '_uncast' is the platform's own")],
+    }  # fmt: skip
+    for number, (content, says) in enumerate(files[name]):
+        home = Home(tmp_path / f"home{number}")
+        path = tmp_path / f"t.{name}"
+        path.write_bytes(content)
+        assert says in deliver_files(t, home.lake, "all", [path]).refused[0].reason
+
+
+def test_odd_keys_of_json_stay_in_the_lake(tmp_path):
+    t = replace(table("t", {"id": Kind.INTEGER}), schema_policy=SchemaPolicy.IGNORE)
+    home = Home(tmp_path / "home")
+    odd = {
+        "id": 1,
+        'a"b': "quoted",
+        "a/b~c": "slash",
+        "a.b": "dotted",
+        "a b": "spaced",
+        "$": "dollar",
+        "back\\slash": "s",
+    }
+    (tmp_path / "t.jsonl").write_text(json.dumps(odd) + "\n")
+    done = deliver_files(t, home.lake, "all", [tmp_path / "t.jsonl"])
+    assert not done.refused, done.refused
+    (item,) = done.delivered[0].objects
+    rows = pq.read_table(pa.BufferReader(home.lake.store.read(item.key))).to_pylist()
+    assert rows == [odd]

@@ -279,7 +279,7 @@ def test_a_changed_contract_is_told(home):
     changed = table("orders", {"day": Kind.DATE, "id": Kind.STRING, "extra": Kind.DATE}, partitioning=daily())
     with pytest.raises(ConfigError) as error:
         home.load(changed, [])
-    for text in ("staging.orders.id is BIGINT, the contract says VARCHAR", "dataops reload orders"):
+    for text in ("staging.orders.id is BIGINT, the contract says VARCHAR", "dataops apply --allow-breaking orders"):
         assert text in str(error.value)
 
 
@@ -287,7 +287,7 @@ def test_a_bad_row_of_a_key_that_staging_holds_twice(tmp_path):
     """A table that was appended to until its contract said merge: every row of an older delivery is accounted for."""
     home, columns = Home(tmp_path), {"id": Kind.INTEGER, "v": Kind.INTEGER}
     rules = [rule("v_range", RuleKind.RANGE, "v", minimum=0)]
-    appended = table("t", columns, rules=rules)
+    appended = table("t", columns, key=("id",), rules=rules)
     home.load(appended, [home.deliver(appended, [{"id": 1, "v": 1}, {"id": 1, "v": 2}], at=moment(5))])
     merged = table("t", columns, mode=LoadMode.MERGE, key=("id",), rules=rules)
     rows = [{"id": 1, "v": 3}, {"id": 5, "v": -9}, {"id": 6, "v": 4}]

@@ -13,8 +13,9 @@ from dataops_platform.google_errors import RETRY
 from dataops_platform.warehouse import ledger
 from dataops_platform.warehouse.base import NoSuchTable
 from dataops_platform.warehouse.bigquery import BigQueryWarehouse
-from dataops_platform.warehouse.bigquery.tables import differences, staging_table
+from dataops_platform.warehouse.bigquery.tables import shape_of, staging_table
 from dataops_platform.warehouse.names import PRODUCTION, staging
+from dataops_platform.warehouse.shapes import differences
 from dataops_platform_tests.refusing import refusing
 from dataops_platform_tests.support import daily, table
 
@@ -107,6 +108,5 @@ def test_a_table_that_somebody_cut_by_numbers():
     wanted = staging_table(bigquery.TableReference.from_string("acme.staging.orders"), T)
     ranges = {"field": "id", "range": {"start": "0", "end": "9", "interval": "1"}}
     other = wanted.to_api_repr() | {"rangePartitioning": ranges, "timePartitioning": None}
-    assert differences(wanted, bigquery.Table.from_api_repr(other), "staging.orders") == [
-        "staging.orders is partitioned by RANGE of id, the contract says DAY of day"
-    ]
+    found = differences(staging("orders"), shape_of(wanted), shape_of(bigquery.Table.from_api_repr(other)), ())
+    assert list(map(str, found)) == ["staging.orders is partitioned by RANGE of id, the contract says DAY of day"]

@@ -1,0 +1,159 @@
+"""What contracts said of a table when its warehouse tables were last made to fit: the ledger keeps each version of it.
+
+Without it nobody could tell a column that the contract doesn't have any more from one that deliveries brought, nor see
+that the key is another.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Mapping
+from dataclasses import asdict, dataclass, field
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+from dataops_platform.contracts.model import Rule, Table
+from dataops_platform.lake.deliveries import Delivery
+from dataops_platform.warehouse import ledger
+from dataops_platform.warehouse.base import NoSuchTable
+from dataops_platform.warehouse.names import LEDGER, literal, staging
+
+if TYPE_CHECKING:
+    from dataops_platform.warehouse.base import Warehouse
+
+
+@dataclass(frozen=True, slots=True)
+class RuleSummary:
+    """A rule as far as it matters that it changed.
+
+    Attributes:
+        fingerprint: see `Rule.fingerprint`.
+        text: the rule in some words.
+    """
+
+    fingerprint: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Definition:
+    """What a contract says of a table.
+
+    Attributes:
+        columns: name → type, as `FieldType` spells it, and `required` behind it where it is.
+        partitioning: how the table is cut; empty where it isn't.
+        rules: by id.
+    """
+
+    version: str
+    columns: Mapping[str, str]
+    primary_key: tuple[str, ...]
+    load_mode: str
+    schema_policy: str
+    partitioning: str
+    clustering: tuple[str, ...]
+    rules: Mapping[str, RuleSummary]
+
+    @classmethod
+    def of(cls, table: Table) -> Definition:
+        """That of a table."""
+        cut = table.partitioning
+        return cls(
+            table.contract_version,
+            {c.name: f"{c.type}{' required' if c.required else ''}" for c in table.columns},
+            table.primary_key,
+            str(table.load_mode),
+            str(table.schema_policy),
+            f"{cut.granularity} of {cut.field}, {cut.timezone}" if cut is not None else "",
+            table.clustering,
+            {rule.id: RuleSummary(rule.fingerprint, _words(rule)) for rule in table.rules},
+        )
+
+    def to_json(self) -> str:
+        """As the ledger holds it."""
+        return json.dumps(asdict(self), sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> Definition:
+        """Read what `to_json` wrote."""
+        body = json.loads(text)
+        body["rules"] = {name: RuleSummary(**rule) for name, rule in body["rules"].items()}
+        body |= {name: tuple(body[name]) for name in ("primary_key", "clustering")}
+        return cls(**body)
+
+
+def _words(rule: Rule) -> str:
+    of = f" of {', '.join(rule.columns)}" if rule.columns else ""
+    return f"{rule.dimension}: {rule.kind}{of}, {rule.severity}"
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """The definitions of a table that were applied.
+
+    Attributes:
+        applied: the last one; None: of before definitions were kept, or there is no table yet.
+        versions: contract version → the last one of that version.
+    """
+
+    applied: Definition | None = None
+    versions: Mapping[str, Definition] = field(default_factory=dict)
+
+    def declared(self, version: str) -> Collection[str] | None:
+        """The columns that a version of the contract had; None: unknown."""
+        found = self.versions.get(version)
+        return None if found is None else found.columns.keys()
+
+
+UNKNOWN = History()
+
+
+def histories(warehouse: Warehouse, tables: Collection[str]) -> dict[str, History]:
+    """Table → its history, of those that have one. A ledger that isn't there yet, or is older, has none."""
+    if not tables:
+        return {}
+    names = ", ".join(literal(name, warehouse.dialect) for name in tables)
+    try:
+        rows = warehouse.query(
+            f"SELECT table_name, definition FROM {LEDGER}.definitions WHERE table_name IN ({names}) ORDER BY applied_at"
+        ).to_pylist()
+    except NoSuchTable:
+        return {}
+    found: dict[str, list[Definition]] = {}
+    for row in rows:
+        found.setdefault(row["table_name"], []).append(Definition.from_json(row["definition"]))
+    return {name: History(items[-1], {item.version: item for item in items}) for name, items in found.items()}
+
+
+def abandoned(warehouse: Warehouse, tables: Collection[str]) -> list[str]:
+    """Tables whose definitions were applied once, that no contract has now, and that are still there.
+
+    Args:
+        tables: those that contracts have.
+    """
+    try:
+        rows = warehouse.query(f"SELECT DISTINCT table_name FROM {LEDGER}.definitions ORDER BY 1").to_pylist()
+    except NoSuchTable:
+        return []
+    gone = [row["table_name"] for row in rows if row["table_name"] not in tables]
+    return [name for name in gone if warehouse.exists(staging(name))]
+
+
+def history_for(warehouse: Warehouse, table: Table, deliveries: Collection[Delivery]) -> History:
+    """A table's history, as far as it matters for deliveries: not where all are of the contract's version."""
+    if all(delivery.contract_version == table.contract_version for delivery in deliveries):
+        return UNKNOWN
+    return histories(warehouse, [table.name]).get(table.name, UNKNOWN)
+
+
+def ledger_row(table: Table, at: datetime) -> pa.Table:
+    """The ledger's row that says: a table's definition applies from now on."""
+    row = {
+        "table_name": table.name,
+        "contract_version": table.contract_version,
+        "definition": Definition.of(table).to_json(),
+        "applied_at": at,
+    }
+    return pa.Table.from_pylist([row], schema=ledger.schema("definitions"))

@@ -1,0 +1,147 @@
+"""`dataops plan` and `dataops apply` on contracts that changed since the last run."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+
+from dataops_platform_tests.conftest import dataops
+from dataops_platform_tests.readme import own_table_files
+
+
+@pytest.fixture(scope="module")
+def ran(tmp_path_factory):
+    """The README's own table without dbt, loaded."""
+    folder = tmp_path_factory.mktemp("shop")
+    for path, text in own_table_files().items():
+        if not path.startswith("dbt_project"):
+            (folder / "project" / path).parent.mkdir(parents=True, exist_ok=True)
+            (folder / "project" / path).write_text(text)
+    done = dataops(["run"], folder / "home", folder / "project")
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder
+
+
+class Shop:
+    def __init__(self, folder) -> None:
+        self.folder = folder
+        self.contract = folder / "project" / "contracts" / "orders.odcs.yaml"
+
+    def change(self, *changes: tuple[str, str]) -> None:
+        text = self.contract.read_text()
+        for old, new in changes:
+            assert old in text
+            text = text.replace(old, new)
+        self.contract.write_text(text)
+
+    def __call__(self, *arguments: str) -> tuple[int, str]:
+        done = dataops(list(arguments), self.folder / "home", self.folder / "project")
+        assert "Traceback" not in done.stderr, done.stderr
+        return done.returncode, done.stdout + done.stderr
+
+
+@pytest.fixture
+def shop(ran, tmp_path) -> Shop:
+    shutil.copytree(ran, tmp_path / "shop")
+    return Shop(tmp_path / "shop")
+
+
+ROWS = ("query", "SELECT * FROM staging.orders")
+NOTE = ("    properties:\n", "    properties:\n      - {name: note, logicalType: string}\n")
+
+
+def test_before_anything_is_there(shop):
+    shutil.rmtree(shop.folder / "home")
+    code, said = shop("plan", "--check")
+    assert code == 0
+    assert "+ table staging.orders: 4 columns, by day of order_date, UTC" in said
+    assert "1 to add, 0 to change, 0 to remove" in said
+    assert not (shop.folder / "home" / "lake").exists()
+    code, said = shop("apply")
+    assert (code, said.splitlines()[-1]) == (0, "Applied.")
+    code, said = shop("plan")
+    assert said.startswith("The warehouse is as the contracts say.")
+    assert shop("query", "SELECT * FROM staging.orders")[0] == 0
+
+
+def test_what_is_new(shop):
+    """Runs do it, too: here it is done without one."""
+    shop.change(NOTE)
+    code, said = shop("plan", "--check")
+    assert code == 1
+    assert "+ column staging.orders.note (VARCHAR)\n      null in the rows that are there" in said
+    assert "orders.odcs.yaml: version 1.0.0 has to be at least 1.1.0" in said
+    shop.change(("version: 1.0.0", "version: 1.1.0"))
+    code, said = shop("plan", "--check")
+    assert (code, "has to be at least" in said) == (0, False)
+    assert shop("apply")[1].endswith("Applied.\n")
+    code, said = shop("apply")
+    assert (code, said) == (0, "The warehouse is as the contracts say.\n")
+
+
+def test_what_breaks(shop):
+    shop.change((" physicalType: 'NUMERIC(10,2)',", ""))
+    code, said = shop("plan")
+    assert code == 0
+    assert "~ staging.orders.amount is DECIMAL(10,2), the contract says DOUBLE" in said
+    assert "breaks: the table is emptied, and the next run loads it anew from the lake" in said
+    assert "2 deliveries of orders will be loaded anew" in said
+    assert "has to be at least 2.0.0" in said
+    assert "Runs are refused until the tables fit" in said
+    assert shop("plan", "--check")[0] == 1
+    for command in (["run"], ["apply"]):
+        code, said = shop(*command)
+        assert code == 2
+        assert "apply --allow-breaking" in said
+    assert "4 rows" in shop(*ROWS)[1]
+    code, said = shop("apply", "--allow-breaking")
+    assert (code, said.splitlines()[-1]) == (0, "Applied; `dataops run` loads orders anew from the lake.")
+    assert "0 rows" in shop(*ROWS)[1]
+    shop.change(
+        (
+            "logicalType: number, logicalTypeOptions",
+            "logicalType: number, physicalType: 'NUMERIC(10,2)', logicalTypeOptions",
+        )
+    )
+    assert shop("apply", "--allow-breaking", "orders")[0] == 0
+    code, said = shop("run")
+    assert code == 0, said
+    assert "4 rows" in shop(*ROWS)[1]
+
+
+def test_rules(shop):
+    """What would newly fail is told before it does, and nothing of it is recorded."""
+    shop.change(
+        (", {value: FR}]", "]"),
+        (", mustBeGreaterThan: 0}", ", mustBeGreaterThan: 0}\n      - {id: few, metric: rowCount, mustBeLessThan: 9}"),
+    )
+    before = shop("query", "SELECT count(*) FROM dataops.verdicts")
+    code, said = shop("plan", "--check")
+    assert code == 1
+    assert (
+        "~ rule orders.country_allowed (validity: in_set of country, error)\n      2 rows that are there would newly"
+        in said
+    )
+    assert (
+        "+ rule orders.few (completeness: row_count, error)\n      all rows that are there pass (2 partitions)" in said
+    )
+    assert shop("query", "SELECT count(*) FROM dataops.verdicts") == before
+    assert shop("apply")[0] == 0
+    shop.change((", enum: [{value: DE}]", ""))
+    _, said = shop("plan")
+    assert "- rule orders.country_allowed" in said
+
+
+def test_a_table_that_is_gone(shop):
+    text = shop.contract.read_text()
+    shop.contract.write_text(text.replace("orders", "purchases"))
+    _, said = shop("plan")
+    assert "+ table staging.purchases" in said
+    assert "table staging.orders is in no contract any more. It stays, with its rows, until you drop it." in said
+
+
+def test_a_table_that_nobody_knows(shop):
+    code, said = shop("apply", "order")
+    assert code == 2
+    assert "no contract has a table 'order'; did you mean `orders`?" in said

@@ -1,0 +1,295 @@
+"""Contracts and deliveries that change, on every engine: what is added, left or refused, and what mends it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pyarrow as pa
+import pytest
+
+from dataops_platform.contracts.model import Column, LoadMode, RuleKind, SchemaPolicy, Table
+from dataops_platform.contracts.problems import ConfigError
+from dataops_platform.contracts.types import FieldType, Kind
+from dataops_platform.quality.quarantine import row_checks
+from dataops_platform.warehouse.base import Selection
+from dataops_platform_tests.cloud import engine_home
+from dataops_platform_tests.support import DAY1, DAY2, DAY3, Home, daily, rule, table
+
+T = table(
+    "orders",
+    {"day": Kind.DATE, "id": Kind.INTEGER, "amount": FieldType(Kind.DECIMAL, 10, 2)},
+    partitioning=daily(),
+    mode=LoadMode.MERGE,
+    key=("id",),
+    rules=[rule("id_range", RuleKind.RANGE, "id", minimum=0), rule("shape", RuleKind.SCHEMA)],
+)
+ADDITIVE = replace(T, schema_policy=SchemaPolicy.ADDITIVE)
+IGNORE = replace(T, schema_policy=SchemaPolicy.IGNORE)
+
+
+@pytest.fixture(params=["duckdb", pytest.param("bigquery", marks=pytest.mark.cloud)])
+def home(request, tmp_path) -> Home:
+    return engine_home(request, tmp_path)
+
+
+def arrow(day, id, **more) -> pa.Table:
+    """One row as a file has it, with columns beyond the contract."""
+    columns = {
+        "day": pa.array([day], pa.date32()),
+        "id": pa.array([id], pa.int64()),
+        "amount": pa.array([1], pa.decimal128(10, 2)),
+    }
+    return pa.table(columns | {name: v if isinstance(v, pa.Array) else pa.array([v]) for name, v in more.items()})
+
+
+def changed(made: Table, version: str = "2.0.0", **columns: FieldType | Kind | None) -> Table:
+    """A later contract: columns of other types, new ones, or (None) without them."""
+    kinds = {c.name: c.type for c in made.columns} | {
+        name: kind if isinstance(kind, FieldType | None) else FieldType(kind) for name, kind in columns.items()
+    }
+    return replace(
+        made, columns=tuple(Column(n, k) for n, k in kinds.items() if k is not None), contract_version=version
+    )
+
+
+def beyond(home: Home) -> list[dict[str, object]]:
+    sql = "SELECT columns_beyond FROM dataops.loads WHERE columns_beyond IS NOT NULL ORDER BY created_at"
+    return [json.loads(text) for (text,) in home.rows(sql)]
+
+
+def test_strict(home):
+    (outcome,) = home.load(T, [home.deliver(T, arrow(DAY1, 1, note="n"), partition=DAY1)])
+    assert "column 'note' is not in the contract" in outcome.refused
+    without = arrow(DAY1, 1).drop_columns("amount")
+    (outcome,) = home.load(T, [home.deliver(T, without, partition=DAY1)])
+    assert "column 'amount' is missing" in outcome.refused
+    assert home.rows("SELECT * FROM staging.orders") == []
+
+
+def test_ignore(home):
+    rows = arrow(DAY1, 1, note="n", ship=pa.array([{"to": "x"}]), _tool="t")
+    (outcome,) = home.load(IGNORE, [home.deliver(IGNORE, rows, partition=DAY1)])
+    assert (outcome.refused, outcome.rows_loaded) == (None, 1)
+    assert set(outcome.beyond.left) == {"note", "ship", "_tool"}
+    (outcome,) = home.load(IGNORE, [home.deliver(IGNORE, arrow(DAY2, 2).drop_columns("amount"), partition=DAY2)])
+    assert (outcome.refused, outcome.beyond.left) == (None, ())
+    assert home.rows("SELECT id, amount IS NULL FROM staging.orders ORDER BY id") == [(1, False), (2, True)]
+    assert beyond(home) == [{"added": {}, "left": ["note", "ship", "_tool"]}]
+    # A name that differs by its letters' case alone is a mistake, not something to pass over.
+    (outcome,) = home.load(
+        IGNORE, [home.deliver(IGNORE, arrow(DAY3, 3).rename_columns(["day", "id", "Amount"]), partition=DAY3)]
+    )
+    assert "column 'amount' is missing (the file has 'Amount')" in outcome.refused
+
+
+def test_additive(home):
+    first = home.deliver(ADDITIVE, arrow(DAY1, 1), partition=DAY1)
+    second = home.deliver(
+        ADDITIVE, arrow(DAY2, 2, note="n", n=3, price=pa.array([1], pa.decimal128(12, 3)), _airbyte_id="a"),
+        arrow(DAY2, -2, note="bad", other=1.5), partition=DAY2,
+    )  # fmt: skip
+    outcomes = home.load(ADDITIVE, [first, second])
+    assert [(o.refused, o.rows_loaded, o.rows_quarantined) for o in outcomes] == [(None, 1, 0), (None, 1, 1)]
+    assert {name: str(kind) for name, kind in outcomes[1].beyond.added.items()} == {
+        "note": "string", "n": "integer", "price": "decimal(12,3)", "other": "number",
+    }  # fmt: skip
+    assert outcomes[1].beyond.left == ("_airbyte_id",)
+    kept = "SELECT id, note, n, CAST(price AS {}), other FROM staging.orders ORDER BY id"
+    text = "STRING" if home.warehouse.dialect == "bigquery" else "VARCHAR"
+    assert home.rows(kept.format(text))[0] == (1, None, None, None, None)
+    assert home.rows(kept.format(text))[1][:3] == (2, "n", 3)
+    assert home.rows("SELECT id, note, n, other FROM quarantine.orders") == [(-2, "bad", None, 1.5)]
+    # Later deliveries needn't have them; another one adds its own, by itself.
+    outcomes = home.load(
+        ADDITIVE,
+        [
+            home.deliver(ADDITIVE, arrow(DAY3, 3, note="m"), partition=DAY3),
+            home.deliver(ADDITIVE, arrow(DAY3, 4, late=True), partition=DAY3),
+        ],
+    )
+    assert [list(o.beyond.added) for o in outcomes] == [[], ["late"]]
+    assert home.rows("SELECT id, note, late FROM staging.orders ORDER BY id") == [
+        (1, None, None), (2, "n", None), (3, "m", None), (4, None, True),
+    ]  # fmt: skip
+    assert [entry["left"] for entry in beyond(home)] == [["_airbyte_id"], []]
+    # The contract is still met, and the ledger knows what it was.
+    (changes,) = home.warehouse.changes([ADDITIVE])
+    assert (changes.items, [name for name, _ in changes.found]) == ([], ["note", "n", "price", "other", "late"])
+    assert all(verdict.passed for verdict in home.judge(ADDITIVE, "shape"))
+    home.warehouse.ensure([replace(ADDITIVE, description="Described anew.")])
+
+
+def test_what_can_not_be_added(home):
+    home.load(ADDITIVE, [home.deliver(ADDITIVE, arrow(DAY1, 1, note="n"), partition=DAY1)])
+    deliveries = [
+        home.deliver(ADDITIVE, arrow(DAY2, 2, note=5), partition=DAY2),
+        home.deliver(ADDITIVE, arrow(DAY2, 3, **{"a b": 1}), partition=DAY2),
+        home.deliver(ADDITIVE, arrow(DAY2, 4, blob=pa.array([b"x"])), partition=DAY2),
+        home.deliver(ADDITIVE, arrow(DAY2, 5, fresh=1), partition=DAY2),
+        home.deliver(ADDITIVE, arrow(DAY2, 6, fresh="text"), partition=DAY2),
+    ]
+    outcomes = home.load(ADDITIVE, deliveries)
+    for outcome, says in zip(
+        outcomes_of(outcomes, deliveries),
+        (
+            "column 'note' is .*, an earlier delivery brought it as string",
+            "column 'a b' can't be added: names are letters, digits .*`schemaPolicy: ignore`",
+            "column 'blob' can't be added: no type of a contract holds",
+            None,
+            "column 'fresh' is .*, an earlier delivery brought it as integer",
+        ),
+        strict=True,
+    ):
+        assert (outcome.refused is None) is (says is None)
+        if says is not None:
+            with pytest.raises(AssertionError, match=says):
+                raise AssertionError(outcome.refused)
+    assert home.rows("SELECT id, note, fresh FROM staging.orders ORDER BY id") == [(1, "n", None), (5, None, 1)]
+
+
+def outcomes_of(outcomes, deliveries):
+    by_id = {outcome.load_id: outcome for outcome in outcomes}
+    return [by_id[delivery.load_id] for delivery in deliveries]
+
+
+def test_a_replay_keeps_what_deliveries_brought(home):
+    home.load(ADDITIVE, [home.deliver(ADDITIVE, arrow(DAY1, -1, note="n"), partition=DAY1)])
+    loose = replace(ADDITIVE, rules=())
+    home.warehouse.ensure([loose])
+    home.warehouse.replay(loose, row_checks(loose, home.warehouse.dialect), Selection(), "again")
+    assert home.rows("SELECT id, note FROM staging.orders") == [(-1, "n")]
+
+
+def test_a_column_that_is_declared_later(home):
+    home.load(ADDITIVE, [home.deliver(ADDITIVE, arrow(DAY1, 1, note="n"), partition=DAY1)])
+    declared = changed(ADDITIVE, "1.1.0", note=Kind.STRING)
+    home.load(declared, [home.deliver(declared, arrow(DAY2, 2), partition=DAY2)])
+    assert home.rows("SELECT id, note FROM staging.orders ORDER BY id") == [(1, "n"), (2, None)]
+    (changes,) = home.warehouse.changes([declared])
+    assert (changes.items, changes.found) == ([], [])
+    # Under a policy that doesn't bring columns it would be in nobody's contract.
+    strict = replace(T, contract_version="3.0.0")
+    with pytest.raises(ConfigError, match=r"staging\.orders\.note is not in the contract"):
+        home.warehouse.ensure([strict])
+
+
+def test_a_column_that_is_removed(home):
+    wide = changed(T, "1.1.0", note=Kind.STRING)
+    home.load(wide, [home.deliver(wide, arrow(DAY1, 1, note="n"), arrow(DAY1, -1, note="bad"), partition=DAY1)])
+    narrow = replace(T, contract_version="2.0.0")
+    with pytest.raises(ConfigError, match=r"orders\.note is not in the contract.*`dataops apply --allow-breaking or"):
+        home.load(narrow, [])
+    assert home.rows("SELECT note FROM staging.orders") == [("n",)]
+    (changes,) = home.warehouse.changes([narrow])
+    assert ([c.sign for c in changes.items], changes.rebuild, str(changes.version_wanted())) == (["-"], False, "None")
+    assert str(replace(changes, table=replace(narrow, contract_version="1.1.1")).version_wanted()) == "2.0.0"
+    home.warehouse.adopt(narrow)
+    home.warehouse.ensure([narrow])
+    for relation in ("staging.orders", "quarantine.orders"):
+        assert "note" not in home.warehouse.query(f"SELECT * FROM {relation}").schema.names
+    assert home.rows("SELECT id FROM staging.orders UNION ALL SELECT id FROM quarantine.orders ORDER BY 1") == [
+        (-1,), (1,),
+    ]  # fmt: skip
+    # What was delivered under the contract that had it still fits; what is delivered now doesn't.
+    home.warehouse.reset(narrow)
+    (outcome,) = home.load(narrow)
+    assert (outcome.refused, outcome.rows_loaded, outcome.beyond.left) == (None, 1, ("note",))
+    (outcome,) = home.load(narrow, [home.deliver(narrow, arrow(DAY2, 2, note="n"), partition=DAY2)])
+    assert "column 'note' is not in the contract" in outcome.refused
+
+
+def test_deliveries_of_before_a_column(home):
+    home.load(T, [home.deliver(T, arrow(DAY1, 1), partition=DAY1)])
+    wide = changed(T, "1.1.0", note=Kind.STRING)
+    home.warehouse.ensure([wide])
+    home.warehouse.reset(wide)
+    (outcome,) = home.load(wide)
+    assert (outcome.refused, outcome.rows_loaded) == (None, 1)
+    (outcome,) = home.load(wide, [home.deliver(wide, arrow(DAY2, 2), partition=DAY2)])
+    assert "column 'note' is missing" in outcome.refused
+
+
+def test_another_type(home):
+    home.load(T, [home.deliver(T, arrow(DAY1, 1), partition=DAY1)])
+    other = changed(T, id=Kind.STRING)
+    with pytest.raises(ConfigError, match=r"staging\.orders\.id is .*, the contract says (VARCHAR|STRING)"):
+        home.warehouse.ensure([other])
+    narrow = changed(T, amount=FieldType(Kind.DECIMAL, 9, 2))
+    with pytest.raises(ConfigError, match=r"orders\.amount is \w+\(10,2\), the contract says \w+\(9,2\)"):
+        home.warehouse.ensure([narrow])
+    assert home.rows("SELECT id FROM staging.orders") == [(1,)]
+    home.warehouse.adopt(other)
+    assert home.rows("SELECT id FROM staging.orders") == []
+    text = arrow(DAY1, 1).set_column(1, "id", pa.array(["one"]))
+    home.load(other, [home.deliver(other, text, partition=DAY1)])
+    assert home.rows("SELECT id FROM staging.orders") == [("one",)]
+
+
+def test_a_wider_type(home):
+    home.load(T, [home.deliver(T, arrow(DAY1, 1), arrow(DAY1, -1), partition=DAY1)])
+    wider = changed(T, "1.1.0", amount=FieldType(Kind.DECIMAL, 14, 3))
+    (changes,) = home.warehouse.changes([wider])
+    assert ([c.sign for c in changes.items], changes.breaking) == (["~"], [])
+    home.warehouse.ensure([wider])
+    assert home.warehouse.changes([wider])[0].items == []
+    rows = arrow(DAY2, 2).set_column(2, "amount", pa.array([12345678901], pa.decimal128(14, 3)))
+    home.load(wider, [home.deliver(wider, rows, partition=DAY2)])
+    amounts = [float(amount) for (amount,) in home.rows("SELECT amount FROM staging.orders ORDER BY id")]
+    assert amounts == [1, 12345678901]
+    assert len(home.rows("SELECT amount FROM quarantine.orders")) == 1
+
+
+def test_another_key(home):
+    home.load(T, [home.deliver(T, arrow(DAY1, 1), partition=DAY1)])
+    other = replace(T, primary_key=("day", "id"), contract_version="2.0.0")
+    with pytest.raises(ConfigError, match=r"the key of staging\.orders is \(day, id\), it was \(id\)"):
+        home.load(other, [])
+    assert home.rows("SELECT id FROM staging.orders") == [(1,)]
+    home.warehouse.adopt(other)
+    assert home.rows("SELECT id FROM staging.orders") == []
+    home.load(other)
+    assert home.rows("SELECT id FROM staging.orders") == [(1,)]
+    assert home.warehouse.changes([other])[0].items == []
+
+
+def test_another_cut(home):
+    home.load(T, [home.deliver(T, arrow(DAY1, 1), partition=DAY1)])
+    other = replace(T, partitioning=replace(daily(), timezone="Europe/Paris"), contract_version="2.0.0")
+    with pytest.raises(ConfigError, match="is cut by day of day, Europe/Paris, it was by day of day, UTC"):
+        home.warehouse.ensure([other])
+    longer = replace(T, partitioning=replace(daily(), end=None))
+    home.warehouse.ensure([longer])  # more of the same partitions are no change
+
+
+def test_optional_and_required(home):
+    required = replace(
+        T,
+        columns=(*T.columns[:2], replace(T.columns[2], required=True)),
+        rules=(*T.rules, rule("amount_required", RuleKind.NOT_NULL, "amount")),
+    )
+    null = arrow(DAY1, 1).set_column(2, "amount", pa.nulls(1, pa.decimal128(10, 2)))
+    (outcome,) = home.load(required, [home.deliver(required, null, partition=DAY1)])
+    assert outcome.rows_quarantined == 1
+    optional = replace(T, contract_version="1.1.0")
+    (outcome,) = home.load(optional, [home.deliver(optional, null, partition=DAY1)])
+    assert (outcome.rows_loaded, outcome.rows_quarantined) == (1, 0)
+    again = replace(required, contract_version="1.2.0")
+    (changes,) = home.warehouse.changes([again])
+    assert [(c.sign, c.text.partition(" (")[0], c.breaking) for c in changes.items] == [
+        ("~", "column staging.orders.amount is required now", False),
+        ("+", "rule orders.amount_required", False),
+    ]
+    home.warehouse.ensure([again])
+    (outcome,) = home.load(again, [home.deliver(again, null, partition=DAY2)])
+    assert outcome.rows_quarantined == 1
+
+
+def test_what_only_hands_can_mend(home):
+    home.warehouse.ensure([])
+    home.by_hand("CREATE VIEW staging.orders AS SELECT 1 AS id")
+    with pytest.raises(ConfigError, match=r"staging\.orders is a VIEW, the contract wants a table"):
+        home.warehouse.ensure([T])
+    with pytest.raises(ConfigError, match=r"drop staging\.orders by hand"):
+        home.warehouse.adopt(T)
+    assert home.rows("SELECT id FROM staging.orders") == [(1,)]
