@@ -184,6 +184,8 @@ def _event_log(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("DATAOPS_EVENT_LOG", str(tmp_path / "home" / "dagster" / "events"))
 
 
+@pytest.mark.long
+@pytest.mark.timeout(900)
 def test_a_run_is_killed(tmp_path):
     """One death after the load, and one before the publication."""
     shop = Shop(tmp_path, 1)
