@@ -139,6 +139,16 @@ def _observed(context: AnyContext, assets: Collection[dg.AssetKey]) -> Iterator[
                     yield metadata
 
 
+def earlier_runs(context: AnyContext) -> set[str]:
+    """Ids of the runs that this one goes on with, or repeats: those it was begun again from."""
+    found: set[str] = set()
+    run: dg.DagsterRun | None = context.run
+    while run is not None and run.parent_run_id is not None and run.parent_run_id not in found:
+        found.add(run.parent_run_id)
+        run = context.instance.get_run_by_id(run.parent_run_id)
+    return found
+
+
 def _runs(context: AnyContext) -> Iterator[tuple[str, Set[str]]]:
     """This run; and the runs that it goes on with, where it was begun again from failure: they did the other steps.
 

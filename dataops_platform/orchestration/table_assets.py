@@ -1,7 +1,7 @@
 """Assets of a contract table: `raw/<table>`, `staging/<table>`, and one asset check per rule."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import dagster as dg
@@ -92,7 +92,8 @@ def _staging(table: Table) -> dg.AssetsDefinition:
         with user_errors(), platform.work("load", f"staging.{table.name}", context.run_id) as cost:
             keys = partitions.keys_of_run(table, context.run.tags)
             done = by_tenths(context.log.info, "deliveries loaded")
-            outcomes, refusals = load_new(platform, table, keys, context.run_id, done)
+            earlier = refused.earlier_runs(context)
+            outcomes, refusals = load_new(platform, table, keys, context.run_id, done, earlier)
         loaded = [outcome for outcome in outcomes if not outcome.refused]
         for line in _beyond(outcomes):
             context.log.warning(f"{table.name}: {line}")
@@ -134,7 +135,7 @@ class Refusal(NamedTuple):
     """A delivery that was not loaded.
 
     Attributes:
-        before: an earlier run was refused it too, for the same reason.
+        before: an earlier run was refused it too, for the same reason, and has said so.
         superseded: a later delivery of the partition is loaded.
     """
 
@@ -145,9 +146,17 @@ class Refusal(NamedTuple):
 
 
 def load_new(
-    platform: Platform, table: Table, keys: Sequence[str] | None, run_id: str, progress: Progress = silent
+    platform: Platform,
+    table: Table,
+    keys: Sequence[str] | None,
+    run_id: str,
+    progress: Progress = silent,
+    earlier: Collection[str] = (),
 ) -> tuple[list[LoadOutcome], list[Refusal]]:
     """Load the deliveries of some partitions (None: all) that the ledger doesn't hold yet.
+
+    Args:
+        earlier: runs that this one goes on with. They may have died before they said what they were refused.
 
     Returns:
         What became of each delivery that is in the lake as it was delivered; and all that were refused.
@@ -174,6 +183,8 @@ def load_new(
         uris = {item.key: lake.store.uri(item.key) for delivery in deliveries for item in delivery.objects}
         outcomes = warehouse.load(table, deliveries, uris, row_checks(table, warehouse.dialect), run_id, progress)
     found += [(o.delivery.manifest, o.delivery.partition, o.refused, o.refused_before) for o in outcomes if o.refused]
+    unsaid = platform.ledger.refused_in(table.name, earlier)
+    found = [(key, partition, why, before and key not in unsaid) for key, partition, why, before in found]
     failed = {key for key, *_ in found}
     # They are listed, and sort, in the order of arrival.
     newest = {ref.partition: ref.key for ref in refs if ref.key not in failed}

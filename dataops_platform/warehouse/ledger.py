@@ -346,6 +346,16 @@ class Ledger:
         self._warehouse.append("refusals", pa.Table.from_pylist([row], schema=schema("refusals")))
         return False
 
+    def refused_in(self, table: str, run_ids: Collection[str]) -> set[str]:
+        """Manifest keys of the deliveries of a table whose refusal was first recorded in one of these runs."""
+        if not run_ids:
+            return set()
+        rows = self._rows(
+            f"SELECT manifest FROM {LEDGER}.refusals WHERE table_name = {literal(table)}"
+            f" AND run_id IN ({', '.join(map(literal, sorted(run_ids)))})"
+        )
+        return {row["manifest"] for row in rows}
+
     def data_versions(self, table: str) -> dict[str, str]:
         """Partition key → data version, for every partition of a table that has been loaded."""
         return self.all_data_versions([table]).get(table, {})
