@@ -117,7 +117,6 @@ class Ended:
     passed: list[str]
     held: str | None = None
     said: str = ""
-    result: Any = None
 
 
 class Source:
@@ -156,7 +155,7 @@ def landing(folder: Path, contract: Contract) -> Place:
     return Place.open(Landing("in", pattern, after=after), inbox, inbox.url)
 
 
-def carry_out(folder: Path, act: Act) -> Any:
+def carry_out(folder: Path, act: Act) -> None:
     """Do it, in this process."""
     duckdb_load.MAX_BATCH_ROWS = act.batch
     home, t = Home(folder), act.contract.table
@@ -172,11 +171,9 @@ def carry_out(folder: Path, act: Act) -> Any:
         deliver_files(t, home.lake, day, [Path(name) for name in act.files])
     else:
         extract(t, Source(folder / "source"), home.lake, keys)
-        refused = register(t, landing(folder, act.contract), home.lake, keys).refused
+        register(t, landing(folder, act.contract), home.lake, keys)
         platform: Any = SimpleNamespace(warehouse=home.warehouse, lake=home.lake, ledger=home.ledger)
         load_new(platform, t, act.partitions, "run")
-        return len(refused)
-    return None
 
 
 class Boundaries:
@@ -275,12 +272,12 @@ class _Child:
         try:
             boundaries = Boundaries(act, writes)
             boundaries.watch()
-            said, result = "", None
+            said = ""
             try:
-                result = carry_out(folder, act)
+                carry_out(folder, act)
             except BaseException:
                 said = traceback.format_exc()
-            tell(writes, asdict(Ended(None, boundaries.passed, boundaries.held, said, result)))
+            tell(writes, asdict(Ended(None, boundaries.passed, boundaries.held, said)))
         finally:
             os._exit(0)
 
