@@ -38,6 +38,57 @@ def test_some_histories(processes, mode):
     assert met["rows staged"]
 
 
+def history(processes: Processes, mode: str) -> Machine:
+    """The beginning of one: something of the source, and something in landing that is to be removed."""
+    made = type("Of", (Machine,), {"mode": mode, "processes": processes, "met": Counter()})()
+    made.first("2024-01-01", [(0, 1, "a", 1), (0, 2, "a", -1)], True)
+    made.objects_land([("2024-01-01", 3, [(0, 1, "b", 2)]), ("2024-01-02", 4, [(0, 1, "c", 2), (1, 2, "c", 2)])])
+    return made
+
+
+def runs_meet(processes: Processes, mode: str, hold: int | str) -> bool:
+    """One run is held at a boundary while another one sees more than it; whether it came to that boundary."""
+    made = history(processes, mode)
+    made.run_at_once(None, None, 1000, hold, "2024-01-01", [(0, 3, "a", 1)], (30, [(0, 3, "b", 1)]), None, None)
+    made.teardown()
+    return bool(made.met["held in the lake"] + made.met["held in the warehouse"])
+
+
+@pytest.mark.parametrize("hold", ["before create _landings", "after create _landings", "before remove landed"])
+def test_runs_meet_where_it_is_decided(processes, hold):
+    assert runs_meet(processes, "append", hold)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("mode", MODES)
+def test_runs_meet_at_every_boundary(processes, mode):
+    boundaries = 0
+    while runs_meet(processes, mode, boundaries):
+        boundaries += 1
+    assert boundaries > 30
+
+
+@pytest.mark.long
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("mode", MODES)
+def test_killed_at_every_boundary(processes, mode):
+    """One after the other: first a table's first run, then its second."""
+    for earlier in (False, True):
+        boundaries = killed = 0
+        while killed == boundaries:
+            made = history(processes, mode)
+            if earlier:
+                made.runs(None, 1000)
+                made.objects_land([("2024-01-01", 5, [(0, 1, "d", 2), (0, 4, None, 2)])])
+                made.source_has_more([("2024-01-02", 6, [[(0, 2, "d", 2)]])])
+            made.runs_and_is_killed(None, 1000, [boundaries])
+            killed += made.met["not killed"] == int(earlier)
+            boundaries += 1
+            made.teardown()
+        assert killed > 30
+
+
 @pytest.mark.long
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("mode", MODES)
