@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 
 import pytest
 
@@ -41,6 +43,16 @@ def test_builds_and_verdicts_for_each_day(demo):
 
 def test_the_handle_is_released(demo):
     demo.execute("CREATE OR REPLACE TABLE main.writable AS SELECT 1 AS x")
+
+
+def test_dbt_waits_for_another_process(demo):
+    """The alerts of the last run are told, say, while the next one builds: the file has one writer."""
+    holds = "import duckdb, sys, time; held = duckdb.connect(sys.argv[1]); print(flush=True); time.sleep(3)"
+    command = [sys.executable, "-c", holds, str(demo.warehouse.path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as holder:
+        assert holder.stdout.readline()
+        demo.dbt.debug()
+    assert holder.returncode == 0
 
 
 def test_an_unchanged_rebuild_gives_the_same_versions(demo, monkeypatch):
