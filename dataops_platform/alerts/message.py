@@ -10,6 +10,7 @@ from typing import Any
 from urllib.parse import quote
 
 from dataops_platform.alerts.events import Alert, Kind, Status, fingerprint
+from dataops_platform.alerts.problems import OWN_CHECK
 from dataops_platform.contracts.model import Severity
 
 LISTED = 50
@@ -77,6 +78,8 @@ def link(alert: Alert, ui_url: str | None) -> str | None:
     """Where Dagster shows it: the check of a table, else the run."""
     if ui_url is None:
         return None
+    if alert.key.startswith(OWN_CHECK) and alert.rule is not None:
+        return f"{ui_url}/assets/{quote(alert.table)}?view=checks&checkDetail={quote(alert.rule)}"
     schema, _, table = alert.table.partition(".")
     if alert.rule is not None and schema == "staging":
         return f"{ui_url}/assets/staging/{quote(table)}?view=checks&checkDetail={quote(alert.rule)}"

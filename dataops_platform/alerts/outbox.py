@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from dataops_platform.alerts.channels import Channel
 from dataops_platform.alerts.facts import facts, record, told
@@ -26,10 +27,12 @@ class Sent:
     Attributes:
         alerts: channel → how many alerts it was told; topic → how many events were published to it.
         failed: channel → why it could not be told; it is tried again at the next round.
+        due: when it must be looked again though no run ends until then; None: never.
     """
 
     alerts: Mapping[str, int] = field(default_factory=dict)
     failed: Mapping[str, str] = field(default_factory=dict)
+    due: datetime | None = None
 
 
 def send(

@@ -11,7 +11,7 @@ from dataops_platform.alerts.events import Alert, Kind, Status, fingerprint
 from dataops_platform.alerts.facts import Facts, Judged, Loaded, Refused
 from dataops_platform.alerts.subjects import Subjects
 from dataops_platform.contracts.model import Rule, RuleKind, Severity
-from dataops_platform.warehouse.ledger import RunEnd, RunStatus
+from dataops_platform.warehouse.ledger import CheckEnd, RunEnd, RunStatus
 from dataops_platform.warehouse.loading import breaker_tripped
 from dataops_platform.warehouse.names import staging
 
@@ -48,6 +48,7 @@ def current(facts: Facts, told: Mapping[str, Alert], subjects: Subjects) -> Iter
             yield alert
     yield from _deliveries(facts, told, subjects)
     yield from _runs(facts, told, subjects)
+    yield from _checks(facts, told, subjects)
 
 
 def _verdict(verdict: Judged, subjects: Subjects) -> Alert | None:
@@ -145,6 +146,60 @@ def _well(alert: Alert, loaded: Loaded, subjects: Subjects) -> Alert:
     )
 
 
+# -- checks of one's own ----------------------------------------------------------------------------------------------
+
+
+OWN_CHECK = "check/"
+"""Begins the key of an alert about an asset check that somebody wrote in Python."""
+CHECK_PASSES = "the check passes"
+
+
+def _checks(facts: Facts, told: Mapping[str, Alert], subjects: Subjects) -> Iterator[Alert]:
+    """A check is well again when it passes for the same partitions, or for more."""
+    problems = {key: alert for key, alert in told.items() if key.startswith(OWN_CHECK)}
+    well: dict[str, Alert] = {}
+    for end in facts.runs:
+        for check in end.checks:
+            same = [
+                (key, alert)
+                for key, alert in problems.items()
+                if (alert.table, alert.rule) == (check.asset, check.check)
+                and _covers(check.partition_key, alert.partition)
+                and end.ended_at > alert.happened_at
+            ]
+            failed = _own_check(end, check, subjects)
+            for key, alert in same if check.passed else ():
+                well[key] = replace(
+                    alert, status=Status.RECOVERED, observed="passed", run_id=end.run_id, happened_at=end.ended_at
+                )
+                del problems[key]
+            known = problems.get(failed.key)
+            if not check.passed and (known is None or known.happened_at < failed.happened_at):
+                problems[failed.key] = failed
+                well.pop(failed.key, None)
+    yield from well.values()
+    yield from problems.values()
+
+
+def _own_check(end: RunEnd, check: CheckEnd, subjects: Subjects) -> Alert:
+    said = subjects.text(check.asset.replace("/", "__"), check.description) if check.description else "failed"
+    return Alert(
+        key=f"{OWN_CHECK}{check.asset}/{check.partition_key}/{check.check}",
+        status=Status.OPEN,
+        fingerprint=fingerprint(check.severity, _same(check.description)),
+        kind=Kind.CHECK_FAILED,
+        severity=check.severity,
+        table=check.asset,
+        partition=check.partition_key,
+        rule=check.check,
+        observed=said,
+        expected=CHECK_PASSES,
+        run_id=end.run_id,
+        happened_at=end.ended_at,
+        owner=owner_of_steps([check.asset.replace("/", "__")], subjects),
+    )
+
+
 # -- runs -------------------------------------------------------------------------------------------------------------
 
 
@@ -222,14 +277,19 @@ def owner_of_steps(steps: Iterable[str], subjects: Subjects) -> str | None:
 
 def _mends(end: RunEnd, alert: Alert) -> bool:
     """Whether a run did what failed, over the same partitions or more."""
-    first, last = _span(alert.partition)
-    begins, ends = _span(end.partition_key)
-    if end.partition_key != alert.partition and not begins <= first <= last <= ends:
+    if not _covers(end.partition_key, alert.partition):
         return False
     failed = json.loads(alert.details or "{}").get("steps", [])
     if failed:
         return set(failed) <= set(end.steps)
     return end.status is RunStatus.SUCCESS and end.job == alert.table
+
+
+def _covers(those: str, these: str) -> bool:
+    """Whether some partitions, as runs name them, hold others."""
+    first, last = _span(these)
+    begins, ends = _span(those)
+    return those == these or begins <= first <= last <= ends
 
 
 def _span(partition: str) -> tuple[str, str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from dataops_platform.contracts.model import MASK, Rule, RuleKind, Table
@@ -26,10 +26,11 @@ _FOLDERS = ("raw", "staging", "transformed", "production")
 
 @dataclass(frozen=True, slots=True)
 class Subjects:
-    """Contract tables by name; and models, with the contract tables that each is made of."""
+    """Contract tables by name; models, with the contract tables that each is made of; and the names of their tests."""
 
     tables: Mapping[str, Table]
     models: Mapping[str, Sequence[str]]
+    tests: Collection[str] = ()
 
     @property
     def objects(self) -> list[str]:

@@ -26,7 +26,7 @@ from dataops_platform.contracts.model import (
     Threshold,
     Unit,
 )
-from dataops_platform.contracts.partitions import UNPARTITIONED, Granularity, Partitioning
+from dataops_platform.contracts.partitions import UNPARTITIONED, Granularity, NamedPartitioning, Partitioning
 from dataops_platform.contracts.problems import ConfigError, ContractErrors, DataOpsError, DataRefused, Problem
 from dataops_platform.contracts.types import FieldType, Kind
 
@@ -58,6 +58,7 @@ __all__ = [
     "Granularity",
     "Kind",
     "LoadMode",
+    "NamedPartitioning",
     "Operator",
     "Partitioning",
     "Problem",

@@ -21,7 +21,7 @@ from dataops_platform.contracts.model import (
     Severity,
     Source,
 )
-from dataops_platform.contracts.partitions import Granularity, Partitioning
+from dataops_platform.contracts.partitions import Cut, Granularity, NamedPartitioning, Partitioning, misnamed
 from dataops_platform.contracts.suggest import closest, did_you_mean, one_of
 from dataops_platform.contracts.types import Kind
 
@@ -181,7 +181,7 @@ def read_clustering(place: Place | None, columns: Mapping[str, Column]) -> tuple
     return tuple(dict.fromkeys(names))
 
 
-def read_partition_filter(place: Place | None, partitioning: Partitioning | None) -> bool:
+def read_partition_filter(place: Place | None, partitioning: Cut | None) -> bool:
     """Whether BigQuery refuses queries of the table that don't say which partitions they are about."""
     if place is None:
         return False
@@ -190,20 +190,29 @@ def read_partition_filter(place: Place | None, partitioning: Partitioning | None
         return False
     if place.value and partitioning is None:
         place.absent("requirePartitionFilter is set on a table without partitions", "add `partitioning`, or remove it")
+    if place.value and isinstance(partitioning, NamedPartitioning):
+        place.problem("requirePartitionFilter is set on a table that is cut by name", f"{_NO_NAMES}: remove it")
+        return False
     return place.value
 
 
-def read_expiration(place: Place | None, partitioning: Partitioning | None) -> int | None:
+_NO_NAMES = "BigQuery has partitions by time only"
+
+
+def read_expiration(place: Place | None, partitioning: Cut | None) -> int | None:
     """Days after which BigQuery drops a partition; None: never."""
+    if place is not None and isinstance(partitioning, NamedPartitioning):
+        place.problem("partitionExpirationDays is set on a table that is cut by name", f"{_NO_NAMES}: remove it")
+        return None
     return _number(place, partitioning, "partitionExpirationDays", "days", 1095)
 
 
-def read_partitions_per_run(place: Place | None, partitioning: Partitioning | None) -> int | None:
+def read_partitions_per_run(place: Place | None, partitioning: Cut | None) -> int | None:
     """How many partitions one run takes on at most; None: all that are asked."""
     return _number(place, partitioning, "maxPartitionsPerRun", "partitions", 31)
 
 
-def _number(place: Place | None, partitioning: Partitioning | None, name: str, of: str, example: int) -> int | None:
+def _number(place: Place | None, partitioning: Cut | None, name: str, of: str, example: int) -> int | None:
     """A number, from 1, of what only a table with partitions has."""
     if place is None:
         return None
@@ -224,9 +233,11 @@ class _Days:
     end: date | None
 
 
-def read_partitioning(place: Place | None, columns: Mapping[str, Column]) -> Partitioning | None:
-    """How the table is cut by time; None: not at all."""
-    known = ("field", "granularity", "start", "end", "timezone")
+def read_partitioning(place: Place | None, columns: Mapping[str, Column]) -> Cut | None:
+    """How the table is cut, by time or by name; None: not at all."""
+    if place is not None and isinstance(place.value, dict) and "names" in place:
+        return _by_name(place, columns)
+    known = ("field", "granularity", "start", "end", "timezone", "names")
     example = "{field: column, granularity: day, start: 2013-01-01, timezone: Europe/Paris}"
     if place is None or not _mapping(place, known, example):
         return None
@@ -250,6 +261,52 @@ def read_partitioning(place: Place | None, columns: Mapping[str, Column]) -> Par
     return Partitioning(str(place.get("field")), granularity, days.start, days.end, zone)
 
 
+def _by_name(place: Place, columns: Mapping[str, Column]) -> NamedPartitioning | None:
+    """How the table is cut by name; None (reported) when that is wrong."""
+    example = "{field: region, names: [emea, apac]}"
+    for key in ("granularity", "start", "end", "timezone"):
+        if key in place:
+            place.at(key).problem(f"partitioning by `names` has no `{key}`", f"remove one of the two, like {example}")
+            return None
+    if not _mapping(place, ("field", "names"), example):
+        return None
+    if "field" not in place:
+        place.absent("partitioning has no `field`", f"write it like {example}")
+        return None
+    names = place.at("names")
+    if not isinstance(names.value, list) or not names.value or None in names.value:
+        names.problem("names isn't a list of partitions", f"write it like {example}")
+        return None
+    wrong = False
+    for entry in names.items():
+        why = misnamed(entry.value) if isinstance(entry.value, str) else f"`{entry.value}` isn't a text"
+        hint = "name it otherwise" if isinstance(entry.value, str) else "write it in quotes"
+        if why is None and names.value.index(entry.value) != entry.path[-1]:
+            why, hint = f"`{entry.value}` is there twice", "name each partition once"
+        if why is not None:
+            entry.problem(f"partition name {why}", hint)
+            wrong = True
+    _check_named_field(place.at("field"), columns)
+    return None if wrong else NamedPartitioning(str(place.get("field")), tuple(sorted(names.value)))
+
+
+def _check_named_field(place: Place, columns: Mapping[str, Column]) -> None:
+    column = columns.get(str(place.value))
+    if column is None:
+        place.absent(f"partitioning field `{place.value}` isn't a column", one_of(place.value, columns))
+        return
+    if column.type.kind is not Kind.STRING:
+        message = f"partitioning field `{column.name}` has type {column.type.kind}, and partitions have names"
+        place.problem(message, "name a string column, or cut the table by time: `granularity` and `start`")
+    if not column.required:
+        _optional(place, column)
+
+
+def _optional(place: Place, column: Column) -> None:
+    message = f"partitioning field `{column.name}` isn't required: a row without it belongs to no partition"
+    place.absent(message, f"set `required: true` on `{column.name}`")
+
+
 def _check_field(place: Place, columns: Mapping[str, Column], granularity: Granularity) -> None:
     column = columns.get(str(place.value))
     if column is None:
@@ -257,13 +314,15 @@ def _check_field(place: Place, columns: Mapping[str, Column], granularity: Granu
         return
     if column.type.kind not in (Kind.DATE, Kind.TIMESTAMP, Kind.DATETIME):
         message = f"partitioning field `{column.name}` has type {column.type.kind}"
-        place.problem(message, "partition by a date, timestamp or datetime column")
+        hint = "partition by a date, timestamp or datetime column"
+        if column.type.kind is Kind.STRING:
+            hint += ", or by name: {field: …, names: [emea, apac]}"
+        place.problem(message, hint)
     elif granularity is Granularity.HOUR and column.type.kind is Kind.DATE:
         message = f"partitioning by hour, but `{column.name}` is a date"
         place.problem(message, "use granularity day, or a timestamp or datetime column")
     if not column.required:
-        message = f"partitioning field `{column.name}` isn't required: a row without it belongs to no partition"
-        place.absent(message, f"set `required: true` on `{column.name}`")
+        _optional(place, column)
 
 
 def _days(place: Place, granularity: Granularity) -> _Days | None:

@@ -10,7 +10,7 @@ from typing import Any
 from dataops_platform.contracts.constraints import check_keys
 from dataops_platform.contracts.document import Place
 from dataops_platform.contracts.model import AGGREGATES, Column, LoadMode, RuleKind, Scope
-from dataops_platform.contracts.partitions import Partitioning
+from dataops_platform.contracts.partitions import Cut, NamedPartitioning
 from dataops_platform.contracts.references import Catalog, comparable, cut_of
 from dataops_platform.contracts.suggest import one_of
 from dataops_platform.contracts.tables import TableHead
@@ -41,7 +41,7 @@ class About:
 
     head: TableHead
     catalog: Catalog
-    partitioning: Partitioning | None
+    partitioning: Cut | None
     load_mode: LoadMode
 
 
@@ -140,6 +140,10 @@ def _anomaly(place: Place, about: About, column: Column | None, scope: Scope) ->
     if scope is Scope.TABLE and about.partitioning is not None:
         place.problem("an anomaly compares a partition with those before it", "remove `scope: table`")
         return None
+    if isinstance(about.partitioning, NamedPartitioning):
+        message = f"an anomaly compares a partition with those before it, and those of `{about.head.name}` are names"
+        place.problem(message, "compare with a reference: `rule: drift`")
+        return None
     args, columns = found
     for key, default in (("history", 30), ("minimum", 7)):
         value = place.get(key, default)
@@ -202,7 +206,7 @@ def _reference(place: Place, about: About) -> tuple[str | None, str | None] | No
             window.problem(f"the reference has no `{name}`", "write {from: 2013-01-01, to: 2013-01-31}")
             return None
         try:
-            about.partitioning.parse(str(window.get(name)))
+            about.partitioning.check(str(window.get(name)))
             outside = _outside(about.partitioning, str(window.get(name)))
         except ValueError as error:
             window.at(name).problem(str(error), "write a partition's key")
@@ -218,8 +222,10 @@ def _reference(place: Place, about: About) -> tuple[str | None, str | None] | No
     return keys[0], keys[1]
 
 
-def _outside(cut: Partitioning, key: str) -> str | None:
+def _outside(cut: Cut, key: str) -> str | None:
     """The range of a table's partitions, if `key` lies outside."""
+    if isinstance(cut, NamedPartitioning):
+        return None
     first, beyond = cut.example, None
     if cut.end is not None:
         beyond = cut.key(datetime.combine(cut.end, datetime.min.time()) + timedelta(days=1))
@@ -310,13 +316,16 @@ def _reconcile(place: Place, about: About, column: Column | None, scope: Scope) 
     if cut is not None:
         args |= {"cut": cut, "field_kind": other.columns[cut.field].type.kind}
     mine = about.partitioning
-    if mine is not None and scope is Scope.PARTITION:
-        same = cut is not None and (cut.granularity, cut.timezone) == (mine.granularity, mine.timezone)
-        if not same:
-            message = f"`{other.name}` isn't cut by {mine.granularity}s of {mine.timezone} as `{about.head.name}` is"
-            place.at("with").problem(message, "add the customProperty `scope: table`, to compare the tables as a whole")
-            return None
+    if mine is not None and scope is Scope.PARTITION and (cut is None or _way(cut) != _way(mine)):
+        message = f"`{other.name}` isn't cut by {_way(mine)} as `{about.head.name}` is"
+        place.at("with").problem(message, "add the customProperty `scope: table`, to compare the tables as a whole")
+        return None
     return Found(RuleKind.RECONCILE, f"{name}_{other.name}", columns, args, place)
+
+
+def _way(cut: Cut) -> str:
+    """How a table is cut, in words: partitions of tables that are cut the same way have the same keys."""
+    return "its names" if isinstance(cut, NamedPartitioning) else f"{cut.granularity}s of {cut.timezone}"
 
 
 CUSTOM_RULES: Mapping[str, tuple[tuple[str, ...], Callable[[Place, About, Column | None, Scope], Found | None]]] = {

@@ -14,7 +14,7 @@ from typing import Any
 
 from dataops_platform.contracts.file_formats import PARQUET, FileReading
 from dataops_platform.contracts.object_patterns import ObjectPattern
-from dataops_platform.contracts.partitions import UNPARTITIONED, Partitioning
+from dataops_platform.contracts.partitions import UNPARTITIONED, Cut, Partitioning
 from dataops_platform.contracts.types import FieldType
 
 
@@ -326,7 +326,7 @@ class Table:
     load_mode: LoadMode = LoadMode.APPEND
     bad_rows: BadRows = BadRows()
     schema_policy: SchemaPolicy = SchemaPolicy.STRICT
-    partitioning: Partitioning | None = None
+    partitioning: Cut | None = None
     clustering: tuple[str, ...] = ()
     partition_filter: bool = False
     expiration_days: int | None = None
@@ -352,6 +352,11 @@ class Table:
             if column.name == name:
                 return column
         raise KeyError(name)
+
+    @property
+    def by_time(self) -> Partitioning | None:
+        """How the table is cut by time, if it is."""
+        return self.partitioning if isinstance(self.partitioning, Partitioning) else None
 
     def landing(self, environment: str, in_bucket: bool) -> Landing | None:
         """Where others write its objects in an environment, if anywhere.

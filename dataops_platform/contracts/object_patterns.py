@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import itertools
 import re
+import string
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from functools import cached_property
 
-from dataops_platform.contracts.partitions import UNPARTITIONED, Granularity, Partitioning
+from dataops_platform.contracts.partitions import NAME, UNPARTITIONED, Cut, Granularity, NamedPartitioning, Partitioning
 from dataops_platform.contracts.suggest import one_of
 
 
@@ -46,8 +47,16 @@ class Free(StrEnum):
     UUID = "uuid"
 
 
-Token = str | Unit | Free
-"""Literal text, a part of a date, or something free. A literal is a plain `str`, the others are of their classes."""
+class Named(StrEnum):
+    """The name of a partition."""
+
+    NAME = "partition"
+
+
+Token = str | Unit | Free | Named
+"""Literal text, a part of a date, a partition's name, or something free. A literal is a plain `str`, the others are of
+their classes.
+"""
 
 _REGEX: Mapping[Token, str] = {
     Unit.YEAR: "(?P<Y>[0-9]{4})",
@@ -94,7 +103,7 @@ class ObjectPattern:
 
     text: str
     tokens: tuple[Token, ...]
-    partitioning: Partitioning | None = None
+    partitioning: Cut | None = None
 
     @cached_property
     def _regex(self) -> re.Pattern[str]:
@@ -103,12 +112,20 @@ class ObjectPattern:
         for token in self.tokens:
             if is_literal(token):
                 parts.append(re.escape(token))
-            elif token in seen and isinstance(token, Unit):
+            elif token in seen and isinstance(token, Unit | Named):
                 parts.append(f"(?P={token})")  # a date written twice is the same date
             else:
                 seen.add(token)
-                parts.append(_REGEX[token])
+                parts.append(self._names if isinstance(token, Named) else _REGEX[token])
         return re.compile("".join(parts), re.DOTALL)
+
+    @property
+    def _names(self) -> str:
+        """What a partition's name looks like: one that the table has, where that fits, else any."""
+        known = (
+            sorted(self.partitioning.names, reverse=True) if isinstance(self.partitioning, NamedPartitioning) else []
+        )
+        return f"(?P<{Named.NAME}>{'|'.join([*map(re.escape, known), NAME.pattern])})"
 
     def match(self, name: str) -> str | None:
         """The partition that a name belongs to (`all` for a table without partitions); None: it isn't of the pattern.
@@ -119,9 +136,11 @@ class ObjectPattern:
         found = self._regex.fullmatch(name)
         if found is None or {"", ".", ".."} & set(name.split("/")):
             return None
-        values = {unit: int(text) for unit, text in found.groupdict().items()}
         if self.partitioning is None:
             return UNPARTITIONED
+        if isinstance(self.partitioning, NamedPartitioning):
+            return found[Named.NAME]
+        values = {unit: int(text) for unit, text in found.groupdict().items()}
         try:
             moment = datetime(
                 values[Unit.YEAR], values[Unit.MONTH], values.get(Unit.DAY, 1), values.get(Unit.HOUR, 0),
@@ -144,11 +163,13 @@ class ObjectPattern:
         """
         if self.partitioning is None:
             return self.prefix
-        moment = self.partitioning.parse(partition)
+        moment = None if isinstance(self.partitioning, NamedPartitioning) else self.partitioning.parse(partition)
         determined = self._determined
         text = ""
         for token in self.tokens:
-            if isinstance(token, Unit) and token in determined:
+            if isinstance(token, Named):
+                text += partition
+            elif moment is not None and isinstance(token, Unit) and token in determined:
                 text += moment.strftime(f"%{token}").zfill(4 if token is Unit.YEAR else 2)
             elif is_literal(token):
                 text += token
@@ -159,14 +180,14 @@ class ObjectPattern:
     @property
     def _determined(self) -> Sequence[Unit]:
         """The parts of a date that a partition's key says."""
-        if self.partitioning is None:
+        if self.partitioning is None or isinstance(self.partitioning, NamedPartitioning):
             return ()
         return _ORDER[: _ORDER.index(_NEEDED[self.partitioning.granularity]) + 1]
 
     @cached_property
     def ordered(self) -> bool:
-        """Whether names sort by partition: what is new is then found at the end of a listing."""
-        if self.partitioning is None:
+        """Whether names sort by the time of their partition: what is new is then found at the end of a listing."""
+        if self.partitioning is None or isinstance(self.partitioning, NamedPartitioning):
             return False
         units: list[Unit] = []
         for token in self.tokens:
@@ -181,16 +202,16 @@ class ObjectPattern:
     @property
     def narrow(self) -> bool:
         """Whether a partition's names can be listed without those of all others."""
-        if self.partitioning is not None and self.partitioning.granularity is Granularity.WEEK:
+        if isinstance(self.partitioning, Partitioning) and self.partitioning.granularity is Granularity.WEEK:
             return self.ordered  # as a range: a week's days have no beginning in common
         for token in self.tokens:
             if not is_literal(token):
-                return isinstance(token, Unit) and token in self._determined
+                return isinstance(token, Named) or (isinstance(token, Unit) and token in self._determined)
         return False
 
 
 def compile_pattern(
-    text: str, partitioning: Partitioning | None, words: Mapping[str, str | None] | None = None
+    text: str, partitioning: Cut | None, words: Mapping[str, str | None] | None = None
 ) -> ObjectPattern:
     """Read a pattern.
 
@@ -229,10 +250,12 @@ def _plain(text: str) -> Iterator[Token]:
         yield part
 
 
-def _placeholder(name: str, partitioning: Partitioning | None, words: Mapping[str, str | None]) -> list[Token]:
+def _placeholder(name: str, partitioning: Cut | None, words: Mapping[str, str | None]) -> list[Token]:
     if name == "partition":
         if partitioning is None:
             raise PatternError("the table has no partitions, the pattern has {partition}", "write `*` instead")
+        if isinstance(partitioning, NamedPartitioning):
+            return [Named.NAME]
         return _dated(partitioning.key_format, name)
     if name.startswith("date:"):
         return _dated(name.removeprefix("date:"), name)
@@ -289,6 +312,9 @@ def _check(pattern: ObjectPattern) -> None:
         )
     if pattern.partitioning is None:
         return
+    if isinstance(pattern.partitioning, NamedPartitioning):
+        _check_named(pattern)
+        return
     for left, right in itertools.pairwise(pattern.tokens):
         if {type(left), type(right)} == {Free, Unit} and Free.NUMBER in (left, right):
             raise PatternError("a number directly beside a date", "nobody can tell them apart: put something between")
@@ -301,8 +327,22 @@ def _check(pattern: ObjectPattern) -> None:
         raise PatternError(f"{what}, but the table is partitioned by {granularity}", "add {partition}, or {date:…}")
 
 
+def _check_named(pattern: ObjectPattern) -> None:
+    """What a pattern needs of a table that is cut by name: its name, and something literal on both sides of it."""
+    if Named.NAME not in pattern.tokens:
+        raise PatternError("the pattern names no partition, but the table is partitioned by name", "add {partition}")
+    for left, right in itertools.pairwise(pattern.tokens):
+        beside = {type(left), type(right)} - {Named}
+        if Named.NAME in (left, right) and str not in beside:
+            raise PatternError(
+                "{partition} directly beside something else that isn't fixed",
+                "nobody can tell them apart: put something between",
+            )
+
+
 _DIGITS = frozenset("0123456789")
 _HEX = frozenset("0123456789abcdefABCDEF")
+_IN_NAMES = frozenset(string.ascii_letters + string.digits + "_.-")
 
 
 @dataclass(frozen=True, slots=True)
@@ -327,6 +367,8 @@ def _steps(tokens: Sequence[Token]) -> list[_Step]:
             steps.append(_Step(None, many=True))
         elif token is Free.NUMBER:
             steps += [_Step(_DIGITS), _Step(_DIGITS, many=True)]
+        elif isinstance(token, Named):
+            steps += [_Step(_IN_NAMES), _Step(_IN_NAMES, many=True)]
         elif token is Free.UUID:
             for length in (8, 4, 4, 4, 12):
                 steps += [*[_Step(_HEX)] * length, _Step(frozenset("-"))]

@@ -1,8 +1,14 @@
-"""Partitions of a table: keys in a fixed spelling, each a half-open interval of local time."""
+"""Partitions of a table: keys in a fixed spelling, each a half-open interval of local time, or a name of a list.
+
+Keys are texts that sort in the order of their partitions: that of time, or that of the names' characters. Ranges are
+about that order.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import difflib
+import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
@@ -72,6 +78,14 @@ class Partitioning:
             raise ValueError(f"partition {key!r} isn't of the form {self.example}")
         return moment
 
+    def check(self, key: str) -> None:
+        """See `NamedPartitioning.check`; whether there is such a partition yet is another question.
+
+        Raises:
+            ValueError: the key isn't spelled as this granularity's keys are.
+        """
+        self.parse(key)
+
     @property
     def example(self) -> str:
         """The first key, as an example of the form."""
@@ -122,3 +136,79 @@ class Partitioning:
         while (following := self.next(moment)) <= limit:
             yield self.key(moment)
             moment = following
+
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
+"""What a partition may be called: names become parts of objects' keys, on every store."""
+_LIKE_A_DATE = re.compile(r"\d{4}-\d{2}-\d{2}.*")
+_SHOWN = 10
+"""How many names a message lists."""
+
+
+def misnamed(name: str) -> str | None:
+    """Why a partition can't be called so; None where it can."""
+    if name.lower() == UNPARTITIONED:
+        return f"`{name}` stands for a table without partitions"
+    if _LIKE_A_DATE.fullmatch(name):
+        return f"`{name}` is like a date, which is the key of a partition by time"
+    if not NAME.fullmatch(name) or ".." in name:
+        return f"`{name}` isn't a name of letters, digits, `_`, `-` and `.`, a letter or digit first, 63 at most"
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class NamedPartitioning:
+    """How a table is cut by name: into regions, branches, brands.
+
+    A row belongs to the partition whose name is the value of the partition column, letter by letter.
+
+    Attributes:
+        field: the column that says which partition a row belongs to (a string).
+        names: of all partitions, sorted.
+    """
+
+    field: str
+    names: tuple[str, ...]
+
+    @property
+    def example(self) -> str:
+        """The first key."""
+        return self.names[0]
+
+    def check(self, key: str) -> None:
+        """Make sure that there is such a partition.
+
+        Raises:
+            ValueError: there is none; the text says which there are.
+        """
+        if key not in self.names:
+            raise ValueError(f"partition {key!r} isn't one of {listed(self.names, key)}")
+
+    def keys(self, first: str | None = None, last: str | None = None, now: datetime | None = None) -> list[str]:
+        """All names from `first` to `last`, both inclusive, in their order; without bounds, all.
+
+        Args:
+            now: has no bearing: all partitions are there at any time.
+
+        Raises:
+            ValueError: there is no such partition, or the range runs backwards.
+        """
+        for bound in (first, last):
+            if bound is not None:
+                self.check(bound)
+        low, high = first or self.names[0], last or self.names[-1]
+        if low > high:
+            raise ValueError(f"the range {low}..{high} runs backwards")
+        return [name for name in self.names if low <= name <= high]
+
+
+Cut = Partitioning | NamedPartitioning
+"""How a table is cut."""
+
+
+def listed(names: Sequence[str], wanted: str) -> str:
+    """Names for a message: those like what was wanted first, and not too many."""
+    near = difflib.get_close_matches(wanted, names, n=3, cutoff=0.6)
+    shown = [*near, *(name for name in names if name not in near)][:_SHOWN]
+    more = len(names) - len(shown)
+    return ", ".join(shown) + (f" and {more} more" if more else "")

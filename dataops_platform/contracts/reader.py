@@ -24,7 +24,7 @@ from dataops_platform.contracts.document import Document, Place, read_document
 from dataops_platform.contracts.model import Contract, Contracts, Landing, Rule, Table
 from dataops_platform.contracts.native import column_rules
 from dataops_platform.contracts.odcs import validate
-from dataops_platform.contracts.partitions import Partitioning
+from dataops_platform.contracts.partitions import Cut
 from dataops_platform.contracts.problems import ConfigError, ContractErrors
 from dataops_platform.contracts.references import Catalog, relationship_rules
 from dataops_platform.contracts.rules import quality_rules
@@ -179,7 +179,7 @@ class _Draft:
     def __init__(self, head: TableHead, catalog: Catalog) -> None:
         self.head = head
         self.custom = custom_properties(head.place, "schema object")
-        self.partitioning: Partitioning | None = read_partitioning(self.custom.get("partitioning"), head.columns)
+        self.partitioning: Cut | None = read_partitioning(self.custom.get("partitioning"), head.columns)
         self.miscut = self.partitioning is None and "partitioning" in self.custom
         if self.miscut:
             head.place.document.incomplete = True  # it is wrong, not missing

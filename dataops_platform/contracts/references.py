@@ -11,7 +11,7 @@ from dataops_platform.contracts.document import Document, Place
 from dataops_platform.contracts.model import Rule, RuleKind, Severity
 from dataops_platform.contracts.naming import rule_id
 from dataops_platform.contracts.native import native_rule
-from dataops_platform.contracts.partitions import Partitioning
+from dataops_platform.contracts.partitions import Cut
 from dataops_platform.contracts.suggest import one_of
 from dataops_platform.contracts.tables import TableHead
 from dataops_platform.contracts.types import FieldType, Kind
@@ -98,8 +98,8 @@ def _read(entry: Place, head: TableHead, columns: tuple[str, ...], catalog: Cata
     return native_rule(identifier, RuleKind.ORPHANS, columns, entry, what, args, severity)
 
 
-def cut_of(head: TableHead) -> Partitioning | None:
-    """How another table is cut by time. What is wrong with that is reported where the table itself is read."""
+def cut_of(head: TableHead) -> Cut | None:
+    """How another table is cut. What is wrong with that is reported where the table itself is read."""
     unheard = Document(head.place.document.file, head.place.document.data)
     place = custom_properties(Place(unheard, head.place.path, head.place.value), "schema object").get("partitioning")
     cut = read_partitioning(place, head.columns)

@@ -16,7 +16,7 @@ from dataops_platform.contracts.document import Place
 from dataops_platform.contracts.file_formats import OPTIONS, FileReading, OptionError, file_reading
 from dataops_platform.contracts.model import LATE_WINDOW, AfterLanding, Landing
 from dataops_platform.contracts.object_patterns import PatternError, compile_pattern, overlap
-from dataops_platform.contracts.partitions import Partitioning
+from dataops_platform.contracts.partitions import Cut
 from dataops_platform.contracts.suggest import one_of
 
 ENVIRONMENTS = ("local", "staging", "production")
@@ -49,7 +49,7 @@ class Claim:
         return (base.rstrip("/") + "/", *self.landing.pattern.tokens)
 
 
-def read_landings(contract: Place, partitionings: Mapping[str, Partitioning | None]) -> Iterator[Claim]:
+def read_landings(contract: Place, partitionings: Mapping[str, Cut | None]) -> Iterator[Claim]:
     """The places that a contract names for its tables.
 
     Args:
@@ -80,9 +80,7 @@ def _same_environment(left: Claim, right: Claim) -> bool:
     return left.landing.in_bucket is right.landing.in_bucket and left.landing.environment == right.landing.environment
 
 
-def _claims(
-    server: Place, custom: Mapping[str, Place], partitionings: Mapping[str, Partitioning | None]
-) -> Iterator[Claim]:
+def _claims(server: Place, custom: Mapping[str, Place], partitionings: Mapping[str, Cut | None]) -> Iterator[Claim]:
     place = custom["objectPattern"]
     location, environment = _location(server), _environment(server)
     reading, after, window = _reading(server, custom), _after(custom), _window(custom)
@@ -105,7 +103,7 @@ def _claims(
 
 
 def _tables(
-    server: Place, custom: Mapping[str, Place], text: str, partitionings: Mapping[str, Partitioning | None]
+    server: Place, custom: Mapping[str, Place], text: str, partitionings: Mapping[str, Cut | None]
 ) -> Sequence[str]:
     """The tables that a server is for: the one named, the only one, or, where the pattern says which, all."""
     if (place := custom.get("table")) is not None:

@@ -16,7 +16,7 @@ from dataops_platform.contracts.document import Place
 from dataops_platform.contracts.model import Operator, Rule, RuleKind, Scope, Severity, Threshold
 from dataops_platform.contracts.naming import rule_id
 from dataops_platform.contracts.native import native_rule
-from dataops_platform.contracts.partitions import Partitioning
+from dataops_platform.contracts.partitions import Cut, NamedPartitioning
 from dataops_platform.contracts.suggest import one_of
 from dataops_platform.contracts.tables import TableHead
 from dataops_platform.contracts.types import Kind
@@ -36,14 +36,14 @@ _MOMENTS = (Kind.DATE, Kind.DATETIME, Kind.TIMESTAMP)
 
 
 def sla_rules(
-    contract: Place, heads: Mapping[str, TableHead], partitionings: Mapping[str, Partitioning | None]
+    contract: Place, heads: Mapping[str, TableHead], partitionings: Mapping[str, Cut | None]
 ) -> Iterator[tuple[str, Rule, Place]]:
     """The rules of a contract's SLA: for each table named, with where it is declared.
 
     Args:
         contract: the document.
         heads: the contract's own tables by name.
-        partitionings: how each of them is cut by time.
+        partitionings: how each of them is cut.
     """
     for entry in contract.at("slaProperties").items():
         custom = custom_properties(entry, "SLA property")
@@ -63,7 +63,7 @@ def _rule(
     kind: RuleKind,
     head: TableHead,
     column: str | None,
-    partitioning: Partitioning | None,
+    partitioning: Cut | None,
     hours: float | None,
     severity: Severity,
 ) -> Rule | None:
@@ -83,6 +83,10 @@ def _rule(
     elif partitioning is None:
         message = f"{name} is counted from the end of a partition, and `{head.name}` has none"
         entry.absent(message, f"add the customProperty `partitioning` to the table, or remove the {name}")
+        return None
+    elif isinstance(partitioning, NamedPartitioning):
+        message = f"{name} is counted from the end of a partition, and those of `{head.name}` are names"
+        entry.problem(message, f"use the freshness of a column, or remove the {name}")
         return None
     else:
         columns = (partitioning.field,)

@@ -28,7 +28,7 @@ from dataops_platform.contracts.file_formats import (
     format_of,
 )
 from dataops_platform.contracts.model import AfterLanding, Landing, Table
-from dataops_platform.contracts.partitions import Partitioning
+from dataops_platform.contracts.partitions import Cut, NamedPartitioning, Partitioning
 from dataops_platform.contracts.problems import ConfigError, DataRefused
 from dataops_platform.ingestion.landing_log import OBJECTS, Entry, Identity, LandingLog, Refusal, Registered
 from dataops_platform.ingestion.reading import to_parquet
@@ -129,9 +129,15 @@ class Registration:
     removed: int = 0
 
 
-def out_of_range(partitioning: Partitioning | None, partition: str, now: datetime) -> str | None:
+def out_of_range(partitioning: Cut | None, partition: str, now: datetime) -> str | None:
     """Why a table has no such partition, ever; None where it has, or will have once it is over."""
     if partitioning is None:
+        return None
+    if isinstance(partitioning, NamedPartitioning):
+        try:
+            partitioning.check(partition)
+        except ValueError as error:
+            return str(error)
         return None
     moment = partitioning.parse(partition)
     if moment.date() < partitioning.start:
@@ -143,9 +149,9 @@ def out_of_range(partitioning: Partitioning | None, partition: str, now: datetim
     return None
 
 
-def is_over(partitioning: Partitioning | None, partition: str, now: datetime) -> bool:
-    """Whether a partition is complete: before that there is no run for it."""
-    return partitioning is None or partitioning.ends_at(partition) <= now
+def is_over(partitioning: Cut | None, partition: str, now: datetime) -> bool:
+    """Whether a partition is complete: before that there is no run for it. Only time can end one."""
+    return not isinstance(partitioning, Partitioning) or partitioning.ends_at(partition) <= now
 
 
 def present(place: Place, partitions: Collection[str]) -> Iterator[tuple[str, ObjectInfo]]:
@@ -165,7 +171,7 @@ def _listed(place: Place, partitions: Collection[str]) -> Iterator[ObjectInfo]:
         return
     if pattern.partitioning is None or not pattern.narrow:
         yield from place.inbox.list(pattern.prefix)
-    elif pattern.ordered:
+    elif pattern.ordered and isinstance(pattern.partitioning, Partitioning):
         following = pattern.partitioning.next(pattern.partitioning.parse(max(partitions)))
         end = pattern.prefix_of(pattern.partitioning.key(following))
         yield from place.inbox.list(pattern.prefix, pattern.prefix_of(min(partitions)), end)

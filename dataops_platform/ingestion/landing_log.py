@@ -168,7 +168,7 @@ class LandingLog:
         if partitions is not None:
             if not partitions:
                 return
-            start, end = prefix + min(partitions), prefix + max(partitions) + "0"  # "0" follows "/"
+            start, end = keys.folders(prefix, partitions)
         for info in self._store.list(prefix, start, end):
             partition, slash, name = info.key.removeprefix(prefix).rpartition("/")
             if slash and name.endswith(".json") and (partitions is None or partition in partitions):

@@ -21,6 +21,7 @@ from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 from dataops_platform.contracts.model import Table
+from dataops_platform.contracts.partitions import NamedPartitioning
 from dataops_platform.ingestion.landing import Place, is_over, out_of_range
 from dataops_platform.ingestion.landing_log import LandingLog, Registered
 from dataops_platform.lake.deliveries import Lake
@@ -201,6 +202,15 @@ def strange_because(place: Place, info: ObjectInfo, now: datetime) -> str | None
     return "is empty (0 bytes)" if info.size == 0 else None
 
 
+def neighbour(table: Table, partition: str) -> str | None:
+    """The partition right before another one; None where there is none, or the table has no partitions."""
+    cut = table.partitioning
+    if isinstance(cut, NamedPartitioning):
+        place = cut.names.index(partition)
+        return cut.names[place - 1] if place else None
+    return None if cut is None else cut.key(cut.parse(partition) - timedelta(minutes=1))
+
+
 class _Tick:
     def __init__(
         self, table: Table, place: Place, lake: Lake, position: Position, now: datetime, limits: Limits
@@ -280,7 +290,7 @@ class _Tick:
     @property
     def _end(self) -> str | None:
         """Where names of partitions after the one of now begin."""
-        partitioning = self._pattern.partitioning
+        partitioning = self._table.by_time
         if partitioning is None:
             return None
         local = self._now.astimezone(ZoneInfo(partitioning.timezone)).replace(tzinfo=None)
@@ -289,7 +299,7 @@ class _Tick:
 
     def _back(self, partition: str, count: int) -> str:
         """The partition so many before."""
-        partitioning = self._pattern.partitioning
+        partitioning = self._table.by_time
         assert partitioning is not None
         moment = partitioning.parse(partition)
         for _ in range(count - 1):
@@ -352,7 +362,8 @@ class _Tick:
         return len(self._fresh) < self._limits.partitions
 
     def _adjacent(self, partition: str) -> bool:
-        return self._pattern.partitioning is not None and self._back(partition, 2) in self._new
+        before = neighbour(self._table, partition)
+        return before is not None and before in self._new
 
     def _add(self, partition: str, identity: tuple[str, int], created_ms: int) -> None:
         if partition not in self._new and partition not in self._before.asked:

@@ -308,8 +308,7 @@ class Lake:
         if partitions is not None:
             if not partitions:
                 return
-            start = prefix + min(partitions)
-            end = prefix + max(partitions) + "0"  # "0" follows "/"
+            start, end = keys.folders(prefix, partitions)
         for info in self.store.list(prefix, start, end):
             try:
                 _, partition, created_at = keys.parse_manifest_key(info.key)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from datetime import UTC, datetime
 
 _ISO_MS = "%Y-%m-%dT%H:%M:%S."
@@ -42,6 +43,14 @@ def data_key(table: str, created_at: datetime, partition: str, number: int, chec
 def manifest_prefix(table: str, partition: str | None = None) -> str:
     """Prefix of all manifests of a table, or of one partition of it."""
     return f"_deliveries/raw_{table}/" + (f"{partition}/" if partition else "")
+
+
+def folders(prefix: str, partitions: Collection[str]) -> tuple[str, str]:
+    """Where a listing of some partitions' folders below a prefix begins, and the key before which it ends.
+
+    Not just the first and the last partition: of names, `eu-west` comes after `eu`, and its folder before that of `eu`.
+    """
+    return min(f"{prefix}{key}/" for key in partitions), max(f"{prefix}{key}0" for key in partitions)  # "0" follows "/"
 
 
 def manifest_key(table: str, partition: str, created_at: datetime) -> str:

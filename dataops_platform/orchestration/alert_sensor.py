@@ -1,14 +1,17 @@
 """The sensors `alerts` and `events`: they tell what happened in runs that the daemon started.
 
 They look whether a run has ended since; only then the ledger is read. Every end of a run counts, not only failures: a
-warning is in a run that succeeded, and so is what is well again.
+warning is in a run that succeeded, and so is what is well again. A deadline passes without a run: since the last look
+it is known when the next one does, and that is reason enough for another.
 """
 
 import json
 import logging
+import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from typing import Any
 
 import dagster as dg
 
@@ -18,6 +21,7 @@ from dataops_platform.contracts.problems import DataOpsError
 from dataops_platform.orchestration.alerting import ENDED, publish_events, tell
 from dataops_platform.orchestration.errors import clean_errors
 from dataops_platform.orchestration.resources import Platform
+from dataops_platform.quality.deadlines import deadline_rules
 from dataops_platform.settings import Settings
 
 ALERT_SENSOR = "alerts"
@@ -36,7 +40,7 @@ def alert_sensor(about: Subjects) -> dg.SensorDefinition:
         about: what alerts may be about.
     """
     description = "Tells the channels of DATAOPS_ALERTS what went wrong in runs, and what is well again."
-    return _sensor(ALERT_SENSOR, description, about, tell)
+    return _sensor(ALERT_SENSOR, description, about, tell, bool(deadline_rules(about.tables.values())))
 
 
 def event_sensor(about: Subjects) -> dg.SensorDefinition:
@@ -48,7 +52,7 @@ def event_sensor(about: Subjects) -> dg.SensorDefinition:
     description = (
         "Publishes to the topic of DATAOPS_EVENTS what was published, refused, quarantined, and how runs ended."
     )
-    return _sensor(EVENT_SENSOR, description, about, publish_events)
+    return _sensor(EVENT_SENSOR, description, about, publish_events, deadlines=False)
 
 
 def _sensor(
@@ -56,7 +60,13 @@ def _sensor(
     description: str,
     about: Subjects,
     tell: Callable[[dg.DagsterInstance, Settings, Subjects], Sent],
+    deadlines: bool,
 ) -> dg.SensorDefinition:
+    """A sensor that calls `tell` where there may be something to tell.
+
+    Args:
+        deadlines: whether there are any, so that it has to look before a run has ended.
+    """
     log = logging.getLogger(f"dataops.{name}")
 
     @dg.sensor(
@@ -74,7 +84,9 @@ def _sensor(
             order_by="update_timestamp",
         )
         ended = newest[0].update_timestamp.timestamp() if newest else seen
-        if ended <= seen and (again is None or clock() < again):
+        # Where it isn't known yet when the next deadline passes, one may have.
+        passed = deadlines and again is None and clock() >= _due(state)
+        if ended <= seen and not passed and (again is None or clock() < again):
             return dg.SkipReason("no run has ended since" if again is None else "waiting to try a channel again")
         try:
             with clean_errors():
@@ -88,8 +100,15 @@ def _sensor(
             wait = min(2 * wait, LONGEST_WAIT) if again is not None else float(INTERVAL_SECONDS)
             context.update_cursor(json.dumps({"seen": ended, "again": clock() + wait, "wait": wait}))
             return dg.SkipReason(f"not told, tried again in {wait:.0f} s: {'; '.join(problems)}")
-        context.update_cursor(json.dumps({"seen": ended}))
+        due = sent.due.timestamp() if sent and sent.due else None
+        context.update_cursor(json.dumps({"seen": ended} | ({"due": due} if deadlines else {})))
         told = ", ".join(f"{name}: {count}" for name, count in sent.alerts.items()) if sent else ""
         return dg.SkipReason(f"{name} told: {told}")
 
     return made
+
+
+def _due(state: Mapping[str, Any]) -> float:
+    """When the next deadline passes: at once where nobody has looked yet, never where there is none."""
+    due: float | None = state.get("due", 0.0)
+    return math.inf if due is None else due

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import closing
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -18,17 +19,19 @@ from dataops_platform.alerts.looking import LOOK_BACK, OVERLAP
 from dataops_platform.alerts.outbox import Sent, send
 from dataops_platform.alerts.settings import AlertSettings
 from dataops_platform.alerts.subjects import Subjects
-from dataops_platform.contracts.model import Contracts
+from dataops_platform.contracts.model import Contracts, Severity
 from dataops_platform.contracts.partitions import UNPARTITIONED
 from dataops_platform.events.outbox import publish
 from dataops_platform.orchestration import partitions
+from dataops_platform.orchestration.refused import CHECK
 from dataops_platform.orchestration.runs import step_failure
 from dataops_platform.pubsub import Topic
+from dataops_platform.quality.deadlines import judge_deadlines
 from dataops_platform.secrets import Secret
 from dataops_platform.settings import Settings
 from dataops_platform.transformation.models import Models
 from dataops_platform.warehouse.base import Warehouse
-from dataops_platform.warehouse.ledger import Ledger, RunEnd, RunStatus, now
+from dataops_platform.warehouse.ledger import CheckEnd, Ledger, RunEnd, RunStatus, now
 
 if TYPE_CHECKING:
     from slack_sdk import WebClient
@@ -43,23 +46,32 @@ AT_ONCE = 500
 LONGEST_FAILURE = 2000
 """Characters of what a step said that the ledger keeps; Dagster has it whole."""
 SLACK_TIMEOUT = 15
+NO_RUN = "deadlines"
+"""Stands for a run in verdicts that no run has reached: a deadline passed."""
 _CHECK_FAILED = "dagster._core.errors.DagsterAssetCheckFailedError: "
 """How Dagster begins what it says of a blocking check: nothing to people."""
 
 
 def subjects(contracts: Contracts, models: Models) -> Subjects:
     """What alerts may be about."""
-    return Subjects(contracts.tables, {model.name: model.sources for model in models.items if not model.view})
+    return Subjects(
+        contracts.tables,
+        {model.name: model.sources for model in models.items if not model.view},
+        frozenset(test.name for test in models.tests().values()),
+    )
 
 
 def tell(instance: dg.DagsterInstance, settings: Settings, about: Subjects) -> Sent:
-    """Write down how runs ended, then tell every channel what it doesn't know.
+    """Write down how runs ended and which deadlines have passed, then tell every channel what it doesn't know.
 
     Raises:
         DataOpsError: the ledger can't be read or written. A channel that fails is no error: it is logged.
     """
-    warehouse = _up_to_date(instance, settings)
-    return send(warehouse, channels(settings.alerts), about, settings.environment, settings.alerts.ui_url)
+    warehouse = _up_to_date(instance, settings, about)
+    with warehouse.session():
+        deadlines = judge_deadlines(warehouse, about.tables, NO_RUN, now())
+    sent = send(warehouse, channels(settings.alerts), about, settings.environment, settings.alerts.ui_url)
+    return replace(sent, due=deadlines.due)
 
 
 def publish_events(instance: dg.DagsterInstance, settings: Settings, about: Subjects) -> Sent:
@@ -70,22 +82,22 @@ def publish_events(instance: dg.DagsterInstance, settings: Settings, about: Subj
     """
     if settings.events is None:
         return Sent()
-    warehouse = _up_to_date(instance, settings)
+    warehouse = _up_to_date(instance, settings, about)
     with closing(Topic("DATAOPS_EVENTS", settings.events, settings.identity.publisher_client)) as topic:
         return publish(warehouse, topic, about, settings.environment)
 
 
-def _up_to_date(instance: dg.DagsterInstance, settings: Settings) -> Warehouse:
+def _up_to_date(instance: dg.DagsterInstance, settings: Settings, about: Subjects) -> Warehouse:
     """The warehouse, with the ends of all runs in its ledger."""
     warehouse = settings.warehouse()
     warehouse.ensure([])
     with warehouse.session():
         ledger = Ledger(warehouse)
-        ledger.record_run_ends(_unrecorded(instance, ledger))
+        ledger.record_run_ends(_unrecorded(instance, ledger, about))
     return warehouse
 
 
-def _unrecorded(instance: dg.DagsterInstance, ledger: Ledger) -> list[RunEnd]:
+def _unrecorded(instance: dg.DagsterInstance, ledger: Ledger, about: Subjects) -> list[RunEnd]:
     """How runs ended that the ledger doesn't know of: this one, and those whose process died before saying so."""
     earliest = now() - LOOK_BACK
     known = ledger.ended_runs(earliest)
@@ -93,20 +105,32 @@ def _unrecorded(instance: dg.DagsterInstance, ledger: Ledger) -> list[RunEnd]:
     records = instance.get_run_records(
         dg.RunsFilter(statuses=list(ENDED), updated_after=since), limit=AT_ONCE, order_by="update_timestamp"
     )
-    return [_end(instance, record) for record in reversed(records) if record.dagster_run.run_id not in known]
+    return [_end(instance, record, about) for record in reversed(records) if record.dagster_run.run_id not in known]
 
 
-_TOLD = {dg.DagsterEventType.STEP_SUCCESS, dg.DagsterEventType.STEP_FAILURE, dg.DagsterEventType.RUN_FAILURE}
+_TOLD = {
+    dg.DagsterEventType.STEP_SUCCESS,
+    dg.DagsterEventType.STEP_FAILURE,
+    dg.DagsterEventType.RUN_FAILURE,
+    dg.DagsterEventType.ASSET_CHECK_EVALUATION,
+}
 
 
-def _end(instance: dg.DagsterInstance, record: dg.RunRecord) -> RunEnd:
+def _end(instance: dg.DagsterInstance, record: dg.RunRecord, about: Subjects) -> RunEnd:
     run = record.dagster_run
+    asked = partitions.span(run.tags)
+    covered = "..".join(dict.fromkeys(asked)) if asked else UNPARTITIONED
+    checks: dict[tuple[str, str, str], CheckEnd] = {}
     succeeded: list[str] = []
     failures: dict[str, str] = {}
     said = ""
     for entry in instance.all_logs(run.run_id, of_type=_TOLD):
         event = entry.get_dagster_event()
-        if event.is_step_success:
+        if event.event_type is dg.DagsterEventType.ASSET_CHECK_EVALUATION:
+            found = _own_check(event.asset_check_evaluation_data, covered, about)
+            if found is not None:
+                checks[found.asset, found.check, found.partition_key] = found
+        elif event.is_step_success:
             succeeded.append(event.step_key or "")
         elif event.is_step_failure:
             message = step_failure(event).message.removeprefix(_CHECK_FAILED)
@@ -116,16 +140,37 @@ def _end(instance: dg.DagsterInstance, record: dg.RunRecord) -> RunEnd:
     status = ENDED[run.status]
     if status is RunStatus.FAILURE and not failures:
         failures = {"": said[:LONGEST_FAILURE]}
-    asked = partitions.span(run.tags)
     ended = record.end_time
     return RunEnd(
         run_id=run.run_id,
         job=run.job_name,
-        partition_key="..".join(dict.fromkeys(asked)) if asked else UNPARTITIONED,
+        partition_key=covered,
         status=status,
         steps=succeeded,
         failures=failures if status is RunStatus.FAILURE else {},
         ended_at=record.update_timestamp if ended is None else datetime.fromtimestamp(ended, UTC),
+        checks=tuple(checks.values()),
+    )
+
+
+def _own_check(said: dg.AssetCheckEvaluation, covered: str, about: Subjects) -> CheckEnd | None:
+    """What a check of somebody's own says; None for rules, dbt's tests and refused deliveries, which the ledger has.
+
+    Args:
+        covered: the partitions of the run.
+    """
+    layer, name = said.asset_key.path[0], said.asset_key.path[-1]
+    table = about.tables.get(name) if layer == "staging" else None
+    ours = table is not None and said.check_name in {CHECK, *(rule.id for rule in table.rules)}
+    if ours or said.check_name in about.tests:
+        return None
+    return CheckEnd(
+        asset=said.asset_key.to_user_string(),
+        check=said.check_name,
+        partition_key=said.partition or covered,
+        passed=said.passed,
+        severity=Severity.ERROR if said.severity is dg.AssetCheckSeverity.ERROR else Severity.WARNING,
+        description=(said.description or "")[:LONGEST_FAILURE],
     )
 
 

@@ -38,8 +38,7 @@ def automate(
         models: keys of the dbt models.
     """
     specs = [spec for definition in assets for spec in definition.specs]
-    cut = {spec.key for spec in specs if spec.partitions_def is not None}
-    plain = {spec.key for spec in specs} - cut
+    cuts = {spec.key: _way(spec) for spec in specs}
     apart = {staging_key(table.name) for table in tables.values() if table.partitions_per_run is not None}
 
     def condition(spec: dg.AssetSpec) -> dg.AssetSpec:
@@ -48,12 +47,19 @@ def automate(
             return spec.replace_attributes(automation_condition=_when_due(tables[name]))
         if layer in _FOLLOWING or spec.key in models:
             # Of an asset without partitions, those of what it is made of are never all there; and a table of airports
-            # that is delivered each morning is no reason to build all days anew.
-            only = cut if spec.partitions_def is None else plain
-            return spec.replace_attributes(automation_condition=_when_followed(spec, only, apart))
+            # that is delivered each morning, or of a region, is no reason to build all days anew.
+            other = {key for key, way in cuts.items() if way != cuts[spec.key]}
+            return spec.replace_attributes(automation_condition=_when_followed(spec, other, apart))
         return spec
 
     return [definition.map_asset_specs(condition) for definition in assets]
+
+
+def _way(spec: dg.AssetSpec) -> str | None:
+    """How an asset is cut: by time, by name, or not at all."""
+    if spec.partitions_def is None:
+        return None
+    return "name" if isinstance(spec.partitions_def, dg.StaticPartitionsDefinition) else "time"
 
 
 def automation_sensor(assets: Sequence[dg.AssetsDefinition]) -> dg.AutomationConditionSensorDefinition:
@@ -67,9 +73,12 @@ def automation_sensor(assets: Sequence[dg.AssetsDefinition]) -> dg.AutomationCon
 
 
 def _when_due(table: Table) -> Condition:
-    """Once a partition is over, as the schedule does; but not again when it was delivered in the meantime."""
+    """Once a partition is over, as the schedule does; but not again when it was delivered in the meantime.
+
+    What isn't cut by time is never over: it is asked for each day.
+    """
     condition = dg.AutomationCondition.on_cron(*due(table))
-    return condition & dg.AutomationCondition.missing() if table.partitioning else condition
+    return condition & dg.AutomationCondition.missing() if table.by_time else condition
 
 
 def _when_followed(spec: dg.AssetSpec, other: Collection[dg.AssetKey], apart: Collection[dg.AssetKey]) -> Condition:

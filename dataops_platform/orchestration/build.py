@@ -74,7 +74,7 @@ def read_project(settings: Settings, contracts: Contracts) -> tuple[Mapping[str,
         manifest = dbt_project(settings, contracts).manifest()
     except OSError as error:
         raise ConfigError(f"DATAOPS_HOME {settings.home} can't be written: {error.strerror or error}") from error
-    return manifest, read_models(manifest)
+    return manifest, read_models(manifest, contracts.tables)
 
 
 def assemble(
@@ -102,7 +102,9 @@ def assemble(
             raise ConfigError(f"{settings.dbt_project}: {error}") from error
         assets.append(dbt_model_assets(manifest, models, tables))
         assets += publication_assets(models, tables, keys)
-    assets += _own(settings, own_assets, {spec.key for definition in assets for spec in definition.specs})
+    own, own_checks = _own(settings, own_assets, {spec.key for definition in assets for spec in definition.specs})
+    assets += own
+    checks += own_checks
     by_conditions = settings.automation == "conditions"
     if by_conditions:
         assets = automate(assets, tables, set(keys.values()))
@@ -155,17 +157,21 @@ def _google_resources(settings: Settings) -> Mapping[str, Any]:
     }
 
 
-def _own(settings: Settings, default: ModuleType | None, known: Set[dg.AssetKey]) -> Sequence[dg.AssetsDefinition]:
-    """The project's own Python assets: those of DATAOPS_ASSETS, or of the default package as far as they fit.
+def _own(
+    settings: Settings, default: ModuleType | None, known: Set[dg.AssetKey]
+) -> tuple[Sequence[dg.AssetsDefinition], Sequence[dg.AssetChecksDefinition]]:
+    """The project's own Python assets and asset checks: those of DATAOPS_ASSETS, or of the default package as far as
+    they fit.
 
     Raises:
         ConfigError: the module can't be imported, or an asset of DATAOPS_ASSETS reads what the project doesn't have.
     """
     module = _imported(settings.assets, settings.project) if settings.assets else default
     if module is None:
-        return []
+        return [], []
     load = dg.load_assets_from_package_module if hasattr(module, "__path__") else _of_module
     found = [item for item in load(module) if isinstance(item, dg.AssetsDefinition)]
+    checks = _checks_of(module)
     known = known | {spec.key for item in found for spec in item.specs}
     missing = {
         item: sorted(k.to_user_string() for k in set(item.keys_by_input_name.values()) - known) for item in found
@@ -178,7 +184,15 @@ def _own(settings: Settings, default: ModuleType | None, known: Set[dg.AssetKey]
             for key in item.keys
         ]
         raise ConfigError(f"DATAOPS_ASSETS {settings.assets}: {'; '.join(lines)}: the project has no such asset")
-    return [item for item in found if not missing[item]]
+    assets = [item for item in found if not missing[item]]
+    there = known - {key for item in found if missing[item] for key in item.keys}
+    return assets, [check for check in checks if all(key.asset_key in there for key in check.check_keys)]
+
+
+def _checks_of(module: ModuleType) -> Sequence[dg.AssetChecksDefinition]:
+    if hasattr(module, "__path__"):
+        return dg.load_asset_checks_from_package_module(module)
+    return dg.load_asset_checks_from_modules([module])
 
 
 def _of_module(module: ModuleType) -> Sequence[Any]:

@@ -29,8 +29,17 @@ from dataops_platform.orchestration.resources import Platform
 from dataops_platform.quality.pandera_schema import split, validate
 from dataops_platform.warehouse.base import Warehouse, Window
 from dataops_platform.warehouse.held import HeldRows
-from dataops_platform.warehouse.names import LEDGER, PRODUCTION, QUARANTINE, REASONS, SOURCE_ROW, STAGING, Relation
-from dataops_platform.warehouse.partition_sql import in_window
+from dataops_platform.warehouse.names import (
+    LEDGER,
+    PRODUCTION,
+    QUARANTINE,
+    REASONS,
+    SOURCE_ROW,
+    STAGING,
+    Relation,
+    quote,
+)
+from dataops_platform.warehouse.partition_sql import in_window, is_one_of
 
 PARTITION_FIELD = "partition_field"
 """Asset metadata that names the date or time column a partitioned asset is cut by."""
@@ -175,8 +184,12 @@ class WarehouseIOManager(dg.IOManager):
             where, warehouse = "TRUE", self._platform.warehouse
             if context.has_asset_partitions and field is not None:
                 # The table's own type decides: whoever wrote it, this is what there is to compare with.
-                schema = warehouse.query(f"SELECT * FROM {warehouse.sql(relation)} WHERE FALSE").schema
-                where = in_window(relation, schema, _window(context, field), warehouse.dialect)
+                if isinstance(context.asset_partitions_def, dg.StaticPartitionsDefinition):
+                    column = quote(field, warehouse.dialect)
+                    where = is_one_of(column, context.asset_partition_keys, warehouse.dialect)
+                else:
+                    schema = warehouse.query(f"SELECT * FROM {warehouse.sql(relation)} WHERE FALSE").schema
+                    where = in_window(relation, schema, _window(context, field), warehouse.dialect)
             reference = TableReference(relation, where, warehouse)
             wanted = context.dagster_type.typing_type
             if wanted is TableReference:

@@ -29,11 +29,11 @@ _MOMENTS: Mapping[Granularity, tuple[str, dict[str, Any]]] = {
 
 def due(table: Table) -> tuple[str, str]:
     """When a table's newest partition is over, and its data expected: a cron schedule, and its time zone."""
-    if table.partitioning is None:
+    if table.by_time is None:
         return f"{SCHEDULE_MINUTE} {SCHEDULE_HOUR} * * *", "UTC"
-    _, moment = _MOMENTS[table.partitioning.granularity]
+    _, moment = _MOMENTS[table.by_time.granularity]
     fields = ("minute_of_hour", "hour_of_day", "day_of_month", "month", "day_of_week")
-    return " ".join(str(moment.get(field, "*")) for field in fields), table.partitioning.timezone
+    return " ".join(str(moment.get(field, "*")) for field in fields), table.by_time.timezone
 
 
 def jobs(
@@ -65,17 +65,28 @@ def jobs(
     return made, schedules
 
 
+def _by_name(job: UnresolvedAssetJobDefinition, cut: dg.StaticPartitionsDefinition, cron: str) -> dg.ScheduleDefinition:
+    """One run over all names, each day: what has nothing new costs little there."""
+    names = cut.get_partition_keys()
+
+    @dg.schedule(name=f"{job.name}_daily", job=job, cron_schedule=cron)
+    def daily() -> dg.RunRequest:
+        return dg.RunRequest(tags=partitions.range_tags(names[0], names[-1]))
+
+    return daily
+
+
 def _schedule(
     job: UnresolvedAssetJobDefinition, cut: dg.PartitionsDefinition[str] | None, tables: Mapping[str, Table]
 ) -> AnySchedule:
-    """Once a partition is over: at seven in the morning of its zone, or every hour for hours."""
+    """Once a partition is over: at seven in the morning of its zone, or every hour for hours; of names, each day."""
     cron = f"{SCHEDULE_MINUTE} {SCHEDULE_HOUR} * * *"
     if cut is None:
         return dg.ScheduleDefinition(name=f"{job.name}_daily", job=job, cron_schedule=cron)
+    if isinstance(cut, dg.StaticPartitionsDefinition):
+        return _by_name(job, cut, cron)
     granularity = next(
-        t.partitioning.granularity
-        for t in tables.values()
-        if t.partitioning and partitions.definition(t.partitioning) == cut
+        t.by_time.granularity for t in tables.values() if t.by_time and partitions.definition(t.by_time) == cut
     )
     often, moment = _MOMENTS[granularity]
     return dg.build_schedule_from_partitioned_job(job, name=f"{job.name}_{often}", **moment)

@@ -19,7 +19,7 @@ from dagster._core.definitions.unresolved_asset_job_definition import Unresolved
 
 from dataops_platform.contracts.model import Table
 from dataops_platform.contracts.problems import ConfigError
-from dataops_platform.ingestion.landing_scan import Ask, Limits, Position, Scan, scan
+from dataops_platform.ingestion.landing_scan import Ask, Limits, Position, Scan, neighbour, scan
 from dataops_platform.orchestration import partitions
 from dataops_platform.orchestration.errors import clean_errors
 from dataops_platform.orchestration.resources import Platform
@@ -134,8 +134,7 @@ def grouped(table: Table, asks: Sequence[Ask]) -> list[list[Ask]]:
     """Partitions that follow on one another, where there are more than a few of them; others alone."""
     rows: list[list[Ask]] = []
     for ask in sorted(asks, key=lambda ask: ask.partition):
-        cut = table.partitioning
-        if rows and cut and cut.key(cut.next(cut.parse(rows[-1][-1].partition))) == ask.partition:
+        if rows and neighbour(table, ask.partition) == rows[-1][-1].partition:
             rows[-1].append(ask)
         else:
             rows.append([ask])

@@ -9,7 +9,7 @@ from dagster_dbt.core.dbt_cli_event import DbtCoreCliEventMessage
 from google.protobuf.json_format import MessageToDict
 
 from dataops_platform.contracts.model import Severity, Table
-from dataops_platform.contracts.partitions import Granularity, Partitioning
+from dataops_platform.contracts.partitions import Cut, Granularity, Partitioning
 from dataops_platform.orchestration import partitions
 from dataops_platform.orchestration.errors import failure, user_errors
 from dataops_platform.orchestration.refused import gate_follows, leave_out, refused_in_run, source_keys, without
@@ -17,7 +17,7 @@ from dataops_platform.orchestration.resources import Platform, cost_metadata
 from dataops_platform.progress import by_tenths
 from dataops_platform.quality.gate import describe
 from dataops_platform.transformation.build import BuildOutcome, build
-from dataops_platform.transformation.models import Model, Models
+from dataops_platform.transformation.models import Model, Models, cut_like
 from dataops_platform.transformation.publish import backup, publish
 
 GROUP = "models"
@@ -36,7 +36,7 @@ def production_key(model: str) -> dg.AssetKey:
 class ModelTranslator(DagsterDbtTranslator):
     """How dbt nodes look in Dagster: partitions from the contracts, tests described, blocking where they are errors."""
 
-    def __init__(self, models: Models, partitioning: Mapping[str, Partitioning]) -> None:
+    def __init__(self, models: Models, partitioning: Mapping[str, Cut]) -> None:
         super().__init__()
         self._models = models
         self._partitioning = partitioning
@@ -66,7 +66,7 @@ class ModelTranslator(DagsterDbtTranslator):
         )
 
 
-def model_partitioning(models: Models, tables: Mapping[str, Table]) -> dict[str, Partitioning]:
+def model_partitioning(models: Models, tables: Mapping[str, Table]) -> dict[str, Cut]:
     """Model → the partitioning of the contract tables it is made of, for models with a partition field.
 
     Raises:
@@ -76,13 +76,15 @@ def model_partitioning(models: Models, tables: Mapping[str, Table]) -> dict[str,
     for model in models.items:
         if model.partition_field is None:
             continue
-        found = [p for name in model.sources if name in tables and (p := tables[name].partitioning)]
+        found = [
+            p for n in model.sources if n in tables and cut_like(model, tables[n]) and (p := tables[n].partitioning)
+        ]
         if not found or not all(partitions.same_partitions(found[0], other) for other in found):
             raise ValueError(
                 f"model {model.name} has partition_field {model.partition_field}, but its tables"
                 f" ({', '.join(model.sources)}) have {'no' if not found else 'different'} partitions"
             )
-        if found[0].granularity is not Granularity.DAY:
+        if isinstance(found[0], Partitioning) and found[0].granularity is not Granularity.DAY:
             raise ValueError(
                 f"model {model.name} has partition_field {model.partition_field}, but its tables"
                 f" ({', '.join(model.sources)}) are cut by {found[0].granularity}: a model is cut by day. Leave"
@@ -211,12 +213,12 @@ def publication_assets(
     return assets
 
 
-def _keys(context: dg.AssetExecutionContext, partitioning: Partitioning | None) -> list[str] | None:
+def _keys(context: dg.AssetExecutionContext, partitioning: Cut | None) -> list[str] | None:
     asked = partitions.span(context.run.tags)
     return partitioning.keys(*asked) if partitioning and asked else None
 
 
-def _transformed(model: Model, partitioning: Partitioning | None, upstream: dg.AssetKey) -> dg.AssetsDefinition:
+def _transformed(model: Model, partitioning: Cut | None, upstream: dg.AssetKey) -> dg.AssetsDefinition:
     @dg.asset(
         key=transformed_key(model.name),
         deps=[upstream],
@@ -247,9 +249,7 @@ def _transformed(model: Model, partitioning: Partitioning | None, upstream: dg.A
     return transformed
 
 
-def _production(
-    model: Model, models: Models, partitioning: Partitioning | None, upstream: dg.AssetKey
-) -> dg.AssetsDefinition:
+def _production(model: Model, models: Models, partitioning: Cut | None, upstream: dg.AssetKey) -> dg.AssetsDefinition:
     @dg.asset(
         key=production_key(model.name),
         deps=[transformed_key(model.name), upstream],

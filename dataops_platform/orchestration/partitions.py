@@ -14,12 +14,14 @@ from dagster._core.storage.tags import (
 )
 
 from dataops_platform.contracts.model import Table
-from dataops_platform.contracts.partitions import UNPARTITIONED, Granularity, Partitioning
+from dataops_platform.contracts.partitions import UNPARTITIONED, Cut, Granularity, NamedPartitioning
 
 
 @cache
-def definition(partitioning: Partitioning) -> dg.TimeWindowPartitionsDefinition:
+def definition(partitioning: Cut) -> dg.PartitionsDefinition[str]:
     """Dagster's partitions of a contract's partitioning; equal ones share one definition, so that a job can too."""
+    if isinstance(partitioning, NamedPartitioning):
+        return dg.StaticPartitionsDefinition(list(partitioning.names))
     end = None if partitioning.end is None else (partitioning.end + timedelta(days=1)).isoformat()
     start = partitioning.start.isoformat()
     match partitioning.granularity:
@@ -41,7 +43,7 @@ def backfill_policy(table: Table) -> dg.BackfillPolicy:
     return dg.BackfillPolicy.multi_run(table.partitions_per_run)
 
 
-def same_partitions(left: Partitioning, right: Partitioning) -> bool:
+def same_partitions(left: Cut, right: Cut) -> bool:
     """Whether two tables are cut alike, whatever their partition columns are called."""
     return definition(left) == definition(right)
 

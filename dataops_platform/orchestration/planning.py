@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import dagster as dg
 
+from dataops_platform.contracts.partitions import listed
 from dataops_platform.contracts.problems import ConfigError
 
 
@@ -73,8 +74,7 @@ def plan(
             if asked is not None:
                 missing = [key for key in asked if key not in known]
                 if missing:
-                    there = f"is not one of {known[0]}..{known[-1]}" if known else "doesn't exist yet: there are none"
-                    problems[job.name] = f"partition {missing[0]!r} {there}"
+                    problems[job.name] = f"partition {missing[0]!r} {_where(cut, known, missing[0])}"
                     continue
                 spans = [asked]
             else:
@@ -88,6 +88,13 @@ def plan(
         raise ConfigError("; ".join(dict.fromkeys(problems.values())))
     notes = [f"{name} is left out: {problem}" for name, problem in problems.items()]
     return RunPlan(_in_order(repository, wanted), notes)
+
+
+def _where(cut: dg.PartitionsDefinition[str], known: Sequence[str], wanted: str) -> str:
+    """What is said of a partition that isn't there."""
+    if isinstance(cut, dg.StaticPartitionsDefinition):
+        return f"is not one of {listed(known, wanted)}"
+    return f"is not one of {known[0]}..{known[-1]}" if known else "doesn't exist yet: there are none"
 
 
 def ranges(known: Sequence[str], todo: Collection[str], settled: Collection[str]) -> list[tuple[str, str]]:

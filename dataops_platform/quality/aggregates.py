@@ -76,7 +76,7 @@ def seconds(table: Table, name: str, dialect: str, value: str | None = None) -> 
     Args:
         value: an expression of the column's type, in place of its value in each row.
     """
-    zone = table.partitioning.timezone if table.partitioning else "UTC"
+    zone = table.by_time.timezone if table.by_time else "UTC"
     column, kind = value or quote(name, dialect), table.column(name).type.kind
     if dialect == "bigquery":
         if kind is Kind.DATE:

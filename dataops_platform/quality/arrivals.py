@@ -54,5 +54,5 @@ def delivered_rows(warehouse: Warehouse, table: Table) -> Mapping[str, int]:
 
 
 def _cut(table: Table) -> Partitioning:
-    assert table.partitioning is not None, table.name
-    return table.partitioning
+    assert table.by_time is not None, table.name
+    return table.by_time

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dataops_platform.contracts.model import Rule, Scope, Table
+from dataops_platform.contracts.partitions import NamedPartitioning
 from dataops_platform.contracts.types import Kind
 from dataops_platform.warehouse.names import literal, quote, staging
 from dataops_platform.warehouse.partition_sql import in_partitions, partition_start
@@ -86,6 +87,8 @@ def reference_window(table: Table, rule: Rule) -> list[str] | None:
     cut = table.partitioning
     if cut is None:
         return None
+    if isinstance(cut, NamedPartitioning):
+        return cut.keys(rule.args["first"], rule.args["last"])
     moment, last, keys = cut.parse(rule.args["first"]), rule.args["last"], []
     while (key := cut.key(moment)) <= last:
         keys.append(key)

@@ -108,7 +108,7 @@ def known(table: Table, selection: Selection) -> Selection:
     if table.partitioning is not None:
         for key in selection.partitions or ():
             try:
-                table.partitioning.parse(key)
+                table.partitioning.check(key)
             except ValueError as error:
                 raise ConfigError(f"{table.name}: {error}") from error
     cast = _cast_reasons(table)

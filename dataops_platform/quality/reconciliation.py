@@ -43,9 +43,11 @@ def _side(
 ) -> str:
     value = "COUNT(*)" if rule.args["function"] == ROW_COUNT else f"SUM({quote(column or '', dialect)})"
     none = "CAST(NULL AS DATE)" if dialect == "bigquery" else "NULL"
-    # Both sides as times: a date and a time are compared by some engines only.
-    moment = "DATETIME" if dialect == "bigquery" else "TIMESTAMP"
-    part = f"CAST({partition_start(table, '', dialect)} AS {moment})" if by_partition else none
+    part = none
+    if by_partition:
+        part = partition_start(table, "", dialect)
+        if table.by_time:  # both sides as times: a date and a time are compared by some engines only
+            part = f"CAST({part} AS {'DATETIME' if dialect == 'bigquery' else 'TIMESTAMP'})"
     where = in_partitions(table, partitions if by_partition else None, "", dialect)
     group = " GROUP BY _part" if by_partition else ""
     return f"SELECT {part} AS _part, {value} AS _v FROM {staging(table.name).quoted(dialect)} WHERE {where}{group}"

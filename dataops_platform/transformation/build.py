@@ -13,7 +13,7 @@ from dataops_platform.contracts.partitions import UNPARTITIONED
 from dataops_platform.contracts.problems import ConfigError
 from dataops_platform.quality.gate import WHOLE_TABLE, input_name
 from dataops_platform.transformation.dbt import DbtProject, NodeResult, environment
-from dataops_platform.transformation.models import Model, Models, Test
+from dataops_platform.transformation.models import Model, Models, Test, cut_like
 from dataops_platform.warehouse.base import EMPTY, Cost, ModelVersion, NoSuchTable, Warehouse
 from dataops_platform.warehouse.ledger import Build, Ledger, Verdict, now, version_of
 from dataops_platform.warehouse.names import STAGING, quote
@@ -159,7 +159,7 @@ def source_inputs(
 ) -> dict[str, str]:
     """What a partition of a model is made of: the model's own code, and the versions of staging tables.
 
-    A partitioned model takes the same partition of partitioned tables, and all of the others.
+    A partitioned model takes the same partition of tables that are cut as it is, and all of the others.
 
     Args:
         staging_versions: table → partition → data version, as the ledger has them.
@@ -169,8 +169,7 @@ def source_inputs(
         table, versions = tables.get(source), staging_versions.get(source, {})
         if table is None:
             continue
-        same = table.partitioning is not None and model.partition_field is not None
-        for partition in [key] if same else versions or [UNPARTITIONED]:
+        for partition in [key] if cut_like(model, table) else versions or [UNPARTITIONED]:
             # A partition that nothing was delivered for has a version too: none. The gate finds no verdict for it.
             inputs[input_name("staging", source, partition)] = versions.get(partition, "none")
         if table.partitioning is not None:
@@ -238,8 +237,9 @@ class _Versions:
             inputs = dict(current)
             for name in model.ancestors:
                 ancestor = self._models[name]
-                found = self.of(ancestor, whole=model.partition_field is None)
-                keys: Collection[str] = [key] if ancestor.partition_field and model.partition_field else found
+                alike = model.partition_field is not None and ancestor.by_name is model.by_name
+                found = self.of(ancestor, whole=not alike)
+                keys: Collection[str] = [key] if ancestor.partition_field and alike else found
                 for other in keys:
                     there = found.get(other)
                     inputs[input_name("model", name, other)] = there.data_version if there else "none"
@@ -325,10 +325,11 @@ def _failing_partitions(warehouse: Warehouse, model: Model, result: NodeResult) 
     if model.partition_field is None or not result.compiled_code:
         return None
     field = quote(model.partition_field, warehouse.dialect)
+    key = field if model.by_name else f"CAST({field} AS DATE)"
     query = f"({result.compiled_code.rstrip().rstrip(';')}\n)"  # the last line may be a comment
     try:
         rows = warehouse.query(
-            f"SELECT CAST(CAST({field} AS DATE) AS STRING) AS k, COUNT(*) AS n FROM {query} AS t GROUP BY 1"
+            f"SELECT CAST({key} AS STRING) AS k, COUNT(*) AS n FROM {query} AS t GROUP BY 1"
         ).to_pylist()
     except (ConfigError, NoSuchTable):  # no such column: the rows are about something else
         return None

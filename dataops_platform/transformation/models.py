@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from dataops_platform.contracts.model import Dimension, Severity
+from dataops_platform.contracts.model import Dimension, Severity, Table
+from dataops_platform.contracts.partitions import NamedPartitioning
 from dataops_platform.contracts.problems import ConfigError
 from dataops_platform.quality.gate import RequiredTest
 from dataops_platform.warehouse.base import ModelSlice
@@ -39,7 +40,9 @@ class Model:
     """A dbt model.
 
     Attributes:
-        partition_field: date column that says which day a row belongs to; None: built as a whole.
+        partition_field: column that says which day a row belongs to, or which of the names that the tables it is made
+            of are cut by; None: built as a whole.
+        by_name: whether it is cut by name.
         publish: whether it goes to production.
         view: whether it has no rows of its own.
         sources: contract tables it is made of, directly or through other models.
@@ -57,11 +60,12 @@ class Model:
     ancestors: tuple[str, ...]
     tests: tuple[Test, ...]
     checksum: str = ""
+    by_name: bool = False
 
     @property
     def slice(self) -> ModelSlice:
         """How the warehouse finds and cuts it."""
-        return ModelSlice(self.name, self.relation, self.partition_field)
+        return ModelSlice(self.name, self.relation, self.partition_field, by_name=self.by_name)
 
     @property
     def required_tests(self) -> list[RequiredTest]:
@@ -100,8 +104,11 @@ class Models:
         return {test.unique_id: test for model in self.items for test in model.tests}
 
 
-def read_models(manifest: Mapping[str, Any]) -> Models:
+def read_models(manifest: Mapping[str, Any], tables: Mapping[str, Table] | None = None) -> Models:
     """Read a dbt manifest.
+
+    Args:
+        tables: of the contracts, which say whether what a model is made of is cut by name.
 
     Raises:
         ConfigError: a test has no known dimension, a published model is a view, or the like; all of it in one text.
@@ -123,7 +130,7 @@ def read_models(manifest: Mapping[str, Any]) -> Models:
             uid for uid, node in pending.items() if not any(p in pending for p in node["depends_on"].get("nodes", []))
         ]
         for uid in sorted(ready):
-            done[uid] = _model(uid, pending.pop(uid), sources, done, tests, macros, problems)
+            done[uid] = _model(uid, pending.pop(uid), sources, done, tests, macros, problems, tables or {})
     if problems:
         raise ConfigError("\n".join(sorted(problems)))
     return Models(tuple(done.values()))
@@ -161,6 +168,7 @@ def _model(
     tests: Mapping[str, list[Test]],
     macros: str,
     problems: list[str],
+    tables: Mapping[str, Table],
 ) -> Model:
     own_sources: set[str] = set()
     ancestors: dict[str, None] = {}
@@ -187,7 +195,21 @@ def _model(
         ancestors=tuple(ancestors),
         tests=tuple(sorted(tests.get(uid, ()), key=lambda t: t.name)),
         checksum=_hash([node.get("checksum", {}).get("checksum", ""), macros]),
+        by_name="partition_field" in meta and _cut_by_name(tables[name] for name in own_sources if name in tables),
     )
+
+
+def _cut_by_name(sources: Iterable[Table]) -> bool:
+    """Whether a model of these tables is cut by name: none is cut by time, and some is by name."""
+    cuts = [table.partitioning for table in sources if table.partitioning is not None]
+    return bool(cuts) and all(isinstance(cut, NamedPartitioning) for cut in cuts)
+
+
+def cut_like(model: Model, table: Table) -> bool:
+    """Whether a partition of a model is made of the same partition of a table; else it is made of all of the table."""
+    if table.partitioning is None or model.partition_field is None:
+        return False
+    return isinstance(table.partitioning, NamedPartitioning) is model.by_name
 
 
 def _test(node: Mapping[str, Any], nodes: Mapping[str, Any], macros: str, problems: list[str]) -> Test | None:

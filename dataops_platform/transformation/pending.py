@@ -14,7 +14,7 @@ from dataops_platform.lake import keys
 from dataops_platform.lake.deliveries import Lake
 from dataops_platform.quality.gate import WHOLE_TABLE, input_name, outdated
 from dataops_platform.transformation.build import source_inputs
-from dataops_platform.transformation.models import Models
+from dataops_platform.transformation.models import Models, cut_like
 from dataops_platform.warehouse.base import Warehouse
 from dataops_platform.warehouse.ledger import Ledger, version_of
 from dataops_platform.warehouse.names import staging
@@ -159,7 +159,10 @@ def _unbuilt(
         keys_of_model = {UNPARTITIONED}
         if model.partition_field:
             keys_of_model = {
-                key for name in model.sources if name in tables and tables[name].partitioning for key in versions[name]
+                key
+                for name in model.sources
+                if name in tables and cut_like(model, tables[name])
+                for key in versions[name]
             }
         left = []
         found = {(key, v.rule_id): v for key, group in verdicts[model.name].items() for v in group}

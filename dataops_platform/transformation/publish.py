@@ -79,8 +79,7 @@ def _recorded(store: ObjectStore, prefix: str, partitions: Collection[str]) -> s
     """Keys of the records of some partitions, and of those between them: what lies before and after is not listed."""
     if not partitions:
         return set()
-    # "0" follows "/", which ends a partition's folder.
-    return {info.key for info in store.list(prefix, prefix + min(partitions), prefix + max(partitions) + "0")}
+    return {info.key for info in store.list(prefix, *keys.folders(prefix, partitions))}
 
 
 def publish(

@@ -81,12 +81,17 @@ class LoadOutcome:
 
 @dataclass(frozen=True, slots=True)
 class ModelSlice:
-    """A model's relation and how it is cut: `field` is None for a model without partitions."""
+    """A model's relation and how it is cut: `field` is None for a model without partitions.
+
+    Attributes:
+        by_name: whether a row's partition is the value of the field; else it is the day, or the like, of it.
+    """
 
     model: str
     relation: Relation
     field: str | None = None
     granularity: Granularity = Granularity.DAY
+    by_name: bool = False
 
 
 @dataclass(frozen=True, slots=True)

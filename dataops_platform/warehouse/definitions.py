@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from dataops_platform.contracts.model import Rule, Table
+from dataops_platform.contracts.partitions import Cut, NamedPartitioning
 from dataops_platform.lake.deliveries import Delivery
 from dataops_platform.warehouse import ledger
 from dataops_platform.warehouse.base import NoSuchTable
@@ -66,7 +67,7 @@ class Definition:
             table.primary_key,
             str(table.load_mode),
             str(table.schema_policy),
-            f"{cut.granularity} of {cut.field}, {cut.timezone}" if cut is not None else "",
+            _cut(cut) if cut is not None else "",
             table.clustering,
             {rule.id: RuleSummary(rule.fingerprint, _words(rule)) for rule in table.rules},
         )
@@ -82,6 +83,13 @@ class Definition:
         body["rules"] = {name: RuleSummary(**rule) for name, rule in body["rules"].items()}
         body |= {name: tuple(body[name]) for name in ("primary_key", "clustering")}
         return cls(**body)
+
+
+def _cut(cut: Cut) -> str:
+    """How a table is cut, in words. Further days and names change nothing for the rows that are there."""
+    if isinstance(cut, NamedPartitioning):
+        return f"names of {cut.field}"
+    return f"{cut.granularity} of {cut.field}, {cut.timezone}"
 
 
 def _words(rule: Rule) -> str:

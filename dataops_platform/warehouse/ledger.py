@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from enum import StrEnum
 from operator import attrgetter
@@ -114,6 +114,7 @@ TABLES: dict[str, dict[str, pa.DataType]] = {
         "status": _TEXT,
         "steps": _TEXT,
         "failures": _TEXT,
+        "checks": _TEXT,
         "ended_at": _TIME,
         "recorded_at": _TIME,
     },
@@ -261,6 +262,23 @@ class RunStatus(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class CheckEnd:
+    """What an asset check said that somebody wrote in Python: neither a contract's rule nor a test of dbt.
+
+    Attributes:
+        asset: its path, joined by `/`.
+        partition_key: the partition that was checked; without one, those of the run.
+    """
+
+    asset: str
+    check: str
+    partition_key: str
+    passed: bool
+    severity: Severity
+    description: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class RunEnd:
     """How a run ended.
 
@@ -268,6 +286,7 @@ class RunEnd:
         partition_key: the partition, or `first..last`; `all` for a run without partitions.
         steps: those that succeeded.
         failures: step → what it said. Where a run failed without a step (its process died), under the empty name.
+        checks: those of one's own, as they said last.
     """
 
     run_id: str
@@ -277,6 +296,7 @@ class RunEnd:
     steps: Sequence[str]
     failures: Mapping[str, str]
     ended_at: datetime
+    checks: Sequence[CheckEnd] = ()
 
 
 def version_of(load_ids: Iterable[str | UUID]) -> str:
@@ -413,6 +433,7 @@ class Ledger:
                 "status": str(end.status),
                 "steps": json.dumps(list(end.steps)),
                 "failures": redact(json.dumps(dict(end.failures), ensure_ascii=False)),
+                "checks": redact(json.dumps([asdict(check) for check in end.checks], ensure_ascii=False)),
                 "ended_at": end.ended_at,
                 "recorded_at": moment,
             }
@@ -444,6 +465,10 @@ class Ledger:
                 tuple(json.loads(row["steps"])),
                 json.loads(row["failures"]),
                 row["ended_at"],
+                tuple(
+                    CheckEnd(**{**check, "severity": Severity(check["severity"])})
+                    for check in json.loads(row["checks"] or "[]")
+                ),
             )
             for row in rows
         ]

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 
 from dataops_platform.contracts.model import BadRows, Table
-from dataops_platform.contracts.partitions import UNPARTITIONED
+from dataops_platform.contracts.partitions import UNPARTITIONED, NamedPartitioning
 from dataops_platform.lake.deliveries import Delivery
 from dataops_platform.warehouse.names import CAST, literal
 
@@ -37,9 +37,12 @@ def foreign_partition(table: Table, delivery: Delivery) -> list[str]:
     if partitioning is None:
         return [] if key == UNPARTITIONED else [f"partition {key!r}: the contract's table has no partitions"]
     try:
-        day = partitioning.parse(key).date()
+        partitioning.check(key)
     except ValueError as error:
         return [str(error)]
+    if isinstance(partitioning, NamedPartitioning):
+        return []
+    day = partitioning.parse(key).date()
     if key >= partitioning.example and (partitioning.end is None or day <= partitioning.end):
         return []
     return [f"partition {key!r} is outside {partitioning.example}..{partitioning.end or ''} of the contract"]

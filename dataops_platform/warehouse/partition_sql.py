@@ -9,11 +9,11 @@ from zoneinfo import ZoneInfo
 import pyarrow as pa
 
 from dataops_platform.contracts.model import Table
-from dataops_platform.contracts.partitions import UNPARTITIONED, Granularity, Partitioning
+from dataops_platform.contracts.partitions import UNPARTITIONED, Granularity, NamedPartitioning, Partitioning
 from dataops_platform.contracts.problems import ConfigError
 from dataops_platform.contracts.types import Kind
 from dataops_platform.warehouse.base import ModelSlice, Window
-from dataops_platform.warehouse.names import Relation, quote
+from dataops_platform.warehouse.names import Relation, literal, quote
 
 
 def boundary(partitioning: Partitioning, kind: Kind, moment: datetime, dialect: str = "duckdb") -> str:
@@ -59,6 +59,11 @@ def any_partition(field: str, prefix: str = "", dialect: str = "duckdb") -> str:
     return f"({column} IS NULL OR {column} IS NOT NULL)"
 
 
+def is_one_of(column: str, names: Collection[str], dialect: str = "duckdb") -> str:
+    """A predicate that a column's text is one of some names."""
+    return f"{column} IN ({', '.join(literal(name, dialect) for name in sorted(names))})" if names else "FALSE"
+
+
 def in_partitions(table: Table, keys: Collection[str] | None, prefix: str = "", dialect: str = "duckdb") -> str:
     """An SQL predicate that holds for the rows of the given partitions (None: all rows)."""
     partitioning = table.partitioning
@@ -67,6 +72,8 @@ def in_partitions(table: Table, keys: Collection[str] | None, prefix: str = "", 
     column = prefix + quote(partitioning.field, dialect)
     if keys is None:
         return any_partition(partitioning.field, prefix, dialect) if table.partition_filter else "TRUE"
+    if isinstance(partitioning, NamedPartitioning):
+        return is_one_of(column, keys, dialect)
     kind = table.column(partitioning.field).type.kind
     terms = [
         f"({column} >= {boundary(partitioning, kind, start, dialect)}"
@@ -80,6 +87,8 @@ def in_slice(model: ModelSlice, keys: Collection[str] | None, dialect: str = "du
     """An SQL predicate that holds for a model's rows of the given partitions (None: all rows)."""
     if model.field is None or keys is None:
         return "TRUE"
+    if model.by_name:
+        return is_one_of(quote(model.field, dialect), keys, dialect)
     cut = Partitioning(model.field, model.granularity, date.min)
     kind = Kind.DATE if dialect == "bigquery" else Kind.DATETIME  # BigQuery compares a date with dates only
     column = quote(model.field, dialect)
@@ -135,8 +144,8 @@ _BIGQUERY_UNITS = {Granularity.WEEK: "ISOWEEK"}
 
 
 def partition_start(table: Table, prefix: str = "", dialect: str = "duckdb") -> str:
-    """An SQL expression for the local start of a row's partition: a DATE for days of a date column, else a wall-clock
-    time.
+    """An SQL expression for what tells a row's partition: the local start, a DATE for days of a date column, else a
+    wall-clock time; of a table that is cut by name, the name.
 
     The expression is the bare column where it can be, so that grouping by it costs nothing extra.
     """
@@ -144,6 +153,8 @@ def partition_start(table: Table, prefix: str = "", dialect: str = "duckdb") -> 
     if partitioning is None:
         return "NULL"
     column = prefix + quote(partitioning.field, dialect)
+    if isinstance(partitioning, NamedPartitioning):
+        return column
     kind = table.column(partitioning.field).type.kind
     if kind is Kind.DATE and partitioning.granularity is Granularity.DAY:
         return column
@@ -160,10 +171,13 @@ def partition_start(table: Table, prefix: str = "", dialect: str = "duckdb") -> 
 
 def partition_start_literal(table: Table, key: str, dialect: str = "duckdb") -> str:
     """A partition's start as a literal that compares equal to `partition_start` of its rows."""
-    assert table.partitioning is not None, table.name
-    kind = table.column(table.partitioning.field).type.kind
-    local = Kind.DATE if kind is Kind.DATE and table.partitioning.granularity is Granularity.DAY else Kind.DATETIME
-    return boundary(table.partitioning, local, table.partitioning.parse(key), dialect)
+    partitioning = table.partitioning
+    assert partitioning is not None, table.name
+    if isinstance(partitioning, NamedPartitioning):
+        return literal(key, dialect)
+    kind = table.column(partitioning.field).type.kind
+    local = Kind.DATE if kind is Kind.DATE and partitioning.granularity is Granularity.DAY else Kind.DATETIME
+    return boundary(partitioning, local, partitioning.parse(key), dialect)
 
 
 def key_of(table: Table, value: object) -> str | None:
@@ -172,13 +186,20 @@ def key_of(table: Table, value: object) -> str | None:
         return UNPARTITIONED
     if value is None:
         return None
-    text = str(value)
-    moment = datetime.fromisoformat(text)
-    return table.partitioning.key(moment)
+    if isinstance(table.partitioning, NamedPartitioning):
+        return str(value)
+    return table.partitioning.key(datetime.fromisoformat(str(value)))
 
 
-def key_sql(table: Table, prefix: str = "") -> str:
+def key_sql(table: Table, prefix: str = "", dialect: str = "duckdb") -> str:
     """An SQL expression for the partition key as text."""
-    if table.partitioning is None:
-        return f"'{UNPARTITIONED}'"
-    return f"strftime({partition_start(table, prefix)}, '{table.partitioning.key_format}')"
+    partitioning = table.partitioning
+    if partitioning is None:
+        return literal(UNPARTITIONED, dialect)
+    start = partition_start(table, prefix, dialect)
+    if isinstance(partitioning, NamedPartitioning):
+        return start
+    form = literal(partitioning.key_format, dialect)
+    if dialect == "bigquery":
+        return f"FORMAT_DATETIME({form}, CAST({start} AS DATETIME))"
+    return f"strftime({start}, {form})"

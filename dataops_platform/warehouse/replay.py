@@ -27,7 +27,7 @@ from dataops_platform.warehouse.names import (
     quote,
     staging,
 )
-from dataops_platform.warehouse.partition_sql import in_partitions, partition_start
+from dataops_platform.warehouse.partition_sql import in_partitions, key_sql
 from dataops_platform.warehouse.tie_break import tie_break
 
 
@@ -172,11 +172,9 @@ class ReplaySql:
 
     def _partition(self, prefix: str) -> str:
         """The partition key of a row, as text."""
-        cut = self._table.partitioning
-        if cut is None:
+        if self._table.partitioning is None:
             return f"{prefix}_delivered_partition"
-        start, form = partition_start(self._table, prefix, self._dialect), self._lit(cut.key_format)
-        return f"FORMAT_DATETIME({form}, CAST({start} AS DATETIME))" if self._big else f"strftime({start}, {form})"
+        return key_sql(self._table, prefix, self._dialect)
 
     def _newest(self) -> str:
         """For `replace`: a condition on `_judged AS g`: of the newest snapshot of its partition."""

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from dataops_platform.contracts.model import Column, LoadMode, Table
+from dataops_platform.contracts.partitions import NamedPartitioning
 from dataops_platform.contracts.types import Kind
 from dataops_platform.lake.deliveries import DeliveredObject, Delivery
 from dataops_platform.warehouse import ledger
@@ -21,7 +22,7 @@ from dataops_platform.warehouse.loading import OUTSIDE_PARTITION, cast_reasons
 from dataops_platform.warehouse.names import LEDGER, LINEAGE, QUARANTINE_COLUMNS, UNCAST, Relation, quarantine, staging
 from dataops_platform.warehouse.names import literal as _literal
 from dataops_platform.warehouse.names import quote as _quote
-from dataops_platform.warehouse.partition_sql import boundary, in_partitions, partition_start
+from dataops_platform.warehouse.partition_sql import boundary, in_partitions, key_sql
 from dataops_platform.warehouse.tie_break import tie_break
 
 DIALECT = "bigquery"
@@ -139,6 +140,8 @@ class LoadSql:
         partitioning = self._table.partitioning
         if partitioning is None:
             return "0", "0"
+        if isinstance(partitioning, NamedPartitioning):
+            return literal(partition), literal(partition)
         start = partitioning.parse(partition)
         kind = self._table.column(partitioning.field).type.kind
         local = Kind.DATE if kind is Kind.DATE else Kind.DATETIME
@@ -152,8 +155,10 @@ class LoadSql:
         partitioning = self._table.partitioning
         if partitioning is None:
             return "FALSE"
-        kind = self._table.column(partitioning.field).type.kind
         column = f"p.{quote(partitioning.field)}"
+        if isinstance(partitioning, NamedPartitioning):
+            return f"({column} = d._low) IS NOT TRUE"
+        kind = self._table.column(partitioning.field).type.kind
         if kind is Kind.TIMESTAMP:
             column = f"DATETIME({column}, {literal(partitioning.timezone)})"
         return f"({column} >= d._low AND {column} < d._high) IS NOT TRUE"
@@ -238,8 +243,7 @@ class LoadSql:
             where = "EXISTS (SELECT 1 FROM _newest)"
         else:
             # Constants first: other partitions aren't read.
-            start = f"CAST({partition_start(self._table, '', DIALECT)} AS DATETIME)"
-            key = f"FORMAT_DATETIME({literal(partitioning.key_format)}, {start})"
+            key = key_sql(self._table, "", DIALECT)
             among = in_partitions(self._table, {d.partition for d in batch}, "", DIALECT)
             where = f"{among} AND {key} IN (SELECT _part FROM _newest)"
         return [
@@ -253,8 +257,7 @@ class LoadSql:
         older = "(t._created_at < i._created OR (t._created_at = i._created AND t._source_object <= i._object))"
         moved = "''"
         if self._table.partitioning is not None:
-            start = partition_start(self._table, "t.", DIALECT)
-            moved = f"FORMAT_DATETIME({literal(self._table.partitioning.key_format)}, CAST({start} AS DATETIME))"
+            moved = key_sql(self._table, "t.", DIALECT)
         return [
             f"CREATE TEMP TABLE _met AS SELECT i._row, i._load, i._part, {older} AS _wins, {moved} AS _from\n"
             f"FROM _kept AS i JOIN {self._target} AS t ON {same} WHERE {overlap}",

@@ -16,6 +16,7 @@ from dataops_platform.warehouse import ledger
 from dataops_platform.warehouse.base import EMPTY, ModelSlice, ModelVersion, NoSuchTable, PublicationItem
 from dataops_platform.warehouse.bigquery.jobs import JobFailed, Jobs, job_name
 from dataops_platform.warehouse.bigquery.naming import Naming
+from dataops_platform.warehouse.bigquery.tables import CLUSTERING_COLUMNS
 from dataops_platform.warehouse.names import LEDGER, Relation, production
 from dataops_platform.warehouse.names import literal as _literal
 from dataops_platform.warehouse.names import quote as _quote
@@ -171,9 +172,13 @@ class ModelTables:
         """
         wanted = bigquery.Table(self._naming.reference(target), schema=[_nullable(field) for field in source.schema])
         wanted.description = source.description
-        if model.field is not None:
+        if model.field is not None and not model.by_name:
             wanted.time_partitioning = bigquery.TimePartitioning(field=model.field)
-        wanted.clustering_fields = source.clustering_fields
+        clustering = list(source.clustering_fields or ())
+        if model.field is not None and model.by_name:  # BigQuery has no partitions by name
+            clustering = list(dict.fromkeys([model.field, *clustering]))[:CLUSTERING_COLUMNS]
+        if clustering:
+            wanted.clustering_fields = clustering
         with self._jobs.words("prepare"):
             actual = self._jobs.client.create_table(wanted, exists_ok=True, retry=self._jobs.retry)
         there = {field.name: field for field in actual.schema}

@@ -157,7 +157,7 @@ def staging_table(
     key = f" Key: {', '.join(table.primary_key)}." if table.primary_key else ""
     made.description = f"{table.description}{key} Contract {table.contract_id} {table.contract_version}.".strip()
     made.labels = {"dataops_table": label(table.name), **{f"tag_{label(tag)}": "true" for tag in table.tags}}
-    partitioning = table.partitioning
+    partitioning = table.by_time
     if partitioning is not None:
         made.time_partitioning = bigquery.TimePartitioning(
             type_=_UNITS[partitioning.granularity],
@@ -165,9 +165,23 @@ def staging_table(
             expiration_ms=table.expiration_days * _DAY_MS if table.expiration_days else None,
         )
         made.require_partition_filter = table.partition_filter
-    if table.clustering:
-        made.clustering_fields = list(table.clustering)
+    clustering = clustered_by(table)
+    if clustering:
+        made.clustering_fields = list(clustering)
     return made
+
+
+CLUSTERING_COLUMNS = 4
+"""How many columns BigQuery clusters a table by."""
+
+
+def clustered_by(table: Table) -> Sequence[str]:
+    """The columns that a table is clustered by: the contract's; before them, the one that cuts it by name.
+
+    BigQuery has no partitions by name. Clustered by it, a query for some names reads little more than their rows.
+    """
+    first = [] if table.partitioning is None or table.by_time else [table.partitioning.field]
+    return list(dict.fromkeys([*first, *table.clustering]))[:CLUSTERING_COLUMNS]
 
 
 def quarantine_table(

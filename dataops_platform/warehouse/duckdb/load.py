@@ -20,7 +20,7 @@ import duckdb
 import pyarrow as pa
 
 from dataops_platform.contracts.model import LoadMode, Table
-from dataops_platform.contracts.partitions import UNPARTITIONED
+from dataops_platform.contracts.partitions import UNPARTITIONED, NamedPartitioning
 from dataops_platform.contracts.problems import ConfigError
 from dataops_platform.contracts.types import Kind
 from dataops_platform.lake.deliveries import Delivery
@@ -236,7 +236,8 @@ class Loader:
                 )
         columns = ["_file", "_created", "_load", "_part", "_low", "_high"]
         # Bounds of the partition column's own type: comparing costs no cast per row.
-        bound = "DATE" if self._by_date() else "TIMESTAMP"
+        named = isinstance(self._table.partitioning, NamedPartitioning)
+        bound = "VARCHAR" if named else "DATE" if self._by_date() else "TIMESTAMP"
         mapping = pa.table({name: [row[i] for row in rows] for i, name in enumerate(columns)})
         self._con.register("_files_view", mapping)
         # Names begin with an underscore, which no contract column does: checks use bare column names.
@@ -251,10 +252,12 @@ class Loader:
         self._con.execute("CREATE OR REPLACE TEMP TABLE _skip (_file VARCHAR, _row BIGINT)")
 
     def _bounds(self, partition: str) -> tuple[str | None, str | None]:
-        """The partition as local wall-clock times [low, high)."""
+        """The partition as local wall-clock times [low, high), or its name, twice."""
         partitioning = self._table.partitioning
         if partitioning is None or partition == UNPARTITIONED:
             return None, None
+        if isinstance(partitioning, NamedPartitioning):
+            return partition, partition
         start = partitioning.parse(partition)
         low, high = start, partitioning.next(start)
         return (str(low.date()), str(high.date())) if self._by_date() else (str(low), str(high))
@@ -274,6 +277,8 @@ class Loader:
         partitioning = self._table.partitioning
         if partitioning is None:
             return "FALSE"
+        if isinstance(partitioning, NamedPartitioning):
+            return f"((p.{quote(partitioning.field)} = d._low) IS NOT TRUE)"
         start = f"p.{quote(partitioning.field)}" if self._by_date() else partition_start(self._table, "p.")
         return f"(({start} >= d._low AND {start} < d._high) IS NOT TRUE)"
 

@@ -25,6 +25,8 @@ _FORMATS = {Granularity.DAY: "%Y-%m-%d", Granularity.MONTH: "%Y-%m-01", Granular
 def _key(model: ModelSlice) -> str:
     if model.field is None:
         return literal(UNPARTITIONED)
+    if model.by_name:
+        return quote(model.field)
     return f"strftime({quote(model.field)}, '{_FORMATS[model.granularity]}')"
 
 

@@ -15,6 +15,7 @@ from dataops_platform.contracts import load_contracts
 from dataops_platform.orchestration import alert_sensor, alerting
 from dataops_platform.orchestration.build import build_definitions
 from dataops_platform.orchestration.run_logs import install_run_logs
+from dataops_platform.orchestration.table_options import raw_key, staging_key
 from dataops_platform.settings import Settings
 from dataops_platform.transformation.models import Models
 from dataops_platform.warehouse.ledger import Ledger, RunStatus, now
@@ -180,6 +181,87 @@ def test_runs_log_json(demanding, server, tmp_path, capfd):
     made_it = next(e for e in entries if e.get("event") == "ASSET_MATERIALIZATION" and e.get("table") == "raw.orders")
     assert made_it["severity"] in ("DEBUG", "INFO")
     assert {e["logging.googleapis.com/labels"].get("run_id") for e in entries if "run_id" in e} == {result.run_id}
+
+
+def test_a_deadline_that_passes_without_a_run(shop, server, tmp_path, monkeypatch):
+    """The sensor looks when one has passed, and says it once; and again when the data came."""
+    path = shop / "contracts/orders.odcs.yaml"
+    text = path.read_text().replace("end: 2024-05-31", "end: 2024-05-02")
+    path.write_text(text + "slaProperties:\n  - {property: arrival, value: 6, unit: h, element: orders}\n")
+    definitions = build_definitions(settings(shop, tmp_path / "home", server.url))
+    with instance(tmp_path / "dagster") as made:
+        said, cursor = tick(definitions, made)
+        assert said == "alerts told: webhook: 1"
+        (alert,) = server.bodies[0]["alerts"]
+        assert (alert["kind"], alert["status"], alert["table"], alert["rule"]) == (
+            "deadline_missed", "open", "staging.orders", "arrival",
+        )  # fmt: skip
+        assert alert["observed"] == "2 (2024-05-01, 2024-05-02)"
+        assert tick(definitions, made, cursor)[0] == "no run has ended since"
+        assert json.loads(cursor)["due"] is None  # no later partition is due
+        # As if the next one had passed: it is looked at again, and nothing is said twice.
+        said, cursor = tick(definitions, made, json.dumps(json.loads(cursor) | {"due": 1.0}))
+        assert said == "alerts told: webhook: 0"
+        job = definitions.resolve_job_def("pipeline")
+        layers = [raw_key("orders"), staging_key("orders")]
+        loaded = job.get_subset(asset_selection=frozenset(layers), asset_check_selection=frozenset())
+        assert loaded.execute_in_process(instance=made, tags=RANGE).success  # no check of it was run
+        assert tick(definitions, made, cursor)[0] == "alerts told: webhook: 1"
+        (alert,) = server.bodies[1]["alerts"]
+        assert (alert["status"], alert["rule"], alert["observed"]) == ("recovered", "arrival", "0")
+
+
+OWN = """\
+from pathlib import Path
+
+import dagster as dg
+
+BAD = Path(__file__).parent / "bad"
+
+
+@dg.asset(key=["own", "report"], deps=[dg.AssetKey(["staging", "orders"])], check_specs=[
+    dg.AssetCheckSpec("complete", asset=dg.AssetKey(["own", "report"]))
+])
+def report():
+    yield dg.MaterializeResult(check_results=[
+        dg.AssetCheckResult(check_name="complete", passed=not BAD.exists(), description="3 pages are missing")
+    ])
+
+
+@dg.asset_check(asset=dg.AssetKey(["staging", "orders"]))
+def plausible():
+    return dg.AssetCheckResult(passed=not BAD.exists(), severity=dg.AssetCheckSeverity.WARN)
+"""
+
+
+def test_checks_of_ones_own(shop, server, tmp_path, monkeypatch):
+    """Asset checks in Python, at an asset of one's own and at a table of a contract."""
+    module = f"own_{tmp_path.name}"
+    (shop / f"{module}.py").write_text(OWN)
+    (shop / "bad").touch()
+    monkeypatch.syspath_prepend(str(shop))
+    ui = "https://dagster.example.com"
+    given = settings(shop, tmp_path / "home", server.url, DATAOPS_ASSETS=module, DATAOPS_UI_URL=ui)
+    definitions = build_definitions(given)
+    with instance(tmp_path / "dagster") as made:
+        assert execute(definitions, made).success  # the checks don't block
+        said, cursor = tick(definitions, made)
+        found = {alert["table"]: alert for alert in server.bodies[0]["alerts"]}
+        assert found.keys() == {"own/report", "staging/orders"}
+        report, orders = found["own/report"], found["staging/orders"]
+        assert (report["kind"], report["severity"], report["rule"]) == ("check_failed", "error", "complete")
+        assert report["observed"] == "3 pages are missing"
+        assert report["url"] == f"{ui}/assets/own/report?view=checks&checkDetail=complete"
+        assert (orders["severity"], orders["rule"], orders["observed"]) == ("warning", "plausible", "failed")
+
+        assert execute(definitions, made).success
+        said, cursor = tick(definitions, made, cursor)
+        assert said == "alerts told: webhook: 0"  # the same again
+
+        (shop / "bad").unlink()
+        assert execute(definitions, made).success
+        assert tick(definitions, made, cursor)[0] == "alerts told: webhook: 2"
+        assert {alert["status"] for alert in server.bodies[1]["alerts"]} == {"recovered"}
 
 
 def test_a_day_that_does_not_come_is_a_missed_deadline(shop, server, tmp_path):
