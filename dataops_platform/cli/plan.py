@@ -68,11 +68,28 @@ def show(console: Console, select: str | None, partitions: str | None, check: bo
         return code
     _print_runs(console, planned)
     _print_pending(console, left)
-    spans = [run.span for run in planned.runs if run.span]
-    # Of several ranges, what lies between is estimated too: what is said is read at most.
-    covered = asked or ((min(span[0] for span in spans), max(span[1] for span in spans)) if spans else None)
-    print_estimate(console, estimates(settings, contracts, models, covered))
+    print_estimate(console, _estimates_of(settings, contracts, models, [asked] if asked else covered(planned)))
     return code
+
+
+def covered(planned: RunPlan) -> list[tuple[str, str] | None]:
+    """For each way of cutting tables, the first and the last partition that is run; None where there are none.
+
+    Of several ranges, what lies between is estimated too: what is said is read at most.
+    """
+    spans: dict[str, list[tuple[str, str]]] = {}
+    for run in planned.runs:
+        if run.span is not None:
+            spans.setdefault(run.job.name, []).append(run.span)
+    return [(min(first for first, _ in found), max(last for _, last in found)) for found in spans.values()] or [None]
+
+
+def _estimates_of(
+    settings: Settings, contracts: Contracts, models: Models, spans: Sequence[tuple[str, str] | None]
+) -> list[Estimate]:
+    """What is read over several spans; what has no partitions is read once."""
+    found = (item for span in spans for item in estimates(settings, contracts, models, span))
+    return list({(item.name, item.step): item for item in found}.values())
 
 
 def estimates(

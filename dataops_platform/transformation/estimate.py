@@ -9,7 +9,7 @@ from dataops_platform.contracts.model import Table
 from dataops_platform.contracts.problems import ConfigError
 from dataops_platform.quality.planner import plan
 from dataops_platform.transformation.dbt import DbtProject
-from dataops_platform.transformation.models import Models
+from dataops_platform.transformation.models import Models, cut_like
 from dataops_platform.warehouse.base import NoSuchTable, Warehouse
 from dataops_platform.warehouse.names import staging
 
@@ -32,13 +32,21 @@ def estimate(
 ) -> Iterator[Estimate]:
     """Bytes that rules, models and tests would read. Loads, exports and ledger queries cost little or nothing.
 
+    Tables that have no such partitions, because they are cut otherwise, and models by these are left out: a run over
+    the partitions isn't about them.
+
     Args:
         tables: those whose rules would be evaluated.
         dbt: the project of the models; None: without them.
         partitions: first and last partition; None: everything.
     """
+    apart: set[str] = set()
     for table in tables.values():
-        keys = table.partition_keys(*partitions) if partitions and table.partitioning else None
+        try:
+            keys = table.partition_keys(*partitions) if partitions and table.partitioning else None
+        except ValueError:
+            apart.add(table.name)
+            continue
         statements = [statement.sql for statement in plan(table, keys, warehouse.dialect)]
         yield Estimate(str(staging(table.name)), "rules", _total(warehouse, statements))
     if dbt is None or not models.items:
@@ -46,7 +54,12 @@ def estimate(
     owners = {uid: (test.model, "tests") for uid, test in models.tests().items()}
     owners |= {model.unique_id: (model.unique_id, "build") for model in models.items if not model.view}
     groups: dict[tuple[str, str], list[str]] = {}
-    for uid, sql in dbt.compile([model.name for model in models.items], partitions).items():
+    meant = [
+        model.name
+        for model in models.items
+        if not any(cut_like(model, tables[name]) for name in apart.intersection(model.sources))
+    ]
+    for uid, sql in (dbt.compile(meant, partitions) if meant else {}).items():
         if uid in owners:
             model, step = owners[uid]
             groups.setdefault((models.by_id()[model].name, step), []).append(sql)

@@ -11,6 +11,7 @@ from dataops_platform.contracts import load_contracts
 from dataops_platform.contracts.problems import ConfigError
 from dataops_platform.ingestion.landing_scan import Position, scan, strange_names
 from dataops_platform.lake import Lake
+from dataops_platform.orchestration import runs
 from dataops_platform.orchestration.build import build_definitions
 from dataops_platform.orchestration.planning import plan
 from dataops_platform.orchestration.table_options import raw_key, staging_key
@@ -158,3 +159,71 @@ def test_the_schedule_runs_all_names(regions):
     assert request.tags["dagster/asset_partition_range_start"] == "apac"
     assert request.tags["dagster/asset_partition_range_end"] == "us"
     assert schedule.cron_schedule == "0 7 * * *"
+
+
+BY_DAY = """{{ config(materialized='incremental', incremental_strategy='replace_range', on_schema_change='fail') }}
+select
+    day,
+    cast(count(*) as int64) as visits,
+    (select cast(sum(amount) as int64) from {{ source('staging', 'sales') }}) as sold
+from {{ source('staging', 'visits') }}
+where {{ in_partition_range('day') }}
+group by day
+"""
+VISITS = """\
+apiVersion: v3.2.0
+kind: DataContract
+id: urn:shop:contract:visits
+name: visits
+version: 1.0.0
+status: active
+schema:
+  - name: visits
+    customProperties:
+      - {property: loadMode, vendor: dataops, value: replace}
+      - property: partitioning
+        vendor: dataops
+        value: {field: day, granularity: day, start: 2024-05-01, end: 2024-05-02}
+      - {property: source, vendor: dataops, value: {extractor: files, path: 'data/visits/{partition}.csv'}}
+    properties:
+      - {name: day, logicalType: date, required: true}
+"""
+MIXED = """models:
+  - name: by_day
+    config: {meta: {dataops: {publish: true, partition_field: day}}}
+    columns: [{name: day, data_type: date}, {name: visits, data_type: int64}, {name: sold, data_type: int64}]
+"""
+
+
+@on_duckdb
+def test_a_model_by_day_takes_the_names_as_a_whole(regions, tmp_path):
+    """Two jobs, in the order of their data; a new delivery for one name makes all its days out of date."""
+    for path, text in {
+        "contracts/visits.odcs.yaml": VISITS,
+        "data/visits/2024-05-01.csv": "day\n2024-05-01\n",
+        "data/visits/2024-05-02.csv": "day\n2024-05-02\n2024-05-02\n",
+        "dbt_project/models/marts/by_day.sql": BY_DAY,
+        "dbt_project/models/marts/by_day.yml": MIXED,
+    }.items():
+        (regions.project / path).parent.mkdir(parents=True, exist_ok=True)
+        (regions.project / path).write_text(text)
+
+    def run_what_is_new(dagster):
+        todo = regions.left()
+        planned = plan(build_definitions(regions.settings), None, None, todo.partitions(), todo.settled()).runs
+        assert all(runs.execute(run.job, dagster, run.span, run.assets).success for run in planned)
+        return {run.span for run in planned if run.span}  # what has no partitions may be made alone
+
+    days = ("2024-05-01", "2024-05-02")
+    with instance(tmp_path / "dagster") as dagster:
+        assert run_what_is_new(dagster) == {("apac", "us"), days}
+        assert not regions.left().any
+        regions.write("eu", "2,eu,25")
+        assert run_what_is_new(dagster) == {("eu", "eu")}
+        assert regions.left().unbuilt == {"by_day": list(days)}
+        assert run_what_is_new(dagster) == {days}
+        assert not regions.left().any
+    assert regions.query("SELECT CAST(day AS STRING), visits, sold FROM production.by_day ORDER BY 1") == [
+        (days[0], 1, 105), (days[1], 2, 105),
+    ]  # fmt: skip
+    assert regions.published() == FIRST | {"eu": 25}
