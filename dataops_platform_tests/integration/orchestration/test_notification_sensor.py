@@ -245,6 +245,8 @@ def test_a_partition_that_is_not_over_waits(told, handled, tmp_path, monkeypatch
         (request,) = told.tick(dagster).run_requests
         assert request.partition_key == "2024-05-03"
         assert told.tick(dagster).run_requests == []
+        moments.append(datetime(2024, 5, 4, 0, 10, tzinfo=UTC))  # no run came of it
+        (request,) = told.tick(dagster).run_requests
         told.launch([request], dagster)
         assert told.tick(dagster).run_requests == []
         assert json.loads(told.cursor)["early"] == {}
