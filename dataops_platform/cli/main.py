@@ -92,7 +92,7 @@ def plan(
     check: Annotated[
         bool,
         typer.Option(
-            "--check", help="Fail where something would break, rows would newly fail, or a version is too low."
+            "--check", help="Only compare; fail where something breaks, rows would newly fail, or a version is too low."
         ),
     ] = False,
 ) -> None:
