@@ -15,9 +15,11 @@ from dataops_platform.orchestration import runs
 from dataops_platform.orchestration.build import build_definitions
 from dataops_platform.orchestration.planning import plan
 from dataops_platform.orchestration.table_options import raw_key, staging_key
+from dataops_platform.settings import Settings
 from dataops_platform_tests.integration.orchestration.conftest import instance
 from dataops_platform_tests.integration.orchestration.regions import NAMES, Regions
 from dataops_platform_tests.integration.orchestration.sales import on_engine
+from dataops_platform_tests.integration.orchestration.test_automation import Automation
 
 PRODUCTION = dg.AssetKey(["production", "by_region"])
 FIRST = {"apac": 10, "eu": 20, "eu-north": 30, "us": 40}
@@ -227,3 +229,30 @@ def test_a_model_by_day_takes_the_names_as_a_whole(regions, tmp_path):
         (days[0], 1, 105), (days[1], 2, 105),
     ]  # fmt: skip
     assert regions.published() == FIRST | {"eu": 25}
+
+
+def test_conditions_follow_names(tmp_path):
+    """Raw is asked for each day, for all names; what follows, for those alone that were renewed."""
+    project = tmp_path / "shop"
+    given = {
+        "DATAOPS_PROJECT": str(project),
+        "DATAOPS_HOME": str(tmp_path / "home"),
+        "DATAOPS_AUTOMATION": "conditions",
+    }
+    regions = Regions(project, Settings.load(given))
+    raw, staging = raw_key("sales"), staging_key("sales")
+    chain = [staging, dg.AssetKey("by_region"), dg.AssetKey(["transformed", "by_region"]), PRODUCTION]
+    with dg.DagsterInstance.ephemeral() as dagster:
+        automation = Automation(build_definitions(regions.settings), dagster)
+        automation.cursor = None
+        morning = datetime(2024, 5, 20, 6, 59, tzinfo=UTC)
+        assert raw not in automation.tick(morning)
+        assert automation.tick(morning.replace(hour=7, minute=1))[raw] == set(NAMES)
+        for key in (raw, *chain):
+            automation.made(key, *NAMES)
+            automation.checked(key)
+        automation.tick()
+        automation.tick()
+        automation.made(raw, "eu")
+        found = automation.tick()
+        assert {key: found.get(key) for key in chain} == {key: {"eu"} for key in chain}
