@@ -48,7 +48,9 @@ servers:
 """
 
 
-@pytest.mark.parametrize("regions", ["duckdb", pytest.param("bigquery", marks=pytest.mark.cloud)], indirect=True)
+@pytest.mark.parametrize(
+    "regions", ["duckdb", pytest.param("bigquery", marks=[pytest.mark.cloud, pytest.mark.long])], indirect=True
+)
 def test_from_source_to_production(regions, tmp_path):
     """All names in one run; a correction of one; one that is refused; nothing of the others is made anew."""
     with instance(tmp_path / "dagster") as dagster:
