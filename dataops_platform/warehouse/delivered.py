@@ -132,6 +132,11 @@ def judge(
                 f"column {name!r} can't be added: no type of a contract holds {actual}. Write it as another type, or"
                 " set `schemaPolicy: ignore`"
             )
+        elif (twin := next((other for other in added if other.lower() == name.lower()), None)) is not None:
+            lines.append(
+                f"column {name!r} can't be added beside {twin!r}: engines don't tell upper from lower case. Rename one"
+                " of them in the data, or set `schemaPolicy: ignore`"
+            )
         else:
             added[name] = kind
     return lines, Beyond(added, tuple(left))

@@ -68,14 +68,14 @@ def test_strict(home):
 
 
 def test_ignore(home):
-    rows = arrow(DAY1, 1, note="n", ship=pa.array([{"to": "x"}]), _tool="t")
+    rows = arrow(DAY1, 1, note="n", Note="m", ship=pa.array([{"to": "x"}]), _tool="t")
     (outcome,) = home.load(IGNORE, [home.deliver(IGNORE, rows, partition=DAY1)])
     assert (outcome.refused, outcome.rows_loaded) == (None, 1)
-    assert set(outcome.beyond.left) == {"note", "ship", "_tool"}
+    assert set(outcome.beyond.left) == {"note", "Note", "ship", "_tool"}
     (outcome,) = home.load(IGNORE, [home.deliver(IGNORE, arrow(DAY2, 2).drop_columns("amount"), partition=DAY2)])
     assert (outcome.refused, outcome.beyond.left) == (None, ())
     assert home.rows("SELECT id, amount IS NULL FROM staging.orders ORDER BY id") == [(1, False), (2, True)]
-    assert beyond(home) == [{"added": {}, "left": ["note", "ship", "_tool"]}]
+    assert beyond(home) == [{"added": {}, "left": ["note", "Note", "ship", "_tool"]}]
     # A name that differs by its letters' case alone is a mistake, not something to pass over.
     (outcome,) = home.load(
         IGNORE, [home.deliver(IGNORE, arrow(DAY3, 3).rename_columns(["day", "id", "Amount"]), partition=DAY3)]
@@ -126,6 +126,7 @@ def test_what_can_not_be_added(home):
         home.deliver(ADDITIVE, arrow(DAY2, 2, note=5), partition=DAY2),
         home.deliver(ADDITIVE, arrow(DAY2, 3, **{"a b": 1}), partition=DAY2),
         home.deliver(ADDITIVE, arrow(DAY2, 4, blob=pa.array([b"x"])), partition=DAY2),
+        home.deliver(ADDITIVE, arrow(DAY2, 7, twin=1, Twin=2), partition=DAY2),
         home.deliver(ADDITIVE, arrow(DAY2, 5, fresh=1), partition=DAY2),
         home.deliver(ADDITIVE, arrow(DAY2, 6, fresh="text"), partition=DAY2),
     ]
@@ -136,6 +137,7 @@ def test_what_can_not_be_added(home):
             "column 'note' is .*, an earlier delivery brought it as string",
             "column 'a b' can't be added: names are letters, digits .*`schemaPolicy: ignore`",
             "column 'blob' can't be added: no type of a contract holds",
+            "column 'Twin' can't be added beside 'twin'",
             None,
             "column 'fresh' is .*, an earlier delivery brought it as integer",
         ),

@@ -154,3 +154,12 @@ def test_each_column_is_loaded_left_added_or_refused(delivered, policy, earlier)
     must = "Note" in delivered or (policy is SchemaPolicy.STRICT and not before)
     assert ("note" in missing) == ("note" not in delivered and must)
     assert "_tool" not in beyond.added
+
+
+def test_new_columns_that_differ_by_case_alone():
+    additive = replace(T, schema_policy=SchemaPolicy.ADDITIVE)
+    names = dict.fromkeys(["day", "id", "note", "more", "More"], "text")
+    lines, beyond = judge(additive, names, lambda _: FieldType(Kind.STRING))
+    assert list(beyond.added) == ["more"]
+    assert len(lines) == 1
+    assert lines[0].startswith("column 'More' can't be added beside 'more'")
