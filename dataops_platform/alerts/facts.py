@@ -16,7 +16,7 @@ from dataops_platform.alerts.subjects import Subjects
 from dataops_platform.contracts.model import Severity
 from dataops_platform.warehouse import ledger
 from dataops_platform.warehouse.base import Warehouse
-from dataops_platform.warehouse.ledger import Ledger, RunEnd
+from dataops_platform.warehouse.ledger import Ledger, Refused, RunEnd
 from dataops_platform.warehouse.names import LEDGER, literal
 
 
@@ -36,18 +36,6 @@ class Judged:
     details: str | None
     run_id: str
     evaluated_at: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class Refused:
-    """The newest refusal of a delivery."""
-
-    table_name: str
-    partition_key: str
-    manifest: str
-    reason: str
-    run_id: str
-    refused_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,8 +132,8 @@ def _refusals(warehouse: Warehouse, subjects: Subjects, moment: str) -> list[Ref
     if not subjects.tables:
         return []
     rows = warehouse.query(
-        "SELECT table_name, partition_key, manifest, reason, run_id, refused_at FROM (SELECT *, ROW_NUMBER() OVER"
-        f" (PARTITION BY manifest ORDER BY refused_at DESC) AS newest FROM {LEDGER}.refusals"
+        f"SELECT {', '.join(f.name for f in fields(Refused))} FROM (SELECT *, ROW_NUMBER() OVER"
+        f" (PARTITION BY manifest, file ORDER BY refused_at DESC) AS newest FROM {LEDGER}.refusals"
         f" WHERE table_name IN ({_list(subjects.tables)}) AND refused_at >= {moment}) AS ranked WHERE newest = 1"
     ).to_pylist()
     return [Refused(**row) for row in rows]

@@ -8,10 +8,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 
 from dataops_platform.alerts.events import Alert, Kind, Status, fingerprint
-from dataops_platform.alerts.facts import Facts, Judged, Loaded, Refused
+from dataops_platform.alerts.facts import Facts, Judged, Loaded
 from dataops_platform.alerts.subjects import Subjects
 from dataops_platform.contracts.model import Rule, RuleKind, Severity
-from dataops_platform.warehouse.ledger import CheckEnd, RunEnd, RunStatus
+from dataops_platform.warehouse.ledger import CheckEnd, Refused, RunEnd, RunStatus
 from dataops_platform.warehouse.loading import breaker_tripped
 from dataops_platform.warehouse.names import staging
 
@@ -90,9 +90,13 @@ def _listed(verdict: Judged, rule: Rule | None) -> str:
 # -- deliveries -------------------------------------------------------------------------------------------------------
 
 
+_FILE = "file"
+"""Begins the key of an alert about what could not become a delivery."""
+
+
 def _deliveries(facts: Facts, told: Mapping[str, Alert], subjects: Subjects) -> Iterator[Alert]:
     """A refused delivery is well again when it was loaded, or when a later run loaded a later one of its partition."""
-    refused = {_delivery_key(item.manifest): _refusal(item, subjects) for item in facts.refusals}
+    refused = {alert.key: alert for alert in (_refusal(item, subjects) for item in facts.refusals)}
     known = {key: alert for key, alert in told.items() if alert.kind in (Kind.DELIVERY_REFUSED, Kind.BREAKER_TRIPPED)}
     for key, alert in (known | refused).items():
         loaded = facts.loaded.get((alert.table.partition(".")[2], alert.partition))
@@ -104,14 +108,16 @@ def _deliveries(facts: Facts, told: Mapping[str, Alert], subjects: Subjects) -> 
 
 def _replaces(loaded: Loaded, alert: Alert) -> bool:
     """Manifests sort by arrival. What came together with the refused one, and was loaded, doesn't stand for it."""
-    manifest = alert.key.partition("/")[2]
-    if loaded.manifest == manifest:
-        return True
-    return loaded.manifest > manifest and loaded.run_id != alert.run_id and loaded.loaded_at > alert.happened_at
+    later = loaded.run_id != alert.run_id and loaded.loaded_at > alert.happened_at
+    kind, _, name = alert.key.partition("/")
+    return later if kind == _FILE else loaded.manifest == name or (loaded.manifest > name and later)
 
 
-def _delivery_key(manifest: str) -> str:
-    return f"delivery/{manifest}"
+def _refusal_key(refused: Refused) -> str:
+    """A file that is written anew, and no better, is the same problem."""
+    if refused.file is not None:
+        return f"{_FILE}/{refused.file.rpartition('#')[0]}"
+    return f"delivery/{refused.manifest}"
 
 
 def _refusal(refused: Refused, subjects: Subjects) -> Alert:
@@ -119,7 +125,7 @@ def _refusal(refused: Refused, subjects: Subjects) -> Alert:
     tripped = breaker_tripped(refused.reason)
     observed, expected = tripped or (subjects.text(name, refused.reason), "the delivery is as the contract says")
     return Alert(
-        key=_delivery_key(refused.manifest),
+        key=_refusal_key(refused),
         status=Status.OPEN,
         fingerprint=fingerprint(refused.reason),
         kind=Kind.BREAKER_TRIPPED if tripped else Kind.DELIVERY_REFUSED,

@@ -58,7 +58,7 @@ def land(console: Console, files: Sequence[Path], name: str, partition: str | No
             console.print(f"{name} {key}: {done.existing} file(s) delivered before: nothing done")
         if done.refused_before:
             console.print(
-                f"[bold red]refused:[/] {name} {key}: {done.refused_before} file(s) refused before;"
+                f"[bold red]refused:[/] {name} {key}: {len(done.refused_before)} file(s) refused before;"
                 " mend them, or the contract and its version"
             )
         code = max(code, 1 if done.refused or done.refused_before else 0)

@@ -112,24 +112,31 @@ def _publications(warehouse: Warehouse, subjects: Subjects, moment: str) -> Iter
 
 
 def _refusals(warehouse: Warehouse, subjects: Subjects, moment: str) -> Iterator[Event]:
-    """A delivery is tried again in every run; it is refused anew where the reason is another one."""
+    """What is refused is tried again in every run; it is refused anew where the reason is another one."""
+    identity = ("table_name", "partition_key", "manifest", "file", "data_version", "reason")
     rows = warehouse.query(
-        "SELECT load_id, table_name, partition_key, manifest, reason, run_id, refused_at FROM (SELECT *,"
-        " ROW_NUMBER() OVER (PARTITION BY manifest, reason ORDER BY refused_at, run_id) AS oldest"
+        f"SELECT {', '.join(identity)}, run_id, refused_at FROM (SELECT *, ROW_NUMBER() OVER"
+        f" (PARTITION BY {', '.join(identity)} ORDER BY refused_at, run_id) AS oldest"
         f" FROM {LEDGER}.refusals) AS ranked WHERE oldest = 1 AND refused_at >= {moment}"
     ).to_pylist()
     for row in rows:
-        name = str(staging(row["table_name"]))
+        of_model = row["table_name"].startswith(f"{PRODUCTION}.")
+        name = row["table_name"] if of_model else str(staging(row["table_name"]))
         yield Event(
             EventKind.REFUSED,
-            (row["manifest"], row["reason"]),
+            [row[column] or "" for column in identity],
             "error",
             name,
             row["partition_key"],
             row["run_id"],
             row["refused_at"].astimezone(UTC),
-            subjects.owner(name),
-            {"manifest": row["manifest"], "reason": subjects.text(name, row["reason"])},
+            subjects.owner(name.partition(".")[2] if of_model else name),
+            {
+                "manifest": row["manifest"],
+                "file": row["file"],
+                "data_version": row["data_version"],
+                "reason": subjects.text(name, row["reason"]),
+            },
         )
 
 

@@ -84,10 +84,20 @@ def extractor_for(table: Table, project: Path) -> Extractor:
 
 
 class RefusedArrival(NamedTuple):
-    """An arrival that could not be read."""
+    """An arrival that could not be read.
+
+    Attributes:
+        file: what it was read from, `#`, and when the source made it.
+    """
 
     partition: str
     reason: str
+    file: str
+
+
+def _refused(table: Table, arrival: Arrival, error: DataRefused) -> RefusedArrival:
+    source = arrival.origin.get("file") or f"{table.name}/{arrival.partition}"
+    return RefusedArrival(arrival.partition, str(error), f"{source}#{keys.timestamp(arrival.created_at)}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +178,7 @@ def _deliver(
         except StopIteration:
             return []
         except DataRefused as error:
-            refused.append(RefusedArrival(remaining[0].partition, str(error)))
+            refused.append(_refused(table, remaining[0], error))
             tell()
             return remaining[1:]
         remaining = [other for other in remaining if other != arrival]
@@ -185,6 +195,6 @@ def _deliver(
                 )
             )
         except DataRefused as error:
-            refused.append(RefusedArrival(arrival.partition, str(error)))
+            refused.append(_refused(table, arrival, error))
         tell()
     return []

@@ -109,6 +109,11 @@ class Incoming:
         """Name and generation."""
         return self.name, self.generation
 
+    @property
+    def file(self) -> str:
+        """Address and generation, for the ledger."""
+        return f"{self.uri}#{self.generation}"
+
 
 @dataclass(slots=True)
 class Registration:
@@ -118,14 +123,14 @@ class Registration:
         delivered: new deliveries, and those that somebody else had begun.
         existing: how many objects were delivered already.
         refused: objects that can't be delivered, found now.
-        refused_before: how many were known to be so.
+        refused_before: those that were known to be so, as `Refusal.file` says it.
         removed: how many objects were removed from landing.
     """
 
     delivered: list[Delivery] = field(default_factory=list)
     existing: int = 0
     refused: list[Refusal] = field(default_factory=list)
-    refused_before: int = 0
+    refused_before: list[str] = field(default_factory=list)
     removed: int = 0
 
 
@@ -188,6 +193,10 @@ def undelivered(table: Table, place: Place, lake: Lake, partitions: Collection[s
     return result | {partition for partition in partitions if known.unfinished(partition)}
 
 
+Tell = Callable[[Sequence[Refusal]], None]
+"""Told what is refused, before that is remembered: who dies in between is told again."""
+
+
 def register(
     table: Table,
     place: Place,
@@ -195,6 +204,7 @@ def register(
     partitions: Collection[str],
     git_commit: str | None = None,
     progress: Progress = silent,
+    tell: Tell = lambda refusals: None,
 ) -> Registration:
     """Deliver what has landed for some partitions and isn't delivered yet.
 
@@ -202,6 +212,7 @@ def register(
 
     Args:
         progress: told how many partitions are done.
+        tell: told of each partition's refused objects.
 
     Raises:
         ConfigError: the lake can't be written, or landing can't be read.
@@ -212,7 +223,7 @@ def register(
         found.setdefault(partition, []).append(info)
     # Converting is bound by this machine, not by the service.
     together = place.inbox.together if place.landing.reading.format is FileFormat.PARQUET else 1
-    registrar = _Registrar(table, lake, {"landing": place.inbox.url}, git_commit, together)
+    registrar = _Registrar(table, lake, {"landing": place.inbox.url}, git_commit, together, tell)
     known = registrar.look(partitions)
     for number, partition in enumerate(sorted(partitions), start=1):
         progress(number, len(partitions))
@@ -347,10 +358,16 @@ class _Registrar:
     """Decides and writes deliveries of one table."""
 
     def __init__(
-        self, table: Table, lake: Lake, origin: Mapping[str, Any], git_commit: str | None, together: int = 1
+        self,
+        table: Table,
+        lake: Lake,
+        origin: Mapping[str, Any],
+        git_commit: str | None,
+        together: int = 1,
+        tell: Tell = lambda refusals: None,
     ) -> None:
         self._table, self._lake, self._origin, self._git_commit = table, lake, origin, git_commit
-        self._together = together
+        self._together, self._tell = together, tell
         self._log = LandingLog(lake.store, table)
         self.done = Registration()
 
@@ -361,7 +378,7 @@ class _Registrar:
     def deliver(self, partition: str, incoming: Sequence[Incoming], known: Registered) -> None:
         """One delivery of what is new among the objects of a partition, after finishing what somebody else began."""
         self.done.existing += sum(known.is_delivered(partition, item.identity) for item in incoming)
-        self.done.refused_before += sum(known.is_refused(partition, item.identity) for item in incoming)
+        self.done.refused_before += [item.file for item in incoming if known.is_refused(partition, item.identity)]
         while True:
             for entry in known.unfinished(partition):
                 self.done.delivered.append(self._lake.publish(entry.delivery))
@@ -422,12 +439,15 @@ class _Registrar:
 
         with ThreadPoolExecutor(self._together) as pool:
             outcomes = list(pool.map(read, itertools.count(), items))
-        good = []
+        good, refused = [], []
         for item, outcome in zip(items, outcomes, strict=True):
             if isinstance(outcome, DataRefused):
-                refusal = Refusal(partition, item.name, item.generation, str(outcome))
-                self._log.refuse(refusal)
-                self.done.refused.append(refusal)
+                refused.append(Refusal(partition, item.name, item.generation, str(outcome), item.file))
             elif outcome is not None:
                 good.append((item, *outcome))
+        if refused:
+            self._tell(refused)
+        for refusal in refused:
+            self._log.refuse(refusal)
+        self.done.refused += refused
         return good

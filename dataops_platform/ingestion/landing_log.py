@@ -51,12 +51,17 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """A landed object that can't be delivered."""
+    """A landed object that can't be delivered.
+
+    Attributes:
+        file: its address and generation, where they are at hand.
+    """
 
     partition: str
     name: str
     generation: int
     reason: str
+    file: str = ""
 
 
 class _Known:

@@ -1,17 +1,19 @@
 """`raw/<table>` of a table whose objects others write: what has landed becomes deliveries."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import dagster as dg
 
 from dataops_platform.contracts.model import Table
 from dataops_platform.ingestion.landing import Registration, register
+from dataops_platform.ingestion.landing_log import Refusal
 from dataops_platform.orchestration import partitions, refused
 from dataops_platform.orchestration.errors import user_errors
 from dataops_platform.orchestration.resources import Platform
 from dataops_platform.orchestration.table_options import asset_options, raw_key
 from dataops_platform.progress import by_tenths
+from dataops_platform.warehouse.ledger import Refused
 
 
 def landed_raw(table: Table) -> dg.AssetsDefinition:
@@ -36,6 +38,11 @@ def landed_raw(table: Table) -> dg.AssetsDefinition:
     def raw(
         context: dg.AssetExecutionContext, platform: dg.ResourceParam[Platform]
     ) -> Iterator[dg.MaterializeResult[Any]]:
+        def tell(refusals: Sequence[Refusal]) -> None:
+            platform.ledger.refuse(
+                [Refused(table.name, r.partition, r.reason, context.run_id, file=r.file) for r in refusals]
+            )
+
         with user_errors():
             keys = partitions.keys_of_run(table, context.run.tags) or table.partition_keys()
             place = platform.place(table)
@@ -44,16 +51,20 @@ def landed_raw(table: Table) -> dg.AssetsDefinition:
                 done = Registration()
             else:
                 progress = by_tenths(context.log.info, "partitions of landing delivered")
-                done = register(table, place, platform.lake, keys, platform.settings.git_commit, progress)
+                done = register(table, place, platform.lake, keys, platform.settings.git_commit, progress, tell)
+            # A run that died may have remembered an object, and not have lived to fail for it.
+            earlier = platform.ledger.refused_in(table.name, refused.earlier_runs(context))
+        said = {(item.partition, item.reason) for item in done.refused}
+        said |= {(item.partition_key, item.reason) for item in earlier if item.file in done.refused_before}
         if done.refused_before:
-            context.log.info(f"{done.refused_before} object(s) of {table.name} are still refused")
+            context.log.info(f"{len(done.refused_before)} object(s) of {table.name} are still refused")
         # An object that can't be read stops nothing else, not even what else has landed for its partition.
         delivered = {delivery.partition for delivery in done.delivered}
         reasons: dict[str, list[str]] = {}
-        for refusal in done.refused:
-            if refusal.partition not in delivered:
-                reasons.setdefault(refusal.partition, []).append(refusal.reason)
-        refused.report(context, reasons, [f"{item.partition}: {item.reason}" for item in done.refused])
+        for partition, reason in sorted(said):
+            if partition not in delivered:
+                reasons.setdefault(partition, []).append(reason)
+        refused.report(context, reasons, [f"{partition}: {reason}" for partition, reason in sorted(said)])
         yield dg.MaterializeResult(
             metadata={
                 "deliveries": len(done.delivered),

@@ -19,6 +19,8 @@ from dataops_platform.quality.gate import describe
 from dataops_platform.transformation.build import BuildOutcome, build
 from dataops_platform.transformation.models import Model, Models, cut_like
 from dataops_platform.transformation.publish import backup, publish
+from dataops_platform.warehouse.ledger import Refused
+from dataops_platform.warehouse.names import PRODUCTION, Relation
 
 GROUP = "models"
 
@@ -276,6 +278,18 @@ def _production(model: Model, models: Models, partitioning: Cut | None, upstream
                 without(refusals, _keys(context, partitioning)),
                 context.run_id,
                 by_tenths(context.log.info, "partitions published"),
+            )
+            platform.ledger.refuse(
+                [
+                    Refused(
+                        str(Relation(PRODUCTION, model.name)),
+                        refusal.partition_key,
+                        "; ".join(refusal.reasons),
+                        context.run_id,
+                        data_version=refusal.data_version,
+                    )
+                    for refusal in done.refusals
+                ]
             )
         metadata = {
             "partitions published": len(done.published),

@@ -20,7 +20,7 @@ from dataops_platform.progress import Progress, by_tenths, silent
 from dataops_platform.quality.quarantine import row_checks
 from dataops_platform.quality.verdicts import evaluate
 from dataops_platform.warehouse.base import LoadOutcome
-from dataops_platform.warehouse.ledger import Verdict
+from dataops_platform.warehouse.ledger import Refused, Verdict
 
 
 def table_assets(table: Table) -> list[dg.AssetsDefinition]:
@@ -50,12 +50,15 @@ def _raw(table: Table) -> dg.AssetsDefinition:
             extractor = extractor_for(table, platform.settings.project)
             delivered = by_tenths(context.log.info, "arrivals delivered")
             done = extract(table, extractor, platform.lake, keys, platform.settings.git_commit, delivered)
+            platform.ledger.refuse(
+                [Refused(table.name, r.partition, r.reason, context.run_id, file=r.file) for r in done.refused]
+            )
         if done.without_data:
             context.log.warning(f"the source of {table.name} has nothing for {_some(done.without_data)}")
         reasons: dict[str, list[str]] = {}
-        for partition, reason in done.refused:
-            reasons.setdefault(partition, []).append(reason)
-        refused.report(context, reasons, [f"{partition}: {reason}" for partition, reason in done.refused])
+        for arrival in done.refused:
+            reasons.setdefault(arrival.partition, []).append(arrival.reason)
+        refused.report(context, reasons, [f"{arrival.partition}: {arrival.reason}" for arrival in done.refused])
         # Nothing new is no failure: what the lake has is loaded, and the gate asks for the rest.
         yield dg.MaterializeResult(
             metadata={
@@ -176,14 +179,14 @@ def load_new(
             if damage is None:
                 deliveries.append(delivery)
         if damage is not None:
-            before = platform.ledger.refuse(table.name, ref.partition, ref.key, damage, run_id)
+            [before] = platform.ledger.refuse([Refused(table.name, ref.partition, damage, run_id, ref.key)])
             found.append((ref.key, ref.partition, damage, before))
     outcomes: list[LoadOutcome] = []
     if deliveries:
         uris = {item.key: lake.store.uri(item.key) for delivery in deliveries for item in delivery.objects}
         outcomes = warehouse.load(table, deliveries, uris, row_checks(table, warehouse.dialect), run_id, progress)
     found += [(o.delivery.manifest, o.delivery.partition, o.refused, o.refused_before) for o in outcomes if o.refused]
-    unsaid = platform.ledger.refused_in(table.name, earlier)
+    unsaid = {item.manifest for item in platform.ledger.refused_in(table.name, earlier)}
     found = [(key, partition, why, before and key not in unsaid) for key, partition, why, before in found]
     failed = {key for key, *_ in found}
     # They are listed, and sort, in the order of arrival.

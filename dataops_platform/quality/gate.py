@@ -43,9 +43,10 @@ class RequiredTest:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Why a partition may not be published."""
+    """Why a partition may not be published, with the rows that it has now."""
 
     partition_key: str
+    data_version: str
     reasons: tuple[str, ...]
 
 
@@ -90,7 +91,7 @@ class Gate:
         for key, version in sorted(versions.items()):
             reasons = self._reasons(model, key, version)
             if reasons:
-                result.append(Refusal(key, tuple(reasons)))
+                result.append(Refusal(key, version.data_version, tuple(reasons)))
         return result
 
     def _reasons(self, model: str, key: str, version: ModelVersion) -> list[str]:

@@ -286,8 +286,9 @@ def _costs(warehouse: Warehouse) -> list[Expense]:
 def _refusals(warehouse: Warehouse) -> list[dict[str, Any]]:
     """Deliveries that were refused and have not been loaded since, newest reason each."""
     rows: list[dict[str, Any]] = warehouse.query(
-        "SELECT table_name, partition_key, manifest, reason FROM (SELECT *, ROW_NUMBER() OVER (PARTITION BY load_id"
-        f" ORDER BY refused_at DESC) AS newest FROM {LEDGER}.refusals) AS ranked WHERE newest = 1"
-        f" AND load_id NOT IN (SELECT load_id FROM {LEDGER}.loads) ORDER BY table_name, partition_key"
+        "SELECT table_name, partition_key, manifest, reason FROM (SELECT *, ROW_NUMBER() OVER (PARTITION BY manifest"
+        f" ORDER BY refused_at DESC) AS newest FROM {LEDGER}.refusals WHERE manifest IS NOT NULL) AS ranked"
+        f" WHERE newest = 1 AND manifest NOT IN (SELECT manifest FROM {LEDGER}.loads)"
+        " ORDER BY table_name, partition_key"
     ).to_pylist()
     return rows

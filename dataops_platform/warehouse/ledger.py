@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, datetime
 from enum import StrEnum
 from operator import attrgetter
@@ -52,6 +52,8 @@ TABLES: dict[str, dict[str, pa.DataType]] = {
         "reason": _TEXT,
         "run_id": _TEXT,
         "refused_at": _TIME,
+        "file": _TEXT,
+        "data_version": _TEXT,
     },
     "verdicts": {
         "object_name": _TEXT,
@@ -253,6 +255,31 @@ class Build:
     built_at: datetime
 
 
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """What was refused, and why.
+
+    Attributes:
+        table_name: a contract's table; `production.<model>` where a gate refused a model's partition.
+        run_id: the run that found it first.
+        manifest: of a delivery that is in the lake.
+        file: of what can't become a delivery: the address of the object or file, `#`, and which one of that name it is.
+        data_version: of the rows that a gate refused.
+    """
+
+    table_name: str
+    partition_key: str
+    reason: str
+    run_id: str
+    manifest: str | None = None
+    file: str | None = None
+    data_version: str | None = None
+    refused_at: datetime = field(default_factory=lambda: now())
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "reason", redact(self.reason))
+
+
 class RunStatus(StrEnum):
     """How a run ended."""
 
@@ -342,39 +369,37 @@ class Ledger:
         rows = self._rows(f"SELECT manifest FROM {LEDGER}.loads WHERE table_name = {literal(table)}")
         return {row["manifest"] for row in rows}
 
-    def refuse(self, table: str, partition: str, manifest: str, reason: str, run_id: str) -> bool:
-        """Record that a delivery can't be read from the lake; whether that was known, for the same reason.
+    def refuse(self, refusals: Sequence[Refused]) -> list[bool]:
+        """Record what was refused, all or nothing; of each, whether that was known, for the same reason.
 
         Loads record their refusals themselves.
         """
-        reason = redact(reason)
+        if not refusals:
+            return []
+        tables = ", ".join(sorted({literal(item.table_name) for item in refusals}))
+        partitions = ", ".join(sorted({literal(item.partition_key) for item in refusals}))
+        columns = ("table_name", "partition_key", "manifest", "file", "data_version", "reason")
         rows = self._rows(
-            f"SELECT reason FROM {LEDGER}.refusals"
-            f" WHERE table_name = {literal(table)} AND manifest = {literal(manifest)}"
+            f"SELECT {', '.join(columns)} FROM {LEDGER}.refusals"
+            f" WHERE table_name IN ({tables}) AND partition_key IN ({partitions})"
         )
-        if any(row["reason"] == reason for row in rows):
-            return True
-        row = {
-            "load_id": manifest,
-            "table_name": table,
-            "partition_key": partition,
-            "manifest": manifest,
-            "reason": reason,
-            "run_id": run_id,
-            "refused_at": now(),
-        }
-        self._warehouse.append("refusals", pa.Table.from_pylist([row], schema=schema("refusals")))
-        return False
+        known = {tuple(row[column] for column in columns) for row in rows}
+        said = [tuple(getattr(item, column) for column in columns) in known for item in refusals]
+        new = [item for item, before in zip(refusals, said, strict=True) if not before]
+        if new:
+            self._warehouse.append("refusals", rows_of("refusals", new))
+        return said
 
-    def refused_in(self, table: str, run_ids: Collection[str]) -> set[str]:
-        """Manifest keys of the deliveries of a table whose refusal was first recorded in one of these runs."""
+    def refused_in(self, table: str, run_ids: Collection[str]) -> list[Refused]:
+        """What was refused of a table for the first time in one of these runs."""
         if not run_ids:
-            return set()
+            return []
         rows = self._rows(
-            f"SELECT manifest FROM {LEDGER}.refusals WHERE table_name = {literal(table)}"
-            f" AND run_id IN ({', '.join(map(literal, sorted(run_ids)))})"
+            f"SELECT {', '.join(f.name for f in fields(Refused))} FROM {LEDGER}.refusals"
+            f" WHERE table_name = {literal(table)} AND run_id IN ({', '.join(map(literal, sorted(run_ids)))})"
+            " ORDER BY refused_at, reason"
         )
-        return {row["manifest"] for row in rows}
+        return [Refused(**row) for row in rows]
 
     def data_versions(self, table: str) -> dict[str, str]:
         """Partition key → data version, for every partition of a table that has been loaded."""

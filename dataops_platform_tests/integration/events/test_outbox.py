@@ -23,7 +23,7 @@ from dataops_platform.google_errors import RETRY
 from dataops_platform.identity import Identity
 from dataops_platform.pubsub import Message, Topic
 from dataops_platform.warehouse import ledger
-from dataops_platform.warehouse.ledger import RunEnd, RunStatus, now
+from dataops_platform.warehouse.ledger import Refused, RunEnd, RunStatus, now
 from dataops_platform_tests.cloud import CloudHome
 from dataops_platform_tests.messages import Mail
 from dataops_platform_tests.support import DAY1, DAY2, Home, daily, rule, table
@@ -110,7 +110,8 @@ def ended(home, run_id="run1", status=RunStatus.SUCCESS, failures=None, at=None)
 def test_what_happened_is_published_as_its_schema_says(home, mail):
     load(home, 5, -5)
     broken = home.deliver(ORDERS, [{"id": 1, "day": DAY2, "amount": 1}], partition=DAY2)
-    home.ledger.refuse("orders", str(DAY2), broken.manifest, "raw_orders/x.parquet: the object is missing", "run1")
+    missing = Refused("orders", str(DAY2), "raw_orders/x.parquet: the object is missing", "run1", broken.manifest)
+    assert home.ledger.refuse([missing]) == [False]
     published(home, "2024-01-01")
     ended(home, status=RunStatus.FAILURE, failures={"staging__orders": "1 delivery was refused"})
     topic = topic_of(mail)
@@ -150,14 +151,37 @@ def attributes_of(event, severity, **more):
     return {"event": event, "severity": severity, "environment": "staging", "version": "1", "id": "", **more}
 
 
-@EMBEDDED
-def test_a_delivery_that_is_refused_again_is_no_news(home):
+@ENGINES
+def test_what_is_refused_again_is_no_news(home):
+    """Of a delivery, of a file that can't become one, and of a partition of a model; two runs may say it at once."""
     topic = Kept()
-    for reason, count in (("gone", 1), ("gone", 0), ("damaged", 1)):
-        row = {"load_id": "l", "table_name": "orders", "partition_key": "2024-01-01", "manifest": "m", "reason": reason}
-        row |= {"run_id": "r", "refused_at": now()}
-        home.warehouse.append("refusals", pa.Table.from_pylist([row], schema=ledger.schema("refusals")))
+    landed, gated = {"file": "gs://acme/orders/a.csv#1"}, {"data_version": "v1"}
+    steps = [
+        ("orders", "gone", {"manifest": "m"}, 1),
+        ("orders", "gone", {"manifest": "m"}, 0),
+        ("orders", "damaged", {"manifest": "m"}, 1),
+        ("orders", "no csv", landed, 1),
+        ("orders", "no csv", landed, 0),
+        ("orders", "no csv", {"file": "gs://acme/orders/a.csv#2"}, 1),
+        ("production.fct", "rule volume of staging.orders failed", gated, 1),
+        ("production.fct", "rule volume of staging.orders failed", gated, 0),
+        ("production.fct", "rule volume of staging.orders failed", {"data_version": "v2"}, 1),
+    ]
+    for name, reason, what, count in steps:
+        row = [Refused(name, "2024-01-01", reason, "r", **what)]
+        home.warehouse.append("refusals", ledger.rows_of("refusals", row))
         assert tell(home, topic).alerts == {topic.name: count}
+        assert home.ledger.refuse(row) == [True]
+    bodies = [json.loads(item.data) for item in topic.messages]
+    for body in bodies:
+        jsonschema_rs.validator_for(schema(EventKind.REFUSED), validate_formats=True).validate(body)
+    assert {(b["table"], b["owner"], b["manifest"], b["file"], b["data_version"]) for b in bodies} == {
+        ("staging.orders", "shop", "m", None, None),
+        ("staging.orders", "shop", None, "gs://acme/orders/a.csv#1", None),
+        ("staging.orders", "shop", None, "gs://acme/orders/a.csv#2", None),
+        ("production.fct", "shop", None, None, "v1"),
+        ("production.fct", "shop", None, None, "v2"),
+    }
 
 
 @pytest.mark.cloud

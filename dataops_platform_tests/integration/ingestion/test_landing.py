@@ -250,7 +250,7 @@ def test_what_can_not_be_read_is_refused_by_itself(scene):
     assert "c.parquet: a damaged or truncated parquet file" in reasons["c.parquet"]
 
     again = register(T, at, scene.lake, DAYS)
-    assert (again.delivered, again.refused, again.refused_before, again.existing) == ([], [], 2, 1)
+    assert (again.delivered, again.refused, len(again.refused_before), again.existing) == ([], [], 2, 1)
     assert undelivered(T, at, scene.lake, DAYS) == set()
     listed = LandingLog(scene.lake.store, T).refusals(10)
     assert {(r.partition, r.name, r.reason) for r in listed} == {("2024-01-01", r.name, r.reason) for r in done.refused}
@@ -260,6 +260,24 @@ def test_what_can_not_be_read_is_refused_by_itself(scene):
     assert len(register(T, at, scene.lake, DAYS).delivered) == 1
     newer = replace(T, contract_version="1.0.1")
     assert [r.name[-9:] for r in register(newer, at, scene.lake, DAYS).refused] == ["c.parquet"]
+
+
+def test_who_is_told_of_what_is_refused_is_told_before_it_is_remembered(scene):
+    """And so is told again if that was its end."""
+    scene.write("orders/dt=2024-01-01/b.parquet", b"day,id\n2024-01-01,1\n")
+    told = []
+
+    def tell(refusals):
+        told.append([refusal.file.rpartition("/")[2].partition("#")[0] for refusal in refusals])
+        if len(told) == 1:
+            raise ConfigError("the ledger is away")
+
+    with pytest.raises(ConfigError, match="the ledger is away"):
+        register(T, place(scene), scene.lake, DAYS, tell=tell)
+    done = register(T, place(scene), scene.lake, DAYS, tell=tell)
+    assert told == [["b.parquet"]] * 2
+    assert register(T, place(scene), scene.lake, DAYS, tell=tell).refused_before == [done.refused[0].file]
+    assert len(told) == 2
 
 
 def test_csv_is_converted(scene):

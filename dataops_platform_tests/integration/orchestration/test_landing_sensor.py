@@ -120,9 +120,9 @@ def test_from_landing_to_staging(shop, tmp_path):
         assert "1 that don't belong: orders/dt=2024-05-01/readme.txt" in lost.skip_message
 
 
-def test_what_can_not_be_read_stops_nothing_else(shop, tmp_path):
+def test_what_can_not_be_read_stops_nothing_else(shop, tmp_path, monkeypatch):
     shop.write(1)
-    shop.write(1, "bad.csv", "nonsense\n")
+    bad = shop.write(1, "bad.csv", "nonsense\n")
     with instance(tmp_path / "dagster") as dagster:
         (request,) = shop.tick(dagster).run_requests
         result = shop.run(request, dagster)
@@ -142,6 +142,16 @@ def test_what_can_not_be_read_stops_nothing_else(shop, tmp_path):
         again = shop.run(request, dagster)
         assert again.success
         assert all(e.passed for e in again.get_asset_check_evaluations())
+        columns = "table_name, partition_key, manifest, run_id, file"
+        rows = shop.settings.warehouse().query(f"SELECT {columns} FROM dataops.refusals").to_pylist()
+        assert [tuple(row.values()) for row in rows] == [
+            ("orders", "2024-05-01", None, result.run_id, f"{bad}#{bad.stat().st_mtime_ns}")
+        ]
+        # A run that goes on with the one that found it says so: that one may have died before it did.
+        monkeypatch.setattr("dataops_platform.orchestration.refused.earlier_runs", lambda context: {result.run_id})
+        assert not shop.run(request, dagster).success
+        bad.unlink()
+        assert shop.run(request, dagster).success
 
 
 def test_by_hand(shop, tmp_path):

@@ -229,4 +229,8 @@ def test_a_correction_for_the_worse_leaves_production_as_it_was(sales, tmp_path,
         # By itself, without a run that judges, production says no as well.
         alone = sales.run(dagster, (LATE, LATE), {PRODUCTION})
         assert [failure.refused for failure in alone.failures] == [True]
+        (said,) = sales.settings.warehouse().query("SELECT * FROM dataops.refusals").to_pylist()  # once
+        assert (said["table_name"], said["partition_key"]) == ("production.daily_sales", LATE)
+        assert (said["run_id"], said["manifest"], said["file"]) == (outcome.run_id, None, None)
+        assert rule in said["reason"]
         assert revenue(sales)[LATE] == Decimal("20.00")

@@ -44,6 +44,14 @@ def test_the_others_go_on(orders, tmp_path):
         assert dagster.get_run_by_id(outcome.run_id).status is dg.DagsterRunStatus.FAILURE
         assert statuses(dagster, raw_key("orders"), definitions) == ([1, 2, 4, 5, 6], [3])
         assert statuses(dagster, staging_key("orders"), definitions) == ([1, 2, 4, 6], [3, 5])
+        rows = orders.settings.warehouse().query(
+            "SELECT partition_key, manifest IS NULL AS unread, file LIKE '%/2024-05-03.csv#%' AS named, run_id"
+            " FROM dataops.refusals ORDER BY 1"
+        )
+        assert [tuple(row.values()) for row in rows.to_pylist()] == [
+            ("2024-05-03", True, True, outcome.run_id),
+            ("2024-05-05", False, None, outcome.run_id),
+        ]
 
         # What was said is not said again; what is still refused isn't taken for loaded.
         orders.write(3, GOOD)

@@ -119,7 +119,7 @@ def test_values_of_columns_that_are_not_public_are_masked():
 
 MANIFEST = "_deliveries/raw_orders/2024-01-01/2024-02-01T00:01:00.000Z.json"
 LATER = MANIFEST.replace("00:01", "00:02")
-REFUSED = Refused("orders", "2024-01-01", MANIFEST, "orders.parquet can't be read: 'abc'", "run1", moment(1))
+REFUSED = Refused("orders", "2024-01-01", "orders.parquet can't be read: 'abc'", "run1", MANIFEST, refused_at=moment(1))
 
 
 def loaded(manifest=MANIFEST, run_id="run2", at=2):
@@ -170,6 +170,20 @@ def test_a_refused_delivery_is_well_again_when_it_or_a_later_one_is_loaded(what,
     )
     # Who never heard of it isn't told that it is well.
     assert tell(Facts(refusals=[REFUSED], loaded=what)) == ([] if well else [known])
+
+
+NO_CSV = replace(REFUSED, manifest=None, file="gs://acme/orders/a.csv#7")
+
+
+@pytest.mark.parametrize(
+    ("what", "well"), [(loaded(), True), (loaded(run_id="run1"), False), (loaded(at=0), False), ({}, False)]
+)
+def test_a_file_that_can_not_become_a_delivery(what, well):
+    """It is well again when a later run loaded something of its partition."""
+    (known,) = tell(Facts(refusals=[NO_CSV]))
+    assert (known.kind, known.table, known.partition) == (Kind.DELIVERY_REFUSED, "staging.orders", "2024-01-01")
+    assert tell(Facts(refusals=[replace(NO_CSV, file="gs://acme/orders/a.csv#8")]), [known]) == []  # as bad as before
+    assert [a.status for a in tell(Facts(loaded=what), [known])] == ([Status.RECOVERED] if well else [])
 
 
 # -- runs -------------------------------------------------------------------------------------------------------------
