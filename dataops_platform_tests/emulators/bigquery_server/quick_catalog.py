@@ -1,21 +1,41 @@
-"""Not a gap but its speed: whether a table exists is asked of that table's project alone.
+"""Not a gap but its speed: what the server asks DuckDB's catalog about a table is asked of that table's project alone.
 
-The server asks DuckDB's `duckdb_tables()`, which walks all tables of all projects, several times for each request: with
-a few dozen tables it is most of the server's work. DuckLake's own metadata answer the same in a fraction of the time.
+`duckdb_tables()`, `duckdb_columns()` and `duckdb_schemas()` walk all that is in all projects, several times for each
+request: with a few dozen tables that is most of the server's work. DuckLake's own metadata answer the same in a
+fraction of the time. A question is known by its text: if the server asks in other words, it is answered as before.
 """
 
 from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from typing import Any
 
 import duckdb
 from local_bigquery.catalog import tables
 from local_bigquery.engine import database
 from local_bigquery.engine.database import quote
+from local_bigquery.jobs import query
+from local_bigquery.models import TableFieldSchema
 
 Objects = list[tuple[str, str, int]]
+Rows = list[tuple[Any, ...]]
+
+REQUIRED = (
+    "SELECT column_name FROM duckdb_columns() WHERE database_name = ? "
+    "AND schema_name = ? AND table_name = ? AND NOT is_nullable"
+)
+COLUMN = (
+    "SELECT 1 FROM duckdb_columns() WHERE database_name = ? AND schema_name = ? AND table_name = ? AND column_name = ?"
+)
+SCHEMA = "SELECT 1 FROM duckdb_schemas() WHERE database_name = ? AND schema_name = ?"
+DDL = ("CREATE ", "ALTER ", "DROP ")
+TEMPORARY = "SELECT table_name FROM duckdb_tables() WHERE temporary"
 
 
 def apply() -> None:
-    original = database.objects
+    original, fetch = database.objects, database.fetch
 
     def objects(project_id: str, dataset_id: str, table_id: str | None = None) -> Objects:
         if project_id in database._attached:
@@ -24,11 +44,43 @@ def apply() -> None:
             return _of_result(table_id)
         return original(project_id, dataset_id, table_id)
 
-    database.objects = objects
+    def quick(sql: str, params: Sequence[Any] | None = None) -> Rows:
+        answer = QUESTIONS.get(sql)
+        if answer is not None and params and params[0] in database._attached:
+            return fetch(answer(params[0]), list(params[1:]))
+        return fetch(sql, params)
+
+    database.objects, database.fetch = objects, quick
+    _columns_once()
+    _without_temporary()
+    _one_after_the_other()
+
+
+def _columns(project: str) -> str:
+    meta = _meta(project)
+    return (
+        f"FROM {meta}.ducklake_column AS f JOIN {meta}.ducklake_table AS t USING (table_id)"
+        f" JOIN {meta}.ducklake_schema AS c USING (schema_id)"
+        " WHERE f.end_snapshot IS NULL AND t.end_snapshot IS NULL AND c.end_snapshot IS NULL"
+        " AND f.parent_column IS NULL AND c.schema_name = ? AND t.table_name = ?"
+    )
+
+
+QUESTIONS: dict[str, Callable[[str], str]] = {
+    REQUIRED: lambda project: f"SELECT f.column_name {_columns(project)} AND NOT f.nulls_allowed",
+    COLUMN: lambda project: f"SELECT 1 {_columns(project)} AND f.column_name = ?",
+    SCHEMA: lambda project: (
+        f"SELECT 1 FROM {_meta(project)}.ducklake_schema WHERE end_snapshot IS NULL AND schema_name = ?"
+    ),
+}
+
+
+def _meta(project: str) -> str:
+    return quote(f"__ducklake_metadata_{project}")
 
 
 def _of_project(project_id: str, dataset_id: str, table_id: str | None) -> Objects:
-    meta = quote(f"__ducklake_metadata_{project_id}")
+    meta = _meta(project_id)
     return database.fetch(
         f"SELECT t.table_name, 'TABLE', coalesce(s.record_count, 0) FROM {meta}.ducklake_table AS t"
         f" JOIN {meta}.ducklake_schema AS c USING (schema_id)"
@@ -49,3 +101,57 @@ def _of_result(table_id: str) -> Objects:
     except duckdb.CatalogException:
         return []
     return [(table_id, "TABLE", rows)]
+
+
+def _columns_once() -> None:
+    """A table's columns are looked at again when anything in its project was made, altered or dropped."""
+    original = tables.columns
+    known: dict[tuple[str, str, str], tuple[int, list[TableFieldSchema]]] = {}
+
+    def columns(project_id: str, dataset_id: str, table_id: str) -> list[TableFieldSchema]:
+        key = project_id, dataset_id, table_id
+        if dataset_id == tables.RESULTS or project_id not in database._attached:
+            return original(*key)
+        snapshots = f"{_meta(project_id)}.ducklake_snapshot"
+        ((version,),) = database.fetch(f"SELECT schema_version FROM {snapshots} ORDER BY snapshot_id DESC LIMIT 1")
+        if key not in known or known[key][0] != version:
+            known[key] = version, original(*key)
+        return list(known[key][1])
+
+    tables.columns = columns
+
+
+class _NothingTemporary:
+    """A cursor that has no temporary tables yet."""
+
+    def __init__(self, cursor: duckdb.DuckDBPyConnection) -> None:
+        self._cursor = cursor
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._cursor, name)
+
+    def sql(self, statement: str, **options: Any) -> Any:
+        if statement == TEMPORARY:
+            statement = "SELECT '' WHERE false"
+        return self._cursor.sql(statement, **options)
+
+
+def _without_temporary() -> None:
+    """A query outside of a session has a cursor of its own."""
+    original = query.execute
+
+    def execute(cur: Any, *args: Any, session: Any = None, **options: Any) -> Any:
+        return original(cur if session else _NothingTemporary(cur), *args, session=session, **options)
+
+    query.execute = execute
+
+
+def _one_after_the_other() -> None:
+    """Tables that are made at once: DuckLake lets one of them win, and begins the others again, and again."""
+    original, lock = database.execute, threading.Lock()
+
+    def execute(sql: str, params: Sequence[Any] | None = None) -> None:
+        with lock if sql.startswith(DDL) else nullcontext():
+            original(sql, params)
+
+    database.execute = execute

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from local_bigquery.catalog import tables
 from local_bigquery.engine import database
+from local_bigquery.engine.database import quote
 from local_bigquery.models import Table
 
 
@@ -16,14 +17,25 @@ def apply() -> None:
 
     def load(project_id: str, dataset_id: str, table_id: str) -> Table:
         table = original(project_id, dataset_id, table_id)
-        physical = dataset_id != tables.RESULTS and table.type in ("TABLE", "SNAPSHOT")
-        if physical and database.objects(project_id, dataset_id, table_id):
-            name = tables.name(project_id, dataset_id, table_id)
-            (rows,) = database.fetch(f"SELECT count(*) FROM {name}")[0]
-            return with_rows(table, rows)
+        if dataset_id != tables.RESULTS and table.type in ("TABLE", "SNAPSHOT"):
+            found = database.fetch(_counted(project_id), [dataset_id, table_id])
+            return with_rows(table, int(found[0][0])) if found else table
         return table
 
     tables.load = load
+
+
+def _counted(project_id: str) -> str:
+    """Rows written less rows deleted, as DuckLake notes them of each file: the table itself needn't be read."""
+    meta = quote(f"__ducklake_metadata_{project_id}")
+    return (
+        "SELECT coalesce(sum(d.record_count - coalesce(x.delete_count, 0)), 0)"
+        f" FROM {meta}.ducklake_table AS t JOIN {meta}.ducklake_schema AS c USING (schema_id)"
+        f" LEFT JOIN {meta}.ducklake_data_file AS d ON d.table_id = t.table_id AND d.end_snapshot IS NULL"
+        f" LEFT JOIN {meta}.ducklake_delete_file AS x ON x.data_file_id = d.data_file_id AND x.end_snapshot IS NULL"
+        " WHERE t.end_snapshot IS NULL AND c.end_snapshot IS NULL AND c.schema_name = ? AND t.table_name = ?"
+        " GROUP BY t.table_id"
+    )
 
 
 def with_rows(table: Table, rows: int) -> Table:
