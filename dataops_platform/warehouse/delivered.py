@@ -116,9 +116,14 @@ def judge(
     for name, actual in delivered.items():
         if name == UNCAST or (name.lower() in names and name == names[name.lower()].name):
             continue
-        if name in (earlier.declared or ()) or table.schema_policy is SchemaPolicy.IGNORE:
+        if name.lower() in names:  # an engine that is asked for the one may give the other
+            lines.append(
+                f"column {name!r} is the contract's {names[name.lower()].name!r} but for its case, and engines don't"
+                " tell upper from lower. Rename it in the data, or leave it out"
+            )
+        elif table.schema_policy is SchemaPolicy.IGNORE or _was_allowed(table, name, earlier):
             left.append(name)
-        elif table.schema_policy is SchemaPolicy.STRICT or name.lower() in names:
+        elif table.schema_policy is SchemaPolicy.STRICT:
             lines.append(f"column {name!r} is not in the contract")
         elif name.startswith("_"):
             left.append(name)
@@ -132,9 +137,9 @@ def judge(
                 f"column {name!r} can't be added: no type of a contract holds {actual}. Write it as another type, or"
                 " set `schemaPolicy: ignore`"
             )
-        elif (twin := next((other for other in added if other.lower() == name.lower()), None)) is not None:
+        elif (like := next((other for other in added if other.lower() == name.lower()), None)) is not None:
             lines.append(
-                f"column {name!r} can't be added beside {twin!r}: engines don't tell upper from lower case. Rename one"
+                f"column {name!r} can't be added beside {like!r}: engines don't tell upper from lower case. Rename one"
                 " of them in the data, or set `schemaPolicy: ignore`"
             )
         else:
@@ -151,6 +156,13 @@ def _may_be_missing(table: Table, column: Column, earlier: Since) -> bool:
     # Where nobody knows what the contract was: a lake that is older than this warehouse, say.
     before = earlier.changed and (earlier.declared is None or column.name not in earlier.declared)
     return before or table.schema_policy is not SchemaPolicy.STRICT
+
+
+def _was_allowed(table: Table, name: str, earlier: Since) -> bool:
+    """Whether a column beyond the contract was no reason to refuse the delivery when it was made."""
+    if earlier.declared is not None:
+        return name in earlier.declared
+    return earlier.changed and table.schema_policy is SchemaPolicy.STRICT
 
 
 def wanted_by(column: Column) -> str:

@@ -96,7 +96,7 @@ def test_a_bad_csv_among_good_ones(home, tmp_path, text, says):
         write(tmp_path, day, text if day == DAYS[1] else HEAD + f"{day},1,a,\n")
     done = run(home, t, tmp_path)
     assert [d.partition for d in done.delivered] == [DAYS[0], DAYS[2]]
-    ((_, message),) = done.refused
+    (message,) = [refused.reason for refused in done.refused]
     assert message.startswith(str(tmp_path / f"{DAYS[1]}.csv"))
     assert says in message
     assert "\n" not in message
@@ -204,7 +204,7 @@ def test_a_bad_parquet_among_good_ones(home, tmp_path, spoil, says):
     path.write_bytes(spoil(path.read_bytes()))
     done = run(home, t, tmp_path)
     assert [d.partition for d in done.delivered] == [DAYS[0], DAYS[2]]
-    ((_, message),) = done.refused
+    (message,) = [refused.reason for refused in done.refused]
     assert message.startswith(str(path))
     assert says in message
 
@@ -214,7 +214,7 @@ def test_a_parquet_file_with_a_column_of_ours(home, tmp_path):
     t = source("{partition}.parquet")
     pq.write_table(pa.table({"id": [1], "_uncast": ["{}"]}), tmp_path / f"{DAYS[0]}.parquet")
     done = run(home, t, tmp_path)
-    ((_, message),) = done.refused
+    (message,) = [refused.reason for refused in done.refused]
     assert message.endswith("column '_uncast' is the platform's own; call it something else")
 
 

@@ -81,6 +81,8 @@ def test_ignore(home):
         IGNORE, [home.deliver(IGNORE, arrow(DAY3, 3).rename_columns(["day", "id", "Amount"]), partition=DAY3)]
     )
     assert "column 'amount' is missing (the file has 'Amount')" in outcome.refused
+    (outcome,) = home.load(IGNORE, [home.deliver(IGNORE, arrow(DAY3, 3, ID=4), partition=DAY3)])
+    assert "column 'ID' is the contract's 'id' but for its case" in outcome.refused
 
 
 def test_additive(home):

@@ -147,6 +147,9 @@ def test_each_column_is_loaded_left_added_or_refused(delivered, policy, earlier)
     assert refused | set(beyond.added) | set(beyond.left) == more
     assert len(refused) + len(beyond.added) + len(beyond.left) == len(more)
     assert not beyond.added or policy is SchemaPolicy.ADDITIVE
+    assert "Note" not in {*beyond.added, *beyond.left}  # a name that engines don't tell from the contract's
+    if policy is SchemaPolicy.STRICT and earlier == Since(True, None):  # nobody knows what was allowed
+        assert refused <= {"Note"}
     missing = {name for name in ("day", "id", "note") if f"column {name!r} is missing" in "; ".join(lines)}
     assert ("day" in missing) == ("day" not in delivered)  # whatever the policy
     assert ("id" in missing) == ("id" not in delivered)  # it is the key
