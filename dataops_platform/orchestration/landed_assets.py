@@ -53,7 +53,8 @@ def landed_raw(table: Table) -> dg.AssetsDefinition:
                 progress = by_tenths(context.log.info, "partitions of landing delivered")
                 done = register(table, place, platform.lake, keys, platform.settings.git_commit, progress, tell)
             # A run that died may have remembered an object, and not have lived to fail for it.
-            earlier = platform.ledger.refused_in(table.name, refused.earlier_runs(context))
+            runs = refused.earlier_runs(context) if done.refused_before else set()
+            earlier = platform.ledger.refused_in(table.name, runs) if runs else []
         said = {(item.partition, item.reason) for item in done.refused}
         said |= {(item.partition_key, item.reason) for item in earlier if item.file in done.refused_before}
         if done.refused_before:

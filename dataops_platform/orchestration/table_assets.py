@@ -50,9 +50,10 @@ def _raw(table: Table) -> dg.AssetsDefinition:
             extractor = extractor_for(table, platform.settings.project)
             delivered = by_tenths(context.log.info, "arrivals delivered")
             done = extract(table, extractor, platform.lake, keys, platform.settings.git_commit, delivered)
-            platform.ledger.refuse(
-                [Refused(table.name, r.partition, r.reason, context.run_id, file=r.file) for r in done.refused]
-            )
+            if done.refused:  # else the checkpoint needs no warehouse
+                platform.ledger.refuse(
+                    [Refused(table.name, r.partition, r.reason, context.run_id, file=r.file) for r in done.refused]
+                )
         if done.without_data:
             context.log.warning(f"the source of {table.name} has nothing for {_some(done.without_data)}")
         reasons: dict[str, list[str]] = {}
