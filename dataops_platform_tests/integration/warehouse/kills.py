@@ -12,6 +12,7 @@ import random
 import signal
 import sys
 import time
+import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import timedelta
@@ -71,7 +72,11 @@ def loaded_state(home: Home) -> dict[str, list[str]]:
 def loaded_whole(home: Home) -> int:
     """How many loads there are; each must be there as a whole, whenever the process was killed."""
     with home.warehouse.connect() as con:
-        if not con.execute("SELECT 1 FROM duckdb_tables() WHERE table_name = 'orders'").fetchone():
+        tables = con.execute(
+            "SELECT count(*) FROM duckdb_tables() WHERE schema_name || '.' || table_name"
+            " IN ('staging.orders', 'quarantine.orders', 'dataops.loads')"
+        ).fetchone()[0]
+        if tables < 3:  # each is made in a transaction of its own, before the first load
             return 0
         unknown = con.execute(
             "SELECT count(*) FROM (FROM staging.orders SELECT _load_id UNION FROM quarantine.orders SELECT _load_id)"
@@ -144,7 +149,10 @@ def fork(work: Callable[[], object], result: Path | None = None) -> int:
         if result is not None:
             result.write_text(json.dumps(found))
         code = 0
+    except Exception:
+        traceback.print_exc()
     finally:
+        sys.stderr.flush()
         os._exit(code)
 
 
