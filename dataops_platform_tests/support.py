@@ -158,6 +158,7 @@ class Home:
             [self.file(rows, table, **options) for rows in objects],
             origin={"file": "test"},
             contract_version=table.contract_version,
+            declared=[column.name for column in table.columns],
         )
 
     def load(

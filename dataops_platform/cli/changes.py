@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from rich.console import Console
 from rich.markup import escape
 
 from dataops_platform.contracts import load_contracts
-from dataops_platform.contracts.model import Severity
+from dataops_platform.contracts.model import Table
 from dataops_platform.contracts.problems import ConfigError
 from dataops_platform.contracts.suggest import one_of
-from dataops_platform.quality.verdicts import foresee
+from dataops_platform.lake.deliveries import Lake
+from dataops_platform.quality.verdicts import Foreseen, foresee
 from dataops_platform.settings import Settings
 from dataops_platform.warehouse.base import Warehouse
 from dataops_platform.warehouse.changes import Change, TableChanges
 from dataops_platform.warehouse.definitions import abandoned
-from dataops_platform.warehouse.ledger import Ledger, Verdict
+from dataops_platform.warehouse.ledger import Ledger
+from dataops_platform.warehouse.loss import Loss, loss
 from dataops_platform.warehouse.names import staging
+from dataops_platform.words import counted
 
 _COLOURS = {"+": "green", "-": "red", "~": "yellow"}
 
@@ -30,11 +33,13 @@ class Review:
     Attributes:
         blocked: whether rows that are there break a new blocking rule.
         too_low: tables whose contract's version doesn't say how much has changed.
+        lost: tables that are to be loaded anew, and what of them can't be.
     """
 
     changes: Sequence[TableChanges]
     blocked: bool
     too_low: Sequence[str]
+    lost: Mapping[str, Loss]
 
     @property
     def breaking(self) -> bool:
@@ -47,7 +52,9 @@ class Review:
         return not self.breaking and not self.blocked and not self.too_low
 
 
-def review(console: Console, warehouse: Warehouse, found: Sequence[TableChanges], known: Sequence[str]) -> Review:
+def review(
+    console: Console, warehouse: Warehouse, lake: Lake, found: Sequence[TableChanges], known: Sequence[str]
+) -> Review:
     """Print how contracts and the warehouse differ, and what new rules would say of the rows that are there.
 
     Args:
@@ -55,17 +62,20 @@ def review(console: Console, warehouse: Warehouse, found: Sequence[TableChanges]
     """
     blocked = False
     too_low: list[str] = []
+    lost: dict[str, Loss] = {}
     for table in found:
-        verdicts = foresee(warehouse, table.table, table.judged) if table.judged else []
-        blocked |= any(not v.passed and v.severity is Severity.ERROR for v in verdicts)
+        # Where the table is loaded anew there is nothing to judge yet, and columns may be of other types.
+        foreseen = foresee(warehouse, table.table, table.judged) if table.judged and not table.rebuild else {}
+        before = _failed_before(warehouse, table) if foreseen else {}
+        blocked |= any(item.refuses for item in foreseen.values())
         for item in table.items:
             _print_change(console, item)
-            for rule in table.judged:
-                if item.text.startswith(f"rule {table.table.name}.{rule.id} "):
-                    _print_foreseen(console, [v for v in verdicts if v.rule_id == rule.id])
-        if table.rebuild:
-            count = len(Ledger(warehouse).loaded(table.table.name))
-            console.print(f"      {count:,} deliveries of {table.table.name} will be loaded anew")
+            for rule_id, said in foreseen.items():
+                if item.text.startswith(f"rule {table.table.name}.{rule_id} "):
+                    _print_foreseen(console, said, before.get(rule_id))
+        if table.exists and table.rebuild and table.table.delivered:
+            lost[table.table.name] = loss(warehouse, lake, table.table)
+            _print_loss(console, table.table, lost[table.table.name])
         for name, kind in table.found:
             console.print(
                 f"  · column {staging(table.table.name)}.{name} ({kind}) came with deliveries. Add it to the contract,"
@@ -79,13 +89,32 @@ def review(console: Console, warehouse: Warehouse, found: Sequence[TableChanges]
                 f"  · {table.table.file}: version {table.table.contract_version} has to be at least {wanted}: that of"
                 f" {table.table.name} in the warehouse is {table.applied.version}",
                 markup=False,
+                soft_wrap=True,
             )
     for name in abandoned(warehouse, known):
         console.print(
             f"  · table {staging(name)} is in no contract any more. It stays, with its rows, until you drop it."
         )
     _print_count(console, found)
-    return Review(found, blocked, too_low)
+    return Review(found, blocked, too_low, lost)
+
+
+def _failed_before(warehouse: Warehouse, table: TableChanges) -> dict[str, int]:
+    """Rule id → rows that failed it when it was last judged, of rules that were others before."""
+    name = str(staging(table.table.name))
+    known = table.applied.rules if table.applied is not None else {}
+    failed: dict[str, int] = {}
+    for verdicts in Ledger(warehouse).latest_verdicts([name])[name].values():
+        for verdict in verdicts:
+            if verdict.rule_id in known:
+                failed[verdict.rule_id] = failed.get(verdict.rule_id, 0) + (verdict.failed_rows or 0)
+    return failed
+
+
+def _print_loss(console: Console, table: Table, found: Loss) -> None:
+    console.print(f"      {counted(found.deliveries, 'delivery')} of {table.name} will be loaded anew")
+    if found.refused:
+        console.print(f"      [bold red]but {escape(found.summary)}[/]", soft_wrap=True)
 
 
 def _print_change(console: Console, item: Change) -> None:
@@ -94,18 +123,26 @@ def _print_change(console: Console, item: Change) -> None:
     console.print(f"  [{_COLOURS[item.sign]}]{item.sign}[/] {escape(item.text)}{why}", soft_wrap=True)
 
 
-def _print_foreseen(console: Console, verdicts: Sequence[Verdict]) -> None:
-    """What a rule would say; nothing where there are no rows yet, or it can't be told."""
-    failed = [verdict for verdict in verdicts if not verdict.passed]
-    if not verdicts:
+def _print_foreseen(console: Console, said: Foreseen, before: int | None) -> None:
+    """What a rule would say; nothing where there are no rows yet.
+
+    Args:
+        before: how many rows failed it as it was; None: it is new.
+    """
+    if said.untold:
+        console.print(f"      {'[yellow]' if said.refuses else '[default]'}{escape(said.untold)}[/]", soft_wrap=True)
+    failed = [verdict for verdict in said.verdicts if not verdict.passed]
+    if not said.verdicts:
         return
+    partitions = counted(len(said.verdicts), "partition")
     if not failed:
-        console.print(f"      all rows that are there pass ({len(verdicts):,} partitions)")
+        console.print(f"      all rows that are there pass ({partitions})")
         return
     rows = sum(verdict.failed_rows or 0 for verdict in failed)
-    counted = f"{rows:,} rows that are there would newly fail" if rows else "what is there would newly fail"
+    how = "newly fail" if before is None else f"fail, where {before:,} did before,"
+    what = f"{counted(rows, 'row')} that {'is' if rows == 1 else 'are'} there" if rows else "what is there"
     listed = ", ".join(verdict.partition_key for verdict in failed[:3]) + (", …" if len(failed) > 3 else "")
-    console.print(f"      [yellow]{counted}[/] in {len(failed):,} of {len(verdicts):,} partitions: {escape(listed)}")
+    console.print(f"      [yellow]{what} would {how}[/] in {len(failed):,} of {partitions}: {escape(listed)}")
 
 
 def _print_count(console: Console, found: Sequence[TableChanges]) -> None:
@@ -121,11 +158,13 @@ def _print_count(console: Console, found: Sequence[TableChanges]) -> None:
     console.print(f"[bold]{text}{tail}[/]\n")
 
 
-def apply(console: Console, names: Sequence[str], allow_breaking: bool) -> None:
+def apply(console: Console, names: Sequence[str], allow_breaking: bool, allow_refusals: bool) -> None:
     """Make the warehouse's tables what the contracts say.
 
     Args:
         names: of tables; none: all.
+        allow_breaking: drop columns, and empty tables that must be loaded anew.
+        allow_refusals: empty tables although not all of their deliveries fit.
 
     Raises:
         ConfigError: there is no such table, or something would break and that isn't allowed; nothing was changed.
@@ -138,12 +177,19 @@ def apply(console: Console, names: Sequence[str], allow_breaking: bool) -> None:
     chosen = [table for name, table in tables.items() if not names or name in names]
     warehouse = settings.warehouse()
     found = warehouse.changes(chosen)
-    outcome = review(console, warehouse, found, list(tables))
-    if outcome.breaking and not allow_breaking:
-        broken = ", ".join(item.table.name for item in found if item.breaking)
+    outcome = review(console, warehouse, Lake(settings.lake_store()), found, list(tables))
+    broken = [item.table.name for item in found if item.breaking]
+    if broken and not allow_breaking:
         raise ConfigError(
-            f"something would break ({broken}), so nothing was changed. Undo the change in the contract, or run"
-            f" `dataops apply --allow-breaking`"
+            f"something would break ({', '.join(broken)}), so nothing was changed. Undo the change in the contract, or"
+            f" run `dataops apply --allow-breaking {' '.join(broken)}`"
+        )
+    lost = [f"{name}: {item.summary}" for name, item in outcome.lost.items() if item.refused]
+    if lost and not allow_refusals:
+        raise ConfigError(
+            f"{'; '.join(lost)}. Their rows would go, so nothing was changed. Change the contract so that they fit, or,"
+            " where they can go, or will be delivered again, run"
+            f" `dataops apply --allow-breaking --allow-refusals {' '.join(broken)}`"
         )
     for item in found:
         item.refuse_by_hand()
@@ -152,6 +198,6 @@ def apply(console: Console, names: Sequence[str], allow_breaking: bool) -> None:
             warehouse.adopt(item.table)
     warehouse.ensure(chosen)
     if any(item.items for item in found):
-        anew = [item.table.name for item in found if item.rebuild]
+        anew = [item.table.name for item in found if item.rebuild and item.table.delivered]
         tail = f"; `dataops run` loads {', '.join(anew)} anew from the lake" if anew else ""
         console.print(f"[bold green]Applied[/]{tail}.")

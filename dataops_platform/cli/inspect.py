@@ -7,7 +7,7 @@ import os
 import shutil
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -17,10 +17,13 @@ from rich.table import Table as Grid
 from dataops_platform.contracts import load_contracts
 from dataops_platform.contracts.model import Contracts, Table
 from dataops_platform.contracts.problems import ConfigError
+from dataops_platform.lake.deliveries import Lake
 from dataops_platform.quality.planner import plan
 from dataops_platform.settings import Settings
-from dataops_platform.warehouse.base import NoSuchTable
+from dataops_platform.warehouse.base import NoSuchTable, Warehouse
 from dataops_platform.warehouse.duckdb.tables import table_ddl
+from dataops_platform.warehouse.loss import loss
+from dataops_platform.words import counted
 
 ROWS_SHOWN = 100
 
@@ -32,8 +35,8 @@ def check(console: Console, paths: Sequence[Path]) -> None:
     tables = contracts.tables
     rules = sum(len(table.rules) for table in tables.values())
     console.print(
-        f"[green]✓[/] {len(contracts.items)} contract{'s' if len(contracts.items) != 1 else ''}:"
-        f" {len(tables)} tables, {sum(len(t.columns) for t in tables.values())} columns, {rules} rules"
+        f"[green]✓[/] {counted(len(contracts.items), 'contract')}: {counted(len(tables), 'table')},"
+        f" {counted(sum(len(t.columns) for t in tables.values()), 'column')}, {counted(rules, 'rule')}"
     )
 
 
@@ -122,13 +125,20 @@ def _print_rules(console: Console, table: Table) -> None:
     console.print(grid)
 
 
+def ensure_missing(warehouse: Warehouse, tables: Collection[Table]) -> None:
+    """Create the tables of contracts that aren't there yet, for whoever looks.
+
+    Not those that differ from their contracts: to look at them may be how one finds out what to do.
+    """
+    found = warehouse.changes(list(tables))
+    warehouse.ensure([item.table for item in found if not item.exists])
+
+
 def query(console: Console, sql: str) -> None:
     """Print a query's result, at most `ROWS_SHOWN` rows."""
     settings = Settings.load()
     warehouse = settings.warehouse()
-    # Not those that differ from their contracts: to look at them may be how one finds out what to do.
-    found = warehouse.changes(list(load_contracts(settings.contracts).tables.values()))
-    warehouse.ensure([item.table for item in found if not item.exists])
+    ensure_missing(warehouse, load_contracts(settings.contracts).tables.values())
     try:
         result = warehouse.query(sql)
     except NoSuchTable as error:  # here it's the query that is wrong, not data
@@ -141,15 +151,37 @@ def query(console: Console, sql: str) -> None:
         grid.add_row(*("[dim]null[/]" if value is None else escape(str(value)) for value in row.values()))
     console.print(grid)
     more = f", {ROWS_SHOWN} shown" if result.num_rows > ROWS_SHOWN else ""
-    console.print(f"{result.num_rows:,} row{'s' if result.num_rows != 1 else ''}{more}")
+    console.print(f"{counted(result.num_rows, 'row')}{more}")
 
 
-def reload(console: Console, name: str) -> None:
-    """Empty a staging table and forget its loads; the lake still has every delivery."""
+def reload(console: Console, name: str, allow_refusals: bool) -> None:
+    """Empty a staging table and forget its loads; the lake still has every delivery.
+
+    Args:
+        allow_refusals: although not all of them can be loaded anew.
+
+    Raises:
+        ConfigError: it isn't loaded from the lake, something would break, or deliveries would be refused; nothing was
+            changed.
+    """
     settings = Settings.load()
     _, tables = _find(settings, name)
+    warehouse = settings.warehouse()
+    for changes in warehouse.changes(tables):
+        table = changes.table
+        if (refusal := changes.refusal()) is not None:
+            raise refusal
+        if not table.delivered:
+            raise ConfigError(
+                f"{table.file}:{table.line}: an asset of yours writes {table.name}, no load: materialise that again"
+            )
+        found = loss(warehouse, Lake(settings.lake_store()), table)
+        if found.refused and not allow_refusals:
+            raise ConfigError(
+                f"{found.summary}. Their rows would go, so nothing was changed. Where they can go, run"
+                f" `dataops reload --allow-refusals {table.name}`"
+            )
     for table in tables:
-        warehouse = settings.warehouse()
         warehouse.reset(table)
         console.print(f"staging.{table.name} is empty; `dataops run` loads it anew from the lake")
 

@@ -111,11 +111,15 @@ def apply_command(
     allow_breaking: Annotated[
         bool, typer.Option("--allow-breaking", help="Also drop columns, and empty tables that must be loaded anew.")
     ] = False,
+    allow_refusals: Annotated[
+        bool,
+        typer.Option("--allow-refusals", help="Also empty tables of which not all deliveries can be loaded anew."),
+    ] = False,
 ) -> None:
     """Make the warehouse's tables what the contracts say: what `dataops plan` shows."""
     from dataops_platform.cli import changes
 
-    changes.apply(out, tables or [], allow_breaking)
+    changes.apply(out, tables or [], allow_breaking, allow_refusals)
 
 
 @app.command()
@@ -170,11 +174,16 @@ def query(sql: Annotated[str, typer.Argument(help="A SELECT over the warehouse."
 
 
 @app.command()
-def reload(table: Annotated[str, typer.Argument(help="A table of the contracts.")]) -> None:
+def reload(
+    table: Annotated[str, typer.Argument(help="A table of the contracts.")],
+    allow_refusals: Annotated[
+        bool, typer.Option("--allow-refusals", help="Although not all of its deliveries can be loaded anew.")
+    ] = False,
+) -> None:
     """Forget what was loaded into a staging table, so that the next run loads it anew from the lake."""
     from dataops_platform.cli import inspect
 
-    inspect.reload(out, table)
+    inspect.reload(out, table, allow_refusals)
 
 
 @app.command()

@@ -23,6 +23,7 @@ from dataops_platform.settings import Settings
 from dataops_platform.transformation.estimate import Estimate, estimate
 from dataops_platform.transformation.models import Models
 from dataops_platform.transformation.pending import Pending, pending
+from dataops_platform.words import counted
 
 
 def show(console: Console, select: str | None, partitions: str | None, check: bool) -> int:
@@ -43,7 +44,8 @@ def show(console: Console, select: str | None, partitions: str | None, check: bo
     tables = list(contracts.tables.values())
     with console.status("Comparing the contracts with the warehouse"):
         changes = warehouse.changes(tables)
-    found = review(console, warehouse, changes, [table.name for table in tables])
+    lake = Lake(settings.lake_store())
+    found = review(console, warehouse, lake, changes, [table.name for table in tables])
     if found.breaking:
         console.print("Runs are refused until the tables fit: `dataops apply --allow-breaking`, or undo the change.")
     if check:  # by an identity that may only read, perhaps
@@ -59,12 +61,13 @@ def show(console: Console, select: str | None, partitions: str | None, check: bo
             left = pending(
                 contracts.sourced,
                 models,
-                Lake(settings.lake_store()),
+                lake,
                 warehouse,
                 settings.project,
                 settings.places(contracts.sourced.values()),
             )
         planned = plan(definitions, selection, asked, left.partitions(), left.settled() if selection is None else ())
+    print_foreign(console, left)
     if asked is None and selection is None and not left.any:
         console.print("[bold green]Nothing new[/] since the last run.")
         return 0
@@ -126,6 +129,17 @@ def _print_runs(console: Console, planned: RunPlan) -> None:
     for run in planned.runs:
         over = f" over {'..'.join(dict.fromkeys(run.span))}" if run.span else ""
         console.print(f"[bold]run[/] {run.job.name}{over}: {len(run.assets)} assets")
+
+
+def print_foreign(console: Console, left: Pending) -> None:
+    """Say which deliveries are passed over."""
+    for table, keys in left.foreign.items():
+        listed = ", ".join(keys[:3]) + (", …" if len(keys) > 3 else "")
+        console.print(
+            f"[yellow]note:[/] the lake has deliveries of {table} for {counted(len(keys), 'partition')} that the"
+            f" contract doesn't have, and nothing loads them: {escape(listed)}",
+            soft_wrap=True,
+        )
 
 
 def _print_pending(console: Console, left: Pending) -> None:

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table as Grid
 
+from dataops_platform.cli.inspect import ensure_missing
 from dataops_platform.contracts import load_contracts
 from dataops_platform.contracts.model import Table
 from dataops_platform.contracts.problems import ConfigError
@@ -19,11 +20,19 @@ from dataops_platform.warehouse.base import Selection, Warehouse
 from dataops_platform.warehouse.names import CAST
 
 
-def _open() -> tuple[Warehouse, dict[str, Table]]:
+def _open(looking: bool = False) -> tuple[Warehouse, dict[str, Table]]:
+    """The warehouse and the contracts' tables.
+
+    Args:
+        looking: tables may differ from their contracts.
+    """
     settings = Settings.load()
     tables = load_contracts(settings.contracts).tables
     warehouse = settings.warehouse()
-    warehouse.ensure(list(tables.values()))
+    if looking:
+        ensure_missing(warehouse, tables.values())
+    else:
+        warehouse.ensure(list(tables.values()))
     return warehouse, tables
 
 
@@ -53,7 +62,7 @@ def _selection(table: Table, partitions: str | None, reason: str | None) -> Sele
 
 def show_all(console: Console) -> None:
     """Print what is in quarantine, by table, partition and reason."""
-    warehouse, tables = _open()
+    warehouse, tables = _open(looking=True)
     found = quarantine.held(warehouse, list(tables))
     if not found:
         console.print("Nothing is in quarantine.")

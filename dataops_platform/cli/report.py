@@ -6,6 +6,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from dataops_platform.cli.inspect import ensure_missing
 from dataops_platform.contracts import load_contracts
 from dataops_platform.contracts.problems import ConfigError
 from dataops_platform.orchestration.build import read_project
@@ -27,7 +28,7 @@ def write(console: Console, output: Path | None) -> None:
     warehouse = settings.warehouse()
     tables = contracts.sourced
     if not settings.on_google_cloud:  # there, whoever looks needn't be allowed to make tables
-        warehouse.ensure(list(tables.values()))
+        ensure_missing(warehouse, tables.values())
     shown = [model.name for model in models.items if not model.view]
     try:
         made = report(warehouse, tables, shown, settings.environment, now())

@@ -14,8 +14,9 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from dataops_platform import assets
+from dataops_platform.cli.inspect import ensure_missing
 from dataops_platform.cli.land import print_landing
-from dataops_platform.cli.plan import estimates
+from dataops_platform.cli.plan import estimates, print_foreign
 from dataops_platform.cli.render import print_scorecard, size
 from dataops_platform.contracts import load_contracts
 from dataops_platform.contracts.model import Contracts
@@ -66,6 +67,7 @@ def run(console: Console, select: str | None, partitions: str | None) -> int:
         if partitions is None and selection is None:
             left = _left(settings, contracts, models)
             todo, settled = left.partitions(), left.settled()
+            print_foreign(console, left)
             if not left.any:
                 with dg.DagsterInstance.get() as instance:  # what a run that was killed didn't come to say
                     tell(instance, settings, subjects(contracts, models))
@@ -133,10 +135,10 @@ def _scorecard(console: Console, settings: Settings, contracts: Contracts, model
     warehouse = settings.warehouse()
     tables = contracts.sourced
     if not settings.on_google_cloud:  # there, whoever looks needn't be allowed to make tables
-        warehouse.ensure(list(tables.values()))
+        ensure_missing(warehouse, tables.values())
     try:
         with warehouse.session():
-            card = scorecard(warehouse, list(tables), [m.name for m in models.items if not m.view])
+            card = scorecard(warehouse, list(tables.values()), [m.name for m in models.items if not m.view])
     except NoSuchTable as error:
         raise ConfigError(f"there is no ledger yet: `dataops run` makes it ({error})") from error
     print_scorecard(console, card)

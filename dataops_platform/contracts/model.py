@@ -371,6 +371,11 @@ class Table:
         return max(fitting, key=lambda x: x.environment is not None, default=None)
 
     @property
+    def delivered(self) -> bool:
+        """Whether it gets deliveries, from a source or by others; else Python assets write it."""
+        return self.source is not None or bool(self.landings)
+
+    @property
     def splitting_rules(self) -> tuple[Rule, ...]:
         """The rules that send single rows to quarantine at load."""
         if self.bad_rows.action is not BadRowAction.QUARANTINE:
@@ -410,4 +415,4 @@ class Contracts:
     @property
     def sourced(self) -> dict[str, Table]:
         """The tables that get deliveries, from a source or by others; the rest is written by Python assets."""
-        return {name: table for name, table in self.tables.items() if table.source is not None or table.landings}
+        return {name: table for name, table in self.tables.items() if table.delivered}

@@ -191,6 +191,7 @@ def _deliver(
                     files,
                     origin=arrival.origin,
                     contract_version=table.contract_version,
+                    declared=[column.name for column in table.columns],
                     git_commit=git_commit,
                 )
             )

@@ -412,6 +412,7 @@ class _Registrar:
                     [part for _, part, _ in read],
                     origin=origin,
                     contract_version=self._table.contract_version,
+                    declared=[column.name for column in self._table.columns],
                     git_commit=self._git_commit,
                     together=self._together,
                 )

@@ -60,6 +60,7 @@ class Delivery:
         schema: column name → Arrow type of the first object, for people who read the manifest.
         origin: where it came from (source address, extractor).
         contract_version: version of the contract at delivery.
+        declared: names of the columns that the contract had at delivery; None: a manifest of before they were kept.
         git_commit: commit of the code that delivered it, if known.
     """
 
@@ -71,6 +72,7 @@ class Delivery:
     origin: Mapping[str, Any] = field(default_factory=dict)
     contract_version: str = ""
     git_commit: str | None = None
+    declared: tuple[str, ...] | None = None
 
     @property
     def load_id(self) -> uuid.UUID:
@@ -126,6 +128,7 @@ class Delivery:
                 origin=body["origin"],
                 contract_version=body["contract_version"],
                 git_commit=body["git_commit"],
+                declared=None if body.get("declared") is None else tuple(body["declared"]),
             )
         except (KeyError, TypeError, json.JSONDecodeError) as error:
             raise ValueError(f"not a manifest: {error}") from error
@@ -192,6 +195,7 @@ class Lake:
         origin: Mapping[str, Any],
         contract_version: str,
         git_commit: str | None = None,
+        declared: Sequence[str] | None = None,
     ) -> Delivery:
         """Checkpoint parquet files as one delivery: data first, the manifest last, each create-only.
 
@@ -215,6 +219,7 @@ class Lake:
                 origin=origin,
                 contract_version=contract_version,
                 git_commit=git_commit,
+                declared=declared,
             )
         )
 
@@ -228,6 +233,7 @@ class Lake:
         origin: Mapping[str, Any],
         contract_version: str,
         git_commit: str | None = None,
+        declared: Sequence[str] | None = None,
         together: int = 1,
     ) -> Delivery:
         """Write a delivery's data objects. It becomes visible with `publish`.
@@ -263,7 +269,15 @@ class Lake:
         with ThreadPoolExecutor(together) as pool:
             objects = list(pool.map(put, itertools.count(), parts))
         return Delivery(
-            table, partition, created_at, tuple(objects), schema, dict(origin), contract_version, git_commit
+            table,
+            partition,
+            created_at,
+            tuple(objects),
+            schema,
+            dict(origin),
+            contract_version,
+            git_commit,
+            None if declared is None else tuple(declared),
         )
 
     def publish(self, delivery: Delivery) -> Delivery:

@@ -39,7 +39,7 @@ def report(
         title: names the deployment.
     """
     with warehouse.session():
-        card = scorecard(warehouse, list(tables), models)
+        card = scorecard(warehouse, list(tables.values()), models)
         names = [line.name for line in card.lines]
         days = trends(day_scores(warehouse, [*(str(staging(name)) for name in tables), *models]))
     page = _environment().get_template(TEMPLATE)

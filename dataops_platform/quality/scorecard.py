@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import date
 from typing import Any
 
-from dataops_platform.contracts.model import Dimension, Severity
+from dataops_platform.contracts.model import Dimension, Severity, Table
 from dataops_platform.quality.quarantine import held
 from dataops_platform.quality.scores import score
 from dataops_platform.warehouse.base import Cost, Warehouse
@@ -120,16 +120,19 @@ class Scorecard:
     drifts: Sequence[Drift] = ()
 
 
-def scorecard(warehouse: Warehouse, tables: Sequence[str], models: Sequence[str]) -> Scorecard:
+def scorecard(warehouse: Warehouse, tables: Sequence[Table], models: Sequence[str]) -> Scorecard:
     """Read the scorecard from the ledger.
 
     Args:
-        tables: contract tables, in the order to show.
+        tables: contract tables, in the order to show. Verdicts of rules that they don't have any more don't count.
         models: models, in the order to show.
     """
     ledger = Ledger(warehouse)
-    names = {str(staging(table)): table for table in tables}
-    verdicts = ledger.latest_verdicts([*names, *models])
+    names = {str(staging(table.name)): table.name for table in tables}
+    verdicts = dict(ledger.latest_verdicts([*names, *models]))
+    for table in tables:
+        name, rules = str(staging(table.name)), {rule.id for rule in table.rules}
+        verdicts[name] = {key: [v for v in found if v.rule_id in rules] for key, found in verdicts[name].items()}
     loads = _by(
         warehouse.query(
             "SELECT table_name AS name, COUNT(DISTINCT partition_key) AS partitions, SUM(rows_read) AS rows_read,"
@@ -147,8 +150,8 @@ def scorecard(warehouse: Warehouse, tables: Sequence[str], models: Sequence[str]
         ).to_pylist()
     )
     lines = []
-    for name, table in names.items():
-        row = loads.get(table, {})
+    for name, table_name in names.items():
+        row = loads.get(table_name, {})
         lines.append(
             Line(
                 name,
@@ -170,7 +173,7 @@ def scorecard(warehouse: Warehouse, tables: Sequence[str], models: Sequence[str]
     return Scorecard(
         lines,
         _failed(verdicts),
-        _quarantined(warehouse, tables),
+        _quarantined(warehouse, list(names.values())),
         _refusals(warehouse),
         _costs(warehouse),
         _drifts(verdicts),

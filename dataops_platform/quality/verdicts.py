@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from dataops_platform.contracts.model import MASK, Rule, RuleKind, Scope, Table, Unit
+from dataops_platform.contracts.model import MASK, Rule, RuleKind, Scope, Severity, Table, Unit
 from dataops_platform.contracts.partitions import UNPARTITIONED
 from dataops_platform.contracts.problems import ConfigError, DataRefused
 from dataops_platform.quality.aggregates import aggregated, decided_by_count
@@ -71,15 +71,54 @@ _NOT_FORESEEN = {RuleKind.DRIFT, RuleKind.SCHEMA}
 """What a first look would record, and what is about the table, not its rows."""
 
 
-def foresee(warehouse: Warehouse, table: Table, rules: Iterable[Rule]) -> list[Verdict]:
-    """What rules would say of the rows that are there. Nothing is recorded: no gate knows of it.
+@dataclass(frozen=True, slots=True)
+class Foreseen:
+    """What a rule would say of the rows that are there.
 
-    Rules about columns that the staging table doesn't have yet, and drift, have no verdict.
+    Attributes:
+        verdicts: one for each partition.
+        untold: why there are none; empty where that goes without saying.
+        refuses: whether it would keep rows that are there from being published.
     """
+
+    verdicts: Sequence[Verdict] = ()
+    untold: str = ""
+    refuses: bool = False
+
+
+def foresee(warehouse: Warehouse, table: Table, rules: Sequence[Rule]) -> dict[str, Foreseen]:
+    """Rule id → what it would say of the rows that are there. Nothing is recorded: no gate knows of it."""
     with warehouse.session():
         there = warehouse.query(f"SELECT * FROM {warehouse.sql(staging(table.name))} WHERE FALSE").schema.names
-        chosen = [r for r in rules if set(r.columns) <= set(there) and r.kind not in _NOT_FORESEEN]
-        return _decide(warehouse, table, "", None, chosen)
+        filled = bool(Ledger(warehouse).data_versions(table.name))
+        found: dict[str, Foreseen] = {}
+        for rule in rules:
+            new = [name for name in rule.columns if name not in there]
+            blocking = rule.severity is Severity.ERROR
+            if rule.kind in _NOT_FORESEEN or not filled:
+                found[rule.id] = Foreseen()
+            elif new and rule.kind in (RuleKind.NOT_NULL, RuleKind.MISSING):
+                found[rule.id] = Foreseen((), f"{new[0]} is null in all rows that are there: they would fail", blocking)
+            elif new:
+                found[rule.id] = Foreseen((), f"{new[0]} isn't there yet, and null in the rows that are there")
+        asked = [rule for rule in rules if rule.id not in found]
+        try:
+            verdicts = _decide(warehouse, table, "", None, asked)
+        except (ConfigError, DataRefused):
+            return found | {rule.id: _foresee_one(warehouse, table, rule) for rule in asked}
+        return found | {rule.id: _foreseen([v for v in verdicts if v.rule_id == rule.id]) for rule in asked}
+
+
+def _foresee_one(warehouse: Warehouse, table: Table, rule: Rule) -> Foreseen:
+    """One rule by itself: of several that are asked together, one that can't be decided stops the others."""
+    try:
+        return _foreseen(_decide(warehouse, table, "", None, [rule]))
+    except (ConfigError, DataRefused) as error:
+        return Foreseen((), str(error), refuses=rule.severity is Severity.ERROR)
+
+
+def _foreseen(verdicts: Sequence[Verdict]) -> Foreseen:
+    return Foreseen(verdicts, refuses=any(not v.passed and v.severity is Severity.ERROR for v in verdicts))
 
 
 def _decide(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from dataops_platform.contracts.model import Scope, Table
@@ -17,6 +17,7 @@ from dataops_platform.transformation.build import source_inputs
 from dataops_platform.transformation.models import Models, cut_like
 from dataops_platform.warehouse.base import Warehouse
 from dataops_platform.warehouse.ledger import Ledger, version_of
+from dataops_platform.warehouse.loading import foreign_partition
 from dataops_platform.warehouse.names import staging
 
 
@@ -26,6 +27,7 @@ class Pending:
 
     Attributes:
         loaded: partitions that have been loaded, of any table.
+        foreign: partitions that the lake has deliveries for and the contract doesn't have: nothing loads them.
     """
 
     undelivered: Mapping[str, Sequence[str]]
@@ -34,6 +36,7 @@ class Pending:
     unbuilt: Mapping[str, Sequence[str]]
     unpublished: Mapping[str, Sequence[str]]
     loaded: Collection[str] = ()
+    foreign: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     @property
     def any(self) -> bool:
@@ -70,11 +73,15 @@ def pending(
     ledger = Ledger(warehouse)
     undelivered: dict[str, list[str]] = {}
     unloaded: dict[str, list[str]] = {}
+    foreign: dict[str, list[str]] = {}
     for name, table in tables.items():
         manifests = {ref.key: ref.partition for ref in lake.manifests(name)}
         loaded = ledger.loaded(name)
         _put(undelivered, name, _missing(table, lake, project, (places or {}).get(name), manifests))
-        _put(unloaded, name, [partition for key, partition in manifests.items() if key not in loaded])
+        new = {partition for key, partition in manifests.items() if key not in loaded}
+        others = {partition for partition in new if foreign_partition(table, partition)}
+        _put(unloaded, name, list(new - others))
+        _put(foreign, name, list(others))
     versions = ledger.all_data_versions(list(tables))
     return Pending(
         undelivered,
@@ -83,6 +90,7 @@ def pending(
         _unbuilt(models, ledger, tables, versions),
         _unpublished(models, ledger),
         {key for found in versions.values() for key in found},
+        foreign,
     )
 
 

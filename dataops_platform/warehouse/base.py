@@ -23,6 +23,7 @@ from dataops_platform.warehouse.names import Relation
 
 if TYPE_CHECKING:
     from dataops_platform.warehouse.changes import TableChanges
+    from dataops_platform.warehouse.definitions import History
 
 EXCLUSIVE_WAIT_SECONDS = 600.0
 """How long a run waits for another one that builds the same models."""
@@ -245,6 +246,19 @@ class Warehouse(Protocol):
         Args:
             uris: object key → address the engine reads it at.
             progress: told after each batch how many deliveries are done.
+        """
+        ...
+
+    def unfit(
+        self, table: Table, deliveries: Sequence[Delivery], uris: Mapping[str, str], history: History
+    ) -> dict[str, str]:
+        """Manifest → why the delivery would be refused by a table that is made anew: columns and partition, not rows.
+
+        Nothing is written, not even refusals.
+
+        Args:
+            uris: as for `load`.
+            history: of the table's definitions.
         """
         ...
 

@@ -11,6 +11,7 @@ from dataops_platform.contracts.versions import Step, Version
 from dataops_platform.warehouse.definitions import Definition, History
 from dataops_platform.warehouse.names import addable, quarantine, staging
 from dataops_platform.warehouse.shapes import Difference, Remedy, Shape, differences
+from dataops_platform.words import counted
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,14 +21,14 @@ class Change:
     Attributes:
         sign: `+` is new, `-` goes, `~` changes.
         consequence: what doing it means, where that isn't plain.
-        step: which number of the contract's version has to grow for it.
+        step: which number of the contract's version has to grow for it; None: it isn't the contract that changed.
         remedy: what has to be done in the warehouse; None: nothing.
         breaking: whether it is done only where that is said.
     """
 
     sign: str
     text: str
-    step: Step
+    step: Step | None
     consequence: str = ""
     remedy: Remedy | None = None
     breaking: bool = False
@@ -71,19 +72,25 @@ class TableChanges:
         return any(item.remedy is Remedy.REBUILD for item in self.items)
 
     @property
+    def gone(self) -> bool:
+        """Whether the staging table was dropped by somebody: loads that the ledger has are to be forgotten."""
+        return not self.exists and self.rebuild
+
+    @property
     def recorded(self) -> bool:
         """Whether the ledger has the definition as it reads now."""
         return self.applied == Definition.of(self.table)
 
     def version_wanted(self) -> Version | None:
         """The lowest version that says what has changed; None where the contract's is high enough, or can't be told."""
-        if self.applied is None or not self.items:
+        if self.applied is None:
             return None
         try:
             before, now = Version.parse(self.applied.version), Version.parse(self.table.contract_version)
         except ValueError:
             return None
-        wanted = before.next(max(item.step for item in self.items))
+        steps = [item.step for item in self.items if item.step is not None]
+        wanted = before.next(max(steps)) if steps else before
         return wanted if now < wanted else None
 
     def refusal(self) -> ConfigError | None:
@@ -114,18 +121,18 @@ def compare(
     history: History,
     wanted: tuple[Shape, Shape],
     actual: tuple[Shape | None, Shape | None],
+    in_ledger: bool | None = None,
 ) -> TableChanges:
     """Compare a table's contract with what there is.
 
     Args:
         wanted: staging and quarantine, as the contract says.
         actual: as they are; None where there is none.
+        in_ledger: whether the ledger has loads of the table; None: it wasn't asked, see `ledger_matters`.
     """
     applied = history.applied
     if actual[0] is None:
-        cut = f", by {Definition.of(table).partitioning}" if table.partitioning else ""
-        text = f"table {staging(table.name)}: {len(table.columns)} columns{cut}, {len(table.rules)} rules"
-        return TableChanges(table, False, [Change("+", text, Step.PATCH)], judged=(), applied=applied)
+        return TableChanges(table, False, [_missing(table, bool(in_ledger))], applied=applied)
     brought = _brought(table, applied, wanted[0], actual[0])
     found: list[Difference] = []
     for relation, want, have in zip((staging(table.name), quarantine(table.name)), wanted, actual, strict=True):
@@ -133,13 +140,44 @@ def compare(
             found += differences(relation, want, have, addable(table), brought)
     # What is so of staging is so of quarantine; it is said once.
     seen = {item.column for item in found if item.relation == staging(table.name)}
-    items = [_physical(table, x) for x in found if x.relation == staging(table.name) or x.column not in seen]
+    items = [_physical(table, applied, x) for x in found if x.relation == staging(table.name) or x.column not in seen]
     rules: list[Rule] = []
     if applied is not None:
         items += _declared(table, applied, any(not item.column for item in found)) + _rules(table, applied)
         rules = [rule for rule in table.rules if _is_new(rule, applied)]
+    elif in_ledger is False:
+        text = f"{staging(table.name)} has rows, and the ledger has no loads of it"
+        consequence = f"the next run would double them: {_anew(table)}"
+        items.append(Change("~", text, None, consequence, Remedy.REBUILD, breaking=True))
     kinds = [(name, actual[0].columns[name]) for name in brought]
     return TableChanges(table, True, items, found, kinds, rules, applied)
+
+
+def ledger_matters(table: Table, history: History, actual: Shape | None) -> bool:
+    """Whether to ask the ledger for loads of a table: it may have lost the table, or the table may have lost it.
+
+    Args:
+        actual: the staging table, as it is.
+    """
+    return (history.applied is None) is (actual is not None) and table.delivered
+
+
+def same_but_for_case(table: Table, other: str, history: History) -> TableChanges:
+    """The changes of a table that the engine has under a name of other upper and lower case letters."""
+    text = f"{staging(table.name)} is there as {staging(other)}, and the engine doesn't tell them apart"
+    consequence = f"name it {other} in the contract, or rename {staging(other)} and {quarantine(other)} by hand"
+    item = Change("~", text, None, consequence, Remedy.BY_HAND, breaking=True)
+    return TableChanges(table, True, [item], applied=history.applied)
+
+
+def _missing(table: Table, in_ledger: bool) -> Change:
+    """What it means that there is no staging table."""
+    if in_ledger:
+        text = f"table {staging(table.name)} is gone, and the ledger has its loads"
+        return Change("+", text, None, "it is made, and the next run loads it anew from the lake", Remedy.REBUILD)
+    cut = f", by {Definition.of(table).partitioning}" if table.partitioning else ""
+    columns, rules = counted(len(table.columns), "column"), counted(len(table.rules), "rule")
+    return Change("+", f"table {staging(table.name)}: {columns}{cut}, {rules}", None)
 
 
 def _brought(table: Table, applied: Definition | None, wanted: Shape, actual: Shape) -> list[str]:
@@ -147,35 +185,52 @@ def _brought(table: Table, applied: Definition | None, wanted: Shape, actual: Sh
     if table.schema_policy is not SchemaPolicy.ADDITIVE:
         return []
     declared = applied.columns if applied is not None else {}
-    return [name for name in actual.columns if name not in wanted.columns and name not in declared]
+    known = {name.lower() for name in wanted.columns}
+    return [name for name in actual.columns if name.lower() not in known and name not in declared]
 
 
-_ANEW = "the table is emptied, and the next run loads it anew from the lake"
+def _anew(table: Table) -> str:
+    """What happens to a table that has to be built anew."""
+    if table.delivered:
+        return "the table is emptied, and the next run loads it anew from the lake"
+    return "its quarantine is emptied: the asset that writes the table fills it when it is materialised again"
 
 
-def _physical(table: Table, item: Difference) -> Change:
+def _physical(table: Table, applied: Definition | None, item: Difference) -> Change:
     """What a difference means."""
+    now = Definition.of(table).columns.get(item.column)
+    same = applied is not None and now is not None and applied.columns.get(item.column) == now
+    by_hand = "; not by the contract: it was changed in the warehouse" if same else ""
+    text = f"{item}{by_hand}"
     match item.remedy:
+        case Remedy.ADD if same:  # made anew, it would be null where the lake has values
+            text = f"column {item.relation}.{item.column} ({item.wanted}) was dropped in the warehouse"
+            return Change("+", text, None, _anew(table), Remedy.REBUILD, breaking=True)
         case Remedy.ADD:
             text = f"column {item.relation}.{item.column} ({item.wanted})"
-            own = item.column not in {column.name for column in table.columns}
-            consequence = "null in the rows that are there"
-            return Change("+", text, Step.PATCH if own else Step.MINOR, consequence, item.remedy)
+            return Change(
+                "+", text, None if now is None else Step.MINOR, "null in the rows that are there", item.remedy
+            )
         case Remedy.DROP:
             consequence = "its values go from staging and quarantine; the lake keeps them"
-            return Change("-", str(item), Step.MAJOR, consequence, item.remedy, breaking=True)
+            return Change("-", text, Step.MAJOR, consequence, item.remedy, breaking=True)
         case Remedy.WIDEN | Remedy.RELAX:
-            return Change("~", str(item), Step.MINOR, "", item.remedy)
+            return Change("~", text, None if same else Step.MINOR, "", item.remedy)
         case Remedy.BY_HAND:
             consequence = f"drop {item.relation} by hand, if it isn't needed"
-            return Change("~", str(item), Step.PATCH, consequence, item.remedy, breaking=True)
+            return Change("~", text, None, consequence, item.remedy, breaking=True)
         case Remedy.REBUILD:
-            consequence = _ANEW
-            if item.column and not item.actual:
+            consequence = _anew(table)
+            if same and not item.actual:
+                text = f"column {item.relation}.{item.column} ({item.wanted}) was dropped in the warehouse"
+            elif item.column and not item.actual:
                 consequence += "; it is required, so deliveries without it are refused: make it optional to keep them"
+            elif item.spelled:
+                consequence += "; deliveries that spell it otherwise are refused"
             elif item.column:
                 consequence += "; deliveries of the old type are refused, unless they fit the new one"
-            return Change("~" if item.actual else "+", str(item), Step.MAJOR, consequence, item.remedy, breaking=True)
+            step = None if same else Step.MAJOR
+            return Change("~" if item.actual else "+", text, step, consequence, item.remedy, breaking=True)
 
 
 def _declared(table: Table, applied: Definition, cut_differs: bool) -> list[Change]:
@@ -185,11 +240,11 @@ def _declared(table: Table, applied: Definition, cut_differs: bool) -> list[Chan
     if now.primary_key != applied.primary_key:
         anew = LoadMode.MERGE in (table.load_mode, applied.load_mode)
         text = f"the key of {target} is ({', '.join(now.primary_key)}), it was ({', '.join(applied.primary_key)})"
-        consequence = f"rows are merged by it: {_ANEW}" if anew else "whoever joins by the old key has to follow"
+        consequence = f"rows are merged by it: {_anew(table)}" if anew else "whoever joins by the old key has to follow"
         items.append(Change("~", text, Step.MAJOR, consequence, Remedy.REBUILD if anew else None, breaking=True))
     if now.partitioning != applied.partitioning and not cut_differs:
         text = f"{target} is cut by {now.partitioning or 'nothing'}, it was by {applied.partitioning or 'nothing'}"
-        consequence = f"{_ANEW}; deliveries for partitions of the old kind are refused"
+        consequence = f"{_anew(table)}; deliveries for partitions of the old kind are refused"
         items.append(Change("~", text, Step.MAJOR, consequence, Remedy.REBUILD, breaking=True))
     for name, kind in now.columns.items():
         before = applied.columns.get(name, kind)
@@ -219,7 +274,9 @@ def _rules(table: Table, applied: Definition) -> list[Change]:
     items = []
     for rule in table.rules:
         if _is_new(rule, applied):
-            sign = "~" if rule.id in applied.rules else "+"
-            items.append(Change(sign, f"rule {table.name}.{rule.id} ({now[rule.id].text})", Step.MINOR))
+            before = applied.rules.get(rule.id)
+            was = f", it was ({before.text})" if before is not None and before.text != now[rule.id].text else ""
+            sign = "+" if before is None else "~"
+            items.append(Change(sign, f"rule {table.name}.{rule.id} ({now[rule.id].text}){was}", Step.MINOR))
     gone = {name: rule for name, rule in applied.rules.items() if name not in now}
     return items + [Change("-", f"rule {table.name}.{name} ({rule.text})", Step.MINOR) for name, rule in gone.items()]

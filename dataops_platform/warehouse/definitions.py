@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from dataops_platform.contracts.model import Rule, Table
+from dataops_platform.contracts.model import Rule, Table, Threshold
 from dataops_platform.contracts.partitions import Cut, NamedPartitioning
 from dataops_platform.lake.deliveries import Delivery
 from dataops_platform.warehouse import ledger
@@ -94,7 +94,19 @@ def _cut(cut: Cut) -> str:
 
 def _words(rule: Rule) -> str:
     of = f" of {', '.join(rule.columns)}" if rule.columns else ""
-    return f"{rule.dimension}: {rule.kind}{of}, {rule.severity}"
+    args = "".join(f", {name} {_short(value)}" for name, value in rule.args.items() if value is not None)
+    limit = f", {rule.threshold}" if rule.threshold != Threshold() else ""
+    return f"{rule.dimension}: {rule.kind}{of}{args}{limit}, {rule.severity}"
+
+
+def _short(value: object) -> str:
+    """A rule's argument in some words: what it is, or, where that is long, how it begins."""
+    text = ", ".join(map(str, value)) if isinstance(value, list | tuple) else " ".join(str(value).split())
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
+
+
+_SHOWN = 60
+"""Characters of a rule's argument that are shown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,8 +162,8 @@ def abandoned(warehouse: Warehouse, tables: Collection[str]) -> list[str]:
 
 
 def history_for(warehouse: Warehouse, table: Table, deliveries: Collection[Delivery]) -> History:
-    """A table's history, as far as it matters for deliveries: not where all are of the contract's version."""
-    if all(delivery.contract_version == table.contract_version for delivery in deliveries):
+    """A table's history, as far as it matters for deliveries: their manifests say it, but for older ones."""
+    if all(d.declared is not None or d.contract_version == table.contract_version for d in deliveries):
         return UNKNOWN
     return histories(warehouse, [table.name]).get(table.name, UNKNOWN)
 

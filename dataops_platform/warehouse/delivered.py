@@ -56,7 +56,7 @@ class Since:
     """What a delivery's contract was, where it has changed since.
 
     Attributes:
-        changed: whether it has another version now.
+        changed: whether it has other columns now, as far as anybody knows.
         declared: the columns that it had; None: unknown, or those of now.
     """
 
@@ -68,7 +68,10 @@ UNCHANGED = Since()
 
 
 def since(table: Table, delivery: Delivery, history: History) -> Since:
-    """What has changed in a table's contract since a delivery."""
+    """What has changed in a table's contract since a delivery: by its manifest; an older one has just the version."""
+    if delivery.declared is not None:
+        now = {column.name for column in table.columns if column.declared}
+        return UNCHANGED if now == set(delivery.declared) else Since(True, delivery.declared)
     if delivery.contract_version == table.contract_version:
         return UNCHANGED
     return Since(True, history.declared(delivery.contract_version))

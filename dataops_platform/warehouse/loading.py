@@ -31,9 +31,9 @@ def batches(deliveries: Sequence[Delivery], max_rows: int, max_objects: int) -> 
     return made
 
 
-def foreign_partition(table: Table, delivery: Delivery) -> list[str]:
+def foreign_partition(table: Table, key: str) -> list[str]:
     """Why the contract has no such partition; empty when it has."""
-    partitioning, key = table.partitioning, delivery.partition
+    partitioning = table.partitioning
     if partitioning is None:
         return [] if key == UNPARTITIONED else [f"partition {key!r}: the contract's table has no partitions"]
     try:

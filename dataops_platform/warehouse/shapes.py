@@ -52,6 +52,7 @@ class Difference:
         column: the column; empty for what is about the table.
         wanted: its type as the contract says, empty where the contract hasn't it.
         actual: its type as it is, empty where the table hasn't it.
+        spelled: how the table spells the column, where that differs by upper and lower case.
     """
 
     relation: Relation
@@ -59,6 +60,7 @@ class Difference:
     wanted: str
     actual: str
     remedy: Remedy
+    spelled: str = ""
 
     def __str__(self) -> str:
         if self.remedy is Remedy.BY_HAND:
@@ -68,6 +70,8 @@ class Difference:
                 f"{self.relation} is partitioned by {self.actual or 'nothing'},"
                 f" the contract says {self.wanted or 'nothing'}"
             )
+        if self.spelled:
+            return f"{self.relation}.{self.spelled} is spelled {self.column} in the contract"
         if not self.actual:
             return f"{self.relation} has no column {self.column} ({self.wanted})"
         if not self.wanted:
@@ -89,13 +93,17 @@ def differences(
     if actual.kind != "TABLE":
         return [Difference(relation, "", "TABLE", actual.kind, Remedy.BY_HAND)]
     result = []
+    cases = {name.lower(): name for name in actual.columns}  # engines don't tell upper from lower case
     for name, kind in wanted.columns.items():
-        is_kind = actual.columns.get(name, "")
-        if not is_kind:
+        is_kind, spelled = actual.columns.get(name, ""), cases.get(name.lower())
+        if not is_kind and spelled:
+            result.append(Difference(relation, name, kind, actual.columns[spelled], Remedy.REBUILD, spelled))
+        elif not is_kind:
             result.append(Difference(relation, name, kind, "", Remedy.ADD if name in addable else Remedy.REBUILD))
         elif (remedy := _remedy(is_kind, kind)) is not None:
             result.append(Difference(relation, name, kind, is_kind, remedy))
-    beyond = [name for name in actual.columns if name not in wanted.columns and name not in found]
+    known = {name.lower() for name in wanted.columns}
+    beyond = [name for name in actual.columns if name.lower() not in known and name not in found]
     result += [Difference(relation, name, "", actual.columns[name], Remedy.DROP) for name in beyond]
     if wanted.cut != actual.cut:
         result.append(Difference(relation, "", wanted.cut, actual.cut, Remedy.REBUILD))

@@ -49,6 +49,12 @@ PARALLEL = 8
 """Objects that are loaded at the same time."""
 
 
+def judged(table: Table, delivery: Delivery, history: History) -> tuple[list[str], Beyond, Table]:
+    """What keeps a delivery from being loaded, what it has beyond the contract, and the table with that."""
+    lines, more, grown = misfits(table, delivery, since(table, delivery, history))
+    return foreign_partition(table, delivery.partition) + lines, more, grown
+
+
 class Loader:
     """Loads deliveries of one table."""
 
@@ -102,8 +108,7 @@ class Loader:
         beyond: dict[str, Beyond] = {}
         before = len(self._table.columns)
         for delivery in batch:
-            lines, more, grown = misfits(self._table, delivery, since(self._table, delivery, self._history))
-            lines = foreign_partition(self._table, delivery) + lines
+            lines, more, grown = judged(self._table, delivery, self._history)
             if lines:
                 outcomes.append(self._refuse(delivery, "; ".join(lines)))
             else:

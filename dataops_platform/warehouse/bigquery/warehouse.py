@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -36,12 +36,12 @@ from dataops_platform.warehouse.bigquery import tables
 from dataops_platform.warehouse.bigquery.export import export
 from dataops_platform.warehouse.bigquery.jobs import JobFailed, Jobs, job_name
 from dataops_platform.warehouse.bigquery.leases import Leases
-from dataops_platform.warehouse.bigquery.load import Loader
+from dataops_platform.warehouse.bigquery.load import Loader, judged
 from dataops_platform.warehouse.bigquery.models import ModelTables, changed
 from dataops_platform.warehouse.bigquery.naming import Naming
 from dataops_platform.warehouse.bigquery.rows import Rows
-from dataops_platform.warehouse.changes import TableChanges, compare
-from dataops_platform.warehouse.definitions import UNKNOWN, Definition, histories, history_for, ledger_row
+from dataops_platform.warehouse.changes import TableChanges, compare, ledger_matters
+from dataops_platform.warehouse.definitions import UNKNOWN, Definition, History, histories, history_for, ledger_row
 from dataops_platform.warehouse.delivered import with_brought
 from dataops_platform.warehouse.held import HeldRows
 from dataops_platform.warehouse.names import (
@@ -50,6 +50,7 @@ from dataops_platform.warehouse.names import (
     QUARANTINE,
     STAGING,
     Relation,
+    literal,
     quarantine,
     quote,
     staging,
@@ -183,9 +184,22 @@ class BigQueryWarehouse:
                 there = self._existing(made.reference)
                 actual.append(None if there is None else tables.shape_of(there))
             history = known.get(table.name, UNKNOWN)
-            return compare(table, history, (shapes[0], shapes[1]), (actual[0], actual[1]))
+            in_ledger = self._in_ledger(table) if ledger_matters(table, history, actual[0]) else None
+            return compare(table, history, (shapes[0], shapes[1]), (actual[0], actual[1]), in_ledger)
 
         return list(pool.map(look, wanted))
+
+    def _in_ledger(self, table: Table) -> bool | None:
+        """Whether the ledger has loads of a table; None where its staging table is there without a row."""
+        name = literal(table.name, self.dialect)
+        try:
+            found = bool(self.query(f"SELECT 1 AS n FROM {LEDGER}.loads WHERE table_name = {name} LIMIT 1").num_rows)
+        except NoSuchTable:
+            found = False
+        with suppress(api.NotFound):
+            there = self._client.get_table(self._naming.reference(staging(table.name)), retry=self.jobs.retry)
+            return found if there.num_rows else None
+        return found
 
     def _made(self, table: Table) -> list[bigquery.Table]:
         """Staging and quarantine as the contract wants them."""
@@ -208,6 +222,8 @@ class BigQueryWarehouse:
 
     def _follow_one(self, found: TableChanges) -> None:
         table = found.table
+        if found.gone:
+            self._forget(table, [r for r in (quarantine(table.name),) if self.exists(r)])
         lock = bigquery.Table(self._naming.reference(tables.lock_of(table.name)), schema=tables.LOCK_SCHEMA)
         self._client.create_table(lock, exists_ok=True, retry=self.jobs.retry)
         for item in found.differences:
@@ -318,7 +334,12 @@ class BigQueryWarehouse:
 
     def reset(self, table: Table) -> None:
         """See `Warehouse.reset`. The transaction empties the tables; then they are made anew, as the contract reads."""
-        there = [r for r in (staging(table.name), quarantine(table.name)) if self.exists(r)]
+        self._forget(table, [r for r in (staging(table.name), quarantine(table.name)) if self.exists(r)])
+        self._ensured.discard(self._mark(table))
+        self.ensure([table])
+
+    def _forget(self, table: Table, there: Sequence[Relation]) -> None:
+        """Forget a table's loads, and drop those of its tables that are there."""
         loads = self._naming.sql(Relation(LEDGER, "loads"))
         where = in_partitions(table, None, "", self.dialect)
         lines = [
@@ -332,8 +353,6 @@ class BigQueryWarehouse:
         with self._words("reset a table in", "bigquery.tables.delete"):
             for relation in there:
                 self._client.delete_table(self._naming.reference(relation), not_found_ok=True, retry=self.jobs.retry)
-        self._ensured.discard(self._mark(table))
-        self.ensure([table])
 
     # -- rows ---------------------------------------------------------------------------------------------------------
 
@@ -349,6 +368,19 @@ class BigQueryWarehouse:
         """See `Warehouse.load`."""
         history = history_for(self, table, deliveries)
         return Loader(self.jobs, self._naming, table, uris, checks, run_id, progress, history).load(deliveries)
+
+    def unfit(
+        self, table: Table, deliveries: Sequence[Delivery], uris: Mapping[str, str], history: History
+    ) -> dict[str, str]:
+        """See `Warehouse.unfit`. Answered from the manifests alone."""
+        found = {}
+        for delivery in sorted(deliveries, key=lambda d: (d.created_at, d.partition)):
+            lines, _, grown = judged(table, delivery, history)
+            if lines:
+                found[delivery.manifest] = "; ".join(lines)
+            else:
+                table = grown
+        return found
 
     def replay(self, table: Table, checks: Sequence[RowCheck], selection: Selection, run_id: str) -> list[Replayed]:
         """See `Warehouse.replay`."""

@@ -170,6 +170,10 @@ _KINDS = {
 }
 
 
+_ROW_NUMBER = "file_row_number"
+"""The column that DuckDB adds to a parquet file; its name can't be another."""
+
+
 def misfits(table: Table, schema: FileSchema, earlier: Since = UNCHANGED) -> tuple[list[str], Beyond]:
     """What keeps a file from being loaded under the contract, nothing when it fits; and what it has beyond it.
 
@@ -178,6 +182,11 @@ def misfits(table: Table, schema: FileSchema, earlier: Since = UNCHANGED) -> tup
     """
     actual = dict(schema)
     lines, beyond = judge(table, actual, type_of, earlier)
+    lines += [
+        f"column {name!r} is what DuckDB calls the number of a row in its file: rename it in the data"
+        for name in actual
+        if name.lower() == _ROW_NUMBER
+    ]
     for column in table.columns:
         if column.name in actual:
             fit = _fit(column.name, column.type, actual[column.name])
@@ -188,7 +197,7 @@ def misfits(table: Table, schema: FileSchema, earlier: Since = UNCHANGED) -> tup
 
 
 def relation(table: Table, schemas: dict[str, FileSchema], columns: Sequence[str] | None = None) -> str:
-    """A subquery over all files: the contract's columns (or some), `_path`, `_position` (row number) and `_uncast`.
+    """A subquery over all files: columns of the contract, `_uncast`, `_dataops_path` and `_position` (row number).
 
     Files of the same schema share one scan; the contract's types are cast to where a file's are narrower. Only the
     files' content counts: without `hive_partitioning = false`, a column `created_at` would be read from the lake's
@@ -211,7 +220,7 @@ def relation(table: Table, schemas: dict[str, FileSchema], columns: Sequence[str
         listed = "".join(f"{fit} AS {quote(name)}, " for fit, name in zip(fits, names, strict=True))
         listed += f"{UNCAST if UNCAST in actual else 'CAST(NULL AS VARCHAR)'} AS {UNCAST}, "
         selects.append(
-            f"SELECT {listed}_path, file_row_number AS _position FROM read_parquet({file_list(paths)},"
-            " filename = '_path', file_row_number = true, hive_partitioning = false)"
+            f"SELECT {listed}_dataops_path, {_ROW_NUMBER} AS _position FROM read_parquet({file_list(paths)},"
+            " filename = '_dataops_path', file_row_number = true, hive_partitioning = false)"
         )
     return "(" + " UNION ALL ".join(selects) + ")"

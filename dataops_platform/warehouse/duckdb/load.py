@@ -68,13 +68,15 @@ class Loader:
         run_id: str,
         progress: Progress = silent,
         history: History = UNKNOWN,
+        anew: bool = False,
     ) -> None:
         """Args:
         history: of the table's definition; needed where deliveries were made under others than today's.
+        anew: as if the staging table had just been made.
         """
         self._con = connection
         self._history = history
-        shape = tables.shape_of(connection, staging(table.name))
+        shape = None if anew else tables.shape_of(connection, staging(table.name))
         actual = {name: files.type_of(kind) for name, kind in shape.columns.items()} if shape is not None else {}
         self._known = with_brought(table, actual)  # as the warehouse's tables are
         self._table = self._known  # as they will be with the batch that is being loaded
@@ -99,6 +101,15 @@ class Loader:
             outcomes += self._load_batch(batch)
             self._progress(len(outcomes), len(ordered))
         return outcomes
+
+    def unfit(self, deliveries: Sequence[Delivery]) -> dict[str, str]:
+        """Manifest → why the delivery would be refused, without looking at rows; see `Warehouse.unfit`."""
+        ordered = sorted(deliveries, key=lambda d: (d.created_at, d.partition))
+        found: dict[str, str] = {}
+        for batch in batches(ordered, MAX_BATCH_ROWS, MAX_OBJECTS):
+            _, refused = self._inspect(batch)
+            found |= {d.manifest: refused[str(d.load_id)] for d in batch if str(d.load_id) in refused}
+        return found
 
     def _load_batch(self, batch: Sequence[Delivery]) -> list[LoadOutcome]:
         schemas, refused = self._inspect(batch)
@@ -138,7 +149,7 @@ class Loader:
         reasons: dict[str, str] = {}
         table = self._known
         for delivery in batch:
-            lines = foreign_partition(table, delivery)
+            lines = foreign_partition(table, delivery.partition)
             lines += [
                 f"{item.key}: {unreadable[path]}"
                 for item in delivery.objects
@@ -288,7 +299,7 @@ class Loader:
         return f"(({' OR '.join(terms)}) IS TRUE)"
 
     def _source(self, paths: Mapping[str, files.FileSchema]) -> str:
-        return f"{files.relation(self._table, dict(paths))} AS p JOIN _files AS d ON p._path = d._file"
+        return f"{files.relation(self._table, dict(paths))} AS p JOIN _files AS d ON p._dataops_path = d._file"
 
     def _skipped(self) -> int:
         return int(self._scalar("SELECT count(*) FROM _skip"))
@@ -297,11 +308,11 @@ class Loader:
         columns = ", ".join(f"p.{quote(column.name)}" for column in self._table.columns)
         # Columns that came later stand behind the others.
         listed = ", ".join(map(quote, tables.staging_columns(self._table)))
-        skip = " ANTI JOIN _skip AS s ON p._path = s._file AND p._position = s._row" if self._skipped() else ""
+        skip = " ANTI JOIN _skip AS s ON p._dataops_path = s._file AND p._position = s._row" if self._skipped() else ""
         return int(
             self._scalar(
                 f"INSERT INTO {self._target} ({listed}) SELECT {columns}, d._created, {_instant(updated_at)},"
-                f" {self._object('p._path')}, d._load FROM {self._source(paths)}{skip} WHERE NOT {self._bad()}"
+                f" {self._object('p._dataops_path')}, d._load FROM {self._source(paths)}{skip} WHERE NOT {self._bad()}"
             )
         )
 
@@ -316,7 +327,7 @@ class Loader:
         uncast = ", ".join(cast_reasons(self._table, f"p.{UNCAST}", "duckdb"))
         self._con.execute(
             f"INSERT INTO {self._held} ({listed}) SELECT {columns}, d._created, {_instant(updated_at)},"
-            f" {self._object('p._path')}, d._load, list_filter(CASE WHEN p.{UNCAST} IS NULL THEN [{reasons}]"
+            f" {self._object('p._dataops_path')}, d._load, list_filter(CASE WHEN p.{UNCAST} IS NULL THEN [{reasons}]"
             f" ELSE [{uncast}] END, lambda r: r IS NOT NULL),"
             f" p._position, d._part, {literal(self._table.contract_version)}, {literal(self._run_id)},"
             f" {_instant(updated_at)}, p.{UNCAST} FROM {self._source(paths)} WHERE {self._bad()}"

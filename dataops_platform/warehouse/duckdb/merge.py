@@ -55,9 +55,9 @@ class KeyResolver:
         if overlap is None:
             return {}
         self._con.execute(
-            f"CREATE OR REPLACE TEMP TABLE _incoming AS SELECT {keys}, d._created, {self._object('p._path')}"
-            f" AS _object, d._load, d._part, p._path AS _file, p._position AS _row FROM {self._source}"
-            f" ANTI JOIN _skip AS s ON p._path = s._file AND p._position = s._row WHERE {self._eligible}"
+            f"CREATE OR REPLACE TEMP TABLE _incoming AS SELECT {keys}, d._created, {self._object('p._dataops_path')}"
+            f" AS _object, d._load, d._part, p._dataops_path AS _file, p._position AS _row FROM {self._source}"
+            f" ANTI JOIN _skip AS s ON p._dataops_path = s._file AND p._position = s._row WHERE {self._eligible}"
         )
         same = " AND ".join(f"t.{key} = i.{key}" for key in self._keys)
         newer = "(t._created_at > i._created OR (t._created_at = i._created AND t._source_object > i._object))"
@@ -79,9 +79,9 @@ class KeyResolver:
         if not self._scalar("SELECT count(*) FROM _duplicated"):
             return
         same = " AND ".join(f"p.{key} = k.{key}" for key in self._keys)
-        order = ", ".join(["d._created DESC", "p._path DESC", *tie_break(self._table, "p.", "duckdb")])
+        order = ", ".join(["d._created DESC", "p._dataops_path DESC", *tie_break(self._table, "p.", "duckdb")])
         self._con.execute(
-            "INSERT INTO _skip SELECT _path, _position FROM (SELECT p._path, p._position,"
+            "INSERT INTO _skip SELECT _dataops_path, _position FROM (SELECT p._dataops_path, p._position,"
             f" row_number() OVER (PARTITION BY {keys} ORDER BY {order}, p._position DESC) AS place"
             f" FROM {self._source} SEMI JOIN _duplicated AS k ON {same}"
             f" WHERE {self._eligible}) WHERE place > 1"

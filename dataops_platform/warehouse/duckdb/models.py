@@ -60,7 +60,7 @@ def versions(
     found = {
         key: ModelVersion(f"{count}-{xor:016x}-{int(total):016x}-{shape}", count)
         for key, count, xor, total in rows
-        if key is not None
+        if key is not None and count  # of a constant key there is a group even where there is no row
     }
     asked = [UNPARTITIONED] if model.field is None else (partitions or [])
     return {key: ModelVersion(EMPTY, 0) for key in asked} | found

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from dataops_platform.contracts.model import Column, Table
 from dataops_platform.warehouse import ledger
-from dataops_platform.warehouse.changes import TableChanges, compare
+from dataops_platform.warehouse.changes import TableChanges, compare, ledger_matters, same_but_for_case
 from dataops_platform.warehouse.definitions import Definition, History, ledger_row
 from dataops_platform.warehouse.names import (
     LEDGER,
@@ -141,9 +141,28 @@ def changes(connection: duckdb.DuckDBPyConnection, table: Table, history: Histor
     """How a contract's tables differ from it."""
     relations = (staging(table.name), quarantine(table.name))
     actual = tuple(shape_of(connection, relation) for relation in relations)
-    return compare(
-        table, history, (Shape(staging_columns(table)), Shape(quarantine_columns(table))), (actual[0], actual[1])
-    )
+    in_ledger = None
+    if actual[0] is None:
+        like = connection.execute(
+            "SELECT table_name FROM duckdb_tables() WHERE database_name = current_database() AND schema_name = ?"
+            " AND lower(table_name) = lower(?)",
+            [relations[0].schema, relations[0].name],
+        ).fetchall()
+        if like:
+            return same_but_for_case(table, like[0][0], history)
+    if ledger_matters(table, history, actual[0]):
+        in_ledger = _has_loads(connection, table.name)
+        if actual[0] is not None and not connection.execute(f"SELECT 1 FROM {relations[0].sql} LIMIT 1").fetchall():
+            in_ledger = None  # an empty table is as good as a new one
+    wanted = (Shape(staging_columns(table)), Shape(quarantine_columns(table)))
+    return compare(table, history, wanted, (actual[0], actual[1]), in_ledger)
+
+
+def _has_loads(connection: duckdb.DuckDBPyConnection, table: str) -> bool:
+    if not columns_of(connection, Relation(LEDGER, "loads")):
+        return False
+    found = connection.execute(f"SELECT 1 FROM {LEDGER}.loads WHERE table_name = ? LIMIT 1", [table]).fetchall()
+    return bool(found)
 
 
 def definition(table: Table) -> str:
@@ -191,11 +210,21 @@ def ensure_table(connection: duckdb.DuckDBPyConnection, table: Table, history: H
     found = changes(connection, table, history)
     if not breaking and (refusal := found.refusal()) is not None:
         raise refusal
+    if found.gone:
+        forget(connection, table)
     mend(connection, found)
     for statement in table_ddl(table):
         connection.execute(statement)
     if not found.recorded:
         append_rows(connection, "definitions", ledger_row(table, ledger.now()))
+
+
+def forget(connection: duckdb.DuckDBPyConnection, table: Table) -> None:
+    """Drop a contract's tables and forget its loads, inside the open transaction."""
+    connection.execute(f"DROP TABLE IF EXISTS {staging(table.name).sql}")
+    connection.execute(f"DROP TABLE IF EXISTS {quarantine(table.name).sql}")
+    for name in ("loads", "replays"):
+        connection.execute(f"DELETE FROM {LEDGER}.{name} WHERE table_name = {literal(table.name)}")
 
 
 def append_rows(connection: duckdb.DuckDBPyConnection, ledger_table: str, rows: pa.Table) -> None:

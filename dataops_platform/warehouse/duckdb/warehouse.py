@@ -38,7 +38,7 @@ from dataops_platform.warehouse.base import (
     busy,
 )
 from dataops_platform.warehouse.changes import TableChanges
-from dataops_platform.warehouse.definitions import UNKNOWN, histories, history_for
+from dataops_platform.warehouse.definitions import UNKNOWN, History, histories, history_for
 from dataops_platform.warehouse.delivered import with_brought
 from dataops_platform.warehouse.duckdb import connection as connections
 from dataops_platform.warehouse.duckdb import models, tables
@@ -151,7 +151,7 @@ class DuckDBWarehouse:
             found = tables.changes(con, table, history)
             found.refuse_by_hand()
             if found.rebuild:
-                _forget(con, table)
+                tables.forget(con, table)
             tables.ensure_table(con, table, history, breaking=True)
 
     def load(
@@ -167,6 +167,13 @@ class DuckDBWarehouse:
         history = history_for(self, table, deliveries)
         with connections.connect(self.path, self._memory_limit or LOAD_MEMORY, self._lock_wait) as con:
             return Loader(con, table, uris, checks, run_id, progress, history).load(deliveries)
+
+    def unfit(
+        self, table: Table, deliveries: Sequence[Delivery], uris: Mapping[str, str], history: History
+    ) -> dict[str, str]:
+        """See `Warehouse.unfit`. Only the files' footers are read."""
+        with self.connect() as con:
+            return Loader(con, table, uris, [], "", history=history, anew=True).unfit(deliveries)
 
     def replay(self, table: Table, checks: Sequence[RowCheck], selection: Selection, run_id: str) -> list[Replayed]:
         """See `Warehouse.replay`."""
@@ -301,16 +308,8 @@ class DuckDBWarehouse:
         """See `Warehouse.reset`."""
         with self.session(), self.connect() as con, connections.transaction(con):
             tables.ensure_ledger(con)
-            _forget(con, table)
+            tables.forget(con, table)
             tables.ensure_table(con, table, histories(self, [table.name]).get(table.name, UNKNOWN))
-
-
-def _forget(con: duckdb.DuckDBPyConnection, table: Table) -> None:
-    """Drop a contract's tables and forget its loads, inside the open transaction."""
-    con.execute(f"DROP TABLE IF EXISTS {staging(table.name).sql}")
-    con.execute(f"DROP TABLE IF EXISTS {quarantine(table.name).sql}")
-    for name in ("loads", "replays"):
-        con.execute(f"DELETE FROM {LEDGER}.{name} WHERE table_name = {literal(table.name)}")
 
 
 _ROWS, _HELD = "_rows_view", "_held_view"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 
+import duckdb
 import pytest
 
 from dataops_platform_tests.conftest import dataops
@@ -87,17 +88,27 @@ def test_what_breaks(shop):
     assert "~ staging.orders.amount is DECIMAL(10,2), the contract says DOUBLE" in said
     assert "breaks: the table is emptied, and the next run loads it anew from the lake" in said
     assert "2 deliveries of orders will be loaded anew" in said
+    assert "but 2 of 2 deliveries would be refused: raw_orders/" in said
+    assert "'amount' is DECIMAL(10,2), the contract wants number: DOUBLE, FLOAT or an integer up to 32 bit" in said
     assert "has to be at least 2.0.0" in said
     assert "Runs are refused until the tables fit" in said
     assert shop("plan", "--check")[0] == 1
-    for command in (["run"], ["apply"]):
+    for command in (["run"], ["apply"], ["reload", "orders"]):
         code, said = shop(*command)
         assert code == 2
-        assert "apply --allow-breaking" in said
-    assert "4 rows" in shop(*ROWS)[1]
+        assert "apply --allow-breaking orders" in said
+    for command in (["status"], ["report"], ["quarantine", "list"]):  # looking is no change
+        assert shop(*command)[0] == 0
+    # What can't be loaded again isn't thrown away by the way.
     code, said = shop("apply", "--allow-breaking")
+    assert code == 2
+    assert "2 of 2 deliveries would be refused" in said
+    assert "nothing was changed" in said
+    assert "4 rows" in shop(*ROWS)[1]
+    code, said = shop("apply", "--allow-breaking", "--allow-refusals", "orders")
     assert (code, said.splitlines()[-1]) == (0, "Applied; `dataops run` loads orders anew from the lake.")
     assert "0 rows" in shop(*ROWS)[1]
+    assert shop("run")[0] == 1
     shop.change(
         (
             "logicalType: number, logicalTypeOptions",
@@ -110,6 +121,90 @@ def test_what_breaks(shop):
     assert "4 rows" in shop(*ROWS)[1]
 
 
+def test_a_type_that_changes_with_its_rule(shop):
+    """The rule can't be asked of values of the old type; that is no reason not to plan."""
+    shop.change(
+        (
+            "order_id, logicalType: integer, primaryKey: true",
+            "order_id, logicalType: string, primaryKey: true, logicalTypeOptions: {pattern: '^[0-9]+$'}",
+        )
+    )
+    code, said = shop("plan")
+    assert code == 0, said
+    assert "staging.orders.order_id is BIGINT, the contract says VARCHAR" in said
+    assert "+ rule orders.order_id_pattern" in said
+
+
+def test_deliveries_that_the_contract_has_no_partition_for(shop):
+    """A later start leaves what is loaded; a table that is loaded anew is told what it would lose."""
+    shop.change(("start: 2024-05-01", "start: 2024-05-02"))
+    assert shop("plan", "--check")[0] == 0
+    code, said = shop("reload", "orders")
+    assert code == 2
+    assert "1 of 2 deliveries would be refused" in said
+    assert "is outside 2024-05-02.. of the contract" in said
+    assert "4 rows" in shop(*ROWS)[1]
+    assert shop("reload", "--allow-refusals", "orders")[0] == 0
+    code, said = shop("run")
+    assert code == 0, said
+    assert "note: the lake has deliveries of orders for 1 partition that the contract doesn't have" in said
+    assert "Nothing new" in shop("run")[1]
+
+
+def test_a_table_that_somebody_dropped(shop):
+    """The ledger says that it is loaded; without its rows that is forgotten."""
+    with duckdb.connect(str(shop.folder / "home" / "warehouse.duckdb")) as con:
+        con.execute("DROP TABLE staging.orders")
+    code, said = shop("plan", "--check")
+    assert code == 0
+    assert "+ table staging.orders is gone, and the ledger has its loads" in said
+    code, said = shop("run")
+    assert code == 0, said
+    assert "4 rows" in shop(*ROWS)[1]
+
+
+def test_a_ledger_that_somebody_dropped(shop):
+    """Rows that nobody knows of would be doubled by the next load."""
+    with duckdb.connect(str(shop.folder / "home" / "warehouse.duckdb")) as con:
+        con.execute("DROP SCHEMA dataops CASCADE")
+    code, said = shop("run")
+    assert code == 2
+    assert "staging.orders has rows, and the ledger has no loads of it" in said
+    assert shop("apply", "--allow-breaking")[0] == 0
+    code, said = shop("run")
+    assert code == 0, said
+    assert "4 rows" in shop(*ROWS)[1]
+
+
+def test_a_column_that_somebody_dropped(shop):
+    """Its values are in the lake: the column isn't made anew with nulls."""
+    with duckdb.connect(str(shop.folder / "home" / "warehouse.duckdb")) as con:
+        con.execute("ALTER TABLE staging.orders DROP COLUMN country")
+    code, said = shop("plan", "--check")
+    assert code == 1
+    assert "column staging.orders.country (VARCHAR) was dropped in the warehouse" in said
+    assert "has to be at least" not in said  # it isn't the contract that changed
+    assert shop("apply", "--allow-breaking")[0] == 0
+    assert shop("run")[0] == 0
+    assert "4 rows" in shop("query", "SELECT * FROM staging.orders WHERE country IS NOT NULL")[1]
+
+
+def test_names_that_change_by_case_alone(shop):
+    shop.change(("name: country,", "name: Country,"))
+    code, said = shop("plan")
+    assert code == 0, said
+    assert "staging.orders.country is spelled Country in the contract" in said
+    assert "2 of 2 deliveries would be refused" in said
+    assert shop("run")[0] == 2
+
+
+def test_a_version_that_goes_back(shop):
+    shop.change(("version: 1.0.0", "version: 0.9.0"))
+    code, said = shop("plan", "--check")
+    assert code == 1
+    assert "version 0.9.0 has to be at least 1.0.0" in said
+
+
 def test_rules(shop):
     """What would newly fail is told before it does, and nothing of it is recorded."""
     shop.change(
@@ -120,12 +215,14 @@ def test_rules(shop):
     code, said = shop("plan", "--check")
     assert code == 1
     assert (
-        "~ rule orders.country_allowed (validity: in_set of country, error)\n      2 rows that are there would newly"
-        in said
-    )
+        "~ rule orders.country_allowed (validity: in_set of country, values DE, error),"
+        " it was (validity: in_set of country, values DE, FR, error)\n"
+        "      2 rows that are there would fail, where 0 did before, in 1 of 2 partitions: 2024-05-01"
+    ) in said
     assert (
-        "+ rule orders.few (completeness: row_count, error)\n      all rows that are there pass (2 partitions)" in said
-    )
+        "+ rule orders.few (completeness: row_count, mustBeLessThan 9, error)\n"
+        "      all rows that are there pass (2 partitions)"
+    ) in said
     assert shop("query", "SELECT count(*) FROM dataops.verdicts") == before
     assert shop("apply")[0] == 0
     shop.change((", enum: [{value: DE}]", ""))

@@ -74,7 +74,9 @@ def revenue(sales):
 
 
 def failed_rules(sales):
-    card = scorecard(sales.settings.warehouse(), ["orders"], ["daily_sales"])
+    card = scorecard(
+        sales.settings.warehouse(), [load_contracts(sales.settings.contracts).tables["orders"]], ["daily_sales"]
+    )
     return {(rule.object_name, rule.rule_id, rule.example.split(":")[0]) for rule in card.failed_rules}
 
 

@@ -48,7 +48,7 @@ def test_the_example_of_the_docs(either_engine):
     }
     of_table = trends(day_scores(home.warehouse, ["staging.t"]))["staging.t"]
     assert of_table[Severity.ERROR] == {DAYS[0]: 100, DAYS[1]: 50, DAYS[2]: 100}
-    (line,) = scorecard(home.warehouse, ["t"], []).lines
+    (line,) = scorecard(home.warehouse, [T], []).lines
     page = (REPO / "docs" / "quality.md").read_text()
     validity, completeness = (line.dimensions[d] for d in (Dimension.VALIDITY, Dimension.COMPLETENESS))
     assert f"| validity | error | {validity.blocking - validity.failed} | {validity.blocking} |" in page

@@ -376,6 +376,16 @@ def test_a_day_that_nothing_was_delivered_for(tmp_path):
     assert platform.publish(DAYS).published == ()
 
 
+def test_a_model_without_partitions_and_without_rows(platform):
+    platform.fill((DAY1, 1))
+    platform.dbt = FakeDbt(
+        platform.home.warehouse, [FCT, replace(DIM, sql="SELECT id AS n FROM staging.orders WHERE id > 1")]
+    )
+    platform.build()
+    assert platform.publish(model="dim").published == ("all",)
+    assert platform.production("dim") == []
+
+
 def test_rows_that_belong_to_no_day(platform):
     sql = "SELECT NULLIF(day, '2024-01-02') AS day, id FROM staging.orders"
     platform.dbt.models["fct"] = FakeModel("fct", sql, ("orders",))

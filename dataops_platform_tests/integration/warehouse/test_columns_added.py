@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pyarrow as pa
 import pytest
 
 from dataops_platform.contracts.model import Column, LoadMode, RuleKind
@@ -74,8 +75,8 @@ def test_what_was_delivered_before_lacks_the_column(home, reset):
 
 def test_what_is_delivered_since_has_the_column(home):
     new = wider(note=False)
-    lacking = replace(new, columns=T.columns)  # of the same version
-    (outcome,) = home.load(new, [home.deliver(lacking, [{"day": DAY1, "id": 1}], partition=DAY1)])
+    lacking = pa.table({"day": pa.array([DAY1]), "id": pa.array([1])})
+    (outcome,) = home.load(new, [home.deliver(new, lacking, partition=DAY1)])
     assert "column 'note' is missing" in outcome.refused
 
 

@@ -8,11 +8,13 @@ from dataclasses import replace
 import pyarrow as pa
 import pytest
 
-from dataops_platform.contracts.model import Column, LoadMode, RuleKind, SchemaPolicy, Table
+from dataops_platform.contracts.model import Column, LoadMode, RuleKind, SchemaPolicy, Source, Table
 from dataops_platform.contracts.problems import ConfigError
 from dataops_platform.contracts.types import FieldType, Kind
 from dataops_platform.quality.quarantine import row_checks
+from dataops_platform.quality.verdicts import foresee
 from dataops_platform.warehouse.base import Selection
+from dataops_platform.warehouse.loss import Loss, loss
 from dataops_platform_tests.cloud import engine_home
 from dataops_platform_tests.support import DAY1, DAY2, DAY3, Home, daily, rule, table
 
@@ -297,3 +299,103 @@ def test_what_only_hands_can_mend(home):
     with pytest.raises(ConfigError, match=r"drop staging\.orders by hand"):
         home.warehouse.adopt(T)
     assert home.rows("SELECT id FROM staging.orders") == [(1,)]
+
+
+SOURCED = replace(T, source=Source("files"))
+"""What is loaded from the lake; of tables without deliveries the ledger has no loads."""
+
+
+def test_what_a_table_that_is_loaded_anew_would_lose(home):
+    first = home.deliver(SOURCED, arrow(DAY1, 1), partition=DAY1)
+    second = home.deliver(SOURCED, arrow(DAY2, 2), partition=DAY2)
+    home.load(SOURCED)
+    assert loss(home.warehouse, home.lake, SOURCED) == Loss(2, {})
+    later = replace(SOURCED, partitioning=replace(daily(), start=DAY2))
+    found = loss(home.warehouse, home.lake, later)
+    assert list(found.refused) == [first.manifest]
+    assert found.summary.startswith("1 of 2 deliveries would be refused: partition '2024-01-01' is outside")
+    home.by_hand(f"UPDATE dataops.loads SET manifest = 'other.json' WHERE manifest = '{second.manifest}'")
+    found = loss(home.warehouse, home.lake, changed(SOURCED, id=Kind.STRING))
+    assert "'id' is " in found.refused[first.manifest]
+    assert found.refused["other.json"] == "manifest other.json is gone from the lake"
+    assert home.rows("SELECT count(*) FROM dataops.refusals") == [(0,)]  # nobody was refused anything
+
+
+def test_a_staging_table_that_somebody_dropped(home):
+    home.deliver(SOURCED, arrow(DAY1, 1), arrow(DAY1, -1), partition=DAY1)
+    home.load(SOURCED)
+    home.by_hand("DROP TABLE staging.orders")
+    (changes,) = home.warehouse.changes([SOURCED])
+    assert (changes.gone, changes.breaking, changes.version_wanted()) == (True, [], None)
+    again = replace(SOURCED, description="As a process that doesn't know it would.")
+    home.load(again)
+    assert home.rows("SELECT id FROM staging.orders UNION ALL SELECT id FROM quarantine.orders ORDER BY 1") == [
+        (-1,), (1,),
+    ]  # fmt: skip
+    assert home.rows("SELECT count(*) FROM dataops.loads") == [(1,)]
+
+
+def test_rows_that_the_ledger_knows_nothing_of(home):
+    appended = replace(SOURCED, load_mode=LoadMode.APPEND)
+    home.deliver(appended, arrow(DAY1, 1), partition=DAY1)
+    home.load(appended)
+    for name in ("loads", "definitions"):
+        home.by_hand(f"DELETE FROM dataops.{name} WHERE TRUE")
+    again = replace(appended, description="As a process that doesn't know it would.")
+    with pytest.raises(ConfigError, match=r"staging\.orders has rows, and the ledger has no loads of it"):
+        home.load(again)
+    home.warehouse.adopt(again)
+    home.load(again)
+    assert home.rows("SELECT id FROM staging.orders") == [(1,)]
+
+
+def test_a_contract_that_changes_without_another_version(home):
+    """What a delivery could have is in its manifest: a version may have meant several things."""
+    wide = changed(T, T.contract_version, note=Kind.STRING)
+    home.deliver(wide, arrow(DAY1, 1, note="n"), partition=DAY1)
+    home.load(wide)
+    home.warehouse.adopt(T)
+    home.deliver(T, arrow(DAY2, 2), partition=DAY2)
+    home.load(T)
+    home.warehouse.reset(T)
+    assert [(o.refused, o.beyond.left) for o in home.load(T)] == [(None, ("note",)), (None, ())]
+    # What lacks a column that was declared then is as wrong as it was.
+    home.warehouse.ensure([wide])
+    without = home.deliver(wide, arrow(DAY3, 3), partition=DAY3)
+    (outcome,) = home.load(wide, [without])
+    assert "column 'note' is missing" in outcome.refused
+
+
+def test_rules_over_columns_that_are_not_there_yet(home):
+    home.load(T, [home.deliver(T, arrow(DAY1, 1), partition=DAY1)])
+    rules = (rule("noted", RuleKind.NOT_NULL, "note"), rule("known", RuleKind.IN_SET, "note", values=("n",)),
+             rule("small", RuleKind.RANGE, "id", maximum=0))  # fmt: skip
+    found = foresee(home.warehouse, changed(T, "1.1.0", note=Kind.STRING), rules)
+    assert (found["noted"].refuses, found["known"].refuses, found["small"].refuses) == (True, False, True)
+    assert "note is null in all rows that are there" in found["noted"].untold
+    assert "note isn't there yet" in found["known"].untold
+    assert [v.failed_rows for v in found["small"].verdicts] == [1]
+    # One that can't be asked doesn't stop the others.
+    broken = rule("broken", RuleKind.CONDITION, condition="nowhere > 1")
+    found = foresee(home.warehouse, T, [broken, rules[2]])
+    assert "rule broken of orders can't be decided" in found["broken"].untold
+    assert [v.failed_rows for v in found["small"].verdicts] == [1]
+
+
+def test_names_that_duckdb_gives_itself(tmp_path):
+    home = Home(tmp_path)
+    odd = home.deliver(IGNORE, arrow(DAY1, 1, _path="p", filename="f"), partition=DAY1)
+    number = home.deliver(IGNORE, arrow(DAY2, 2, file_row_number=1), partition=DAY2)
+    first, second = outcomes_of(home.load(IGNORE, [odd, number]), [odd, number])
+    assert (first.refused, first.rows_loaded) == (None, 1)
+    assert "column 'file_row_number' is what DuckDB calls the number of a row in its file" in second.refused
+
+
+def test_a_table_that_is_renamed_by_case_alone(tmp_path):
+    """DuckDB doesn't tell the names apart, and the ledger does: rows would be doubled."""
+    home = Home(tmp_path)
+    home.load(SOURCED, [home.deliver(SOURCED, arrow(DAY1, 1), partition=DAY1)])
+    renamed = replace(SOURCED, name="Orders")
+    for act in (lambda: home.warehouse.ensure([renamed]), lambda: home.warehouse.adopt(renamed)):
+        with pytest.raises(ConfigError, match=r"staging\.Orders is there as staging\.orders"):
+            act()

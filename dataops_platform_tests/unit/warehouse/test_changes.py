@@ -46,10 +46,14 @@ def test_a_definition_is_kept_as_it_is():
 @pytest.mark.parametrize(
     ("now", "text", "step", "breaks", "remedy"),
     [
-        (replace(T, rules=()), "rule orders.id_range (validity: range of id, error)", Step.MINOR, False, None),
+        (
+            replace(T, rules=()),
+            "rule orders.id_range (validity: range of id, minimum 0, error)", Step.MINOR, False, None,
+        ),
         (
             replace(T, rules=(replace(T.rules[0], severity=Severity.WARNING),)),
-            "rule orders.id_range (validity: range of id, warning)", Step.MINOR, False, None,
+            "rule orders.id_range (validity: range of id, minimum 0, warning),"
+            " it was (validity: range of id, minimum 0, error)", Step.MINOR, False, None,
         ),
         (
             replace(T, primary_key=("day", "id")),

@@ -1,0 +1,66 @@
+"""What a table would lose that is emptied and loaded anew from the lake: deliveries that don't fit its contract now."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from dataops_platform.contracts.model import Table
+from dataops_platform.contracts.problems import DataRefused
+from dataops_platform.lake.deliveries import Delivery, Lake
+from dataops_platform.warehouse.base import NoSuchTable, Warehouse
+from dataops_platform.warehouse.definitions import UNKNOWN, histories
+from dataops_platform.warehouse.ledger import Ledger
+from dataops_platform.words import counted
+
+_READERS = 16
+"""Manifests that are read at the same time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """What becomes of the deliveries that a table is made of.
+
+    Attributes:
+        deliveries: how many were loaded.
+        refused: manifest → why it would not be loaded again.
+    """
+
+    deliveries: int
+    refused: Mapping[str, str]
+
+    @property
+    def summary(self) -> str:
+        """How many wouldn't be loaded, and why the first of them."""
+        _, why = min(self.refused.items())
+        more = f" (and {len(self.refused) - 1:,} more)" if len(self.refused) > 1 else ""
+        return f"{len(self.refused):,} of {counted(self.deliveries, 'delivery')} would be refused: {why}{more}"
+
+
+def loss(warehouse: Warehouse, lake: Lake, table: Table) -> Loss:
+    """What a table would lose. Reads the manifest of each loaded delivery, and on DuckDB its footer, not its rows."""
+    try:
+        loaded = Ledger(warehouse).loaded(table.name)
+    except NoSuchTable:  # no ledger either
+        loaded = set()
+    there = {ref.key for ref in lake.manifests(table.name)}
+    refused = {key: f"manifest {key} is gone from the lake" for key in loaded if key not in there}
+    deliveries: list[Delivery] = []
+
+    def read(key: str) -> Delivery | DataRefused:
+        try:
+            return lake.read(key)
+        except DataRefused as error:
+            return error
+
+    keys = sorted(key for key in loaded if key in there)
+    with ThreadPoolExecutor(_READERS) as pool:
+        for key, found in zip(keys, pool.map(read, keys), strict=True):
+            if isinstance(found, Delivery):
+                deliveries.append(found)
+            else:
+                refused[key] = str(found)
+    uris = {item.key: lake.store.uri(item.key) for delivery in deliveries for item in delivery.objects}
+    history = histories(warehouse, [table.name]).get(table.name, UNKNOWN)
+    return Loss(len(loaded), refused | warehouse.unfit(table, deliveries, uris, history))
