@@ -379,7 +379,7 @@ def test_a_day_that_nothing_was_delivered_for(tmp_path):
 def test_a_model_without_partitions_and_without_rows(platform):
     platform.fill((DAY1, 1))
     platform.dbt = FakeDbt(
-        platform.home.warehouse, [FCT, replace(DIM, sql="SELECT id AS n FROM staging.orders WHERE id > 1")]
+        platform.home.warehouse, [FCT, replace(DIM, sql="SELECT id AS n FROM staging.orders WHERE id > 100")]
     )
     platform.build()
     assert platform.publish(model="dim").published == ("all",)
