@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,10 +18,11 @@ from dataops_platform.contracts.partitions import UNPARTITIONED
 from dataops_platform.contracts.problems import ConfigError
 from dataops_platform.contracts.suggest import one_of
 from dataops_platform.ingestion.landing import Place, deliver_files
-from dataops_platform.ingestion.landing_log import LandingLog
+from dataops_platform.ingestion.landing_log import LandingLog, Refusal
 from dataops_platform.ingestion.landing_scan import strange_names
 from dataops_platform.lake.deliveries import Lake
 from dataops_platform.settings import Settings
+from dataops_platform.warehouse.ledger import Ledger, Refused
 
 LOOKED_AT = 10_000
 """How many names `dataops status` looks at, of each table."""
@@ -47,9 +49,17 @@ def land(console: Console, files: Sequence[Path], name: str, partition: str | No
     for path in files:
         groups.setdefault(_partition(table, path, partition), []).append(path)
     lake = Lake(settings.lake_store())
+    run_id = str(uuid.uuid4())
+
+    def tell(refusals: Sequence[Refusal]) -> None:
+        """The ledger has it, as of what is refused in a run: for events, and for alerts."""
+        warehouse = settings.warehouse()
+        warehouse.ensure([])
+        Ledger(warehouse).refuse([Refused(name, r.partition, r.reason, run_id, file=r.file) for r in refusals])
+
     code = 0
     for key, paths in sorted(groups.items()):
-        done = deliver_files(table, lake, key, paths, settings.git_commit)
+        done = deliver_files(table, lake, key, paths, settings.git_commit, tell)
         for delivery in done.delivered:
             console.print(f"[green]✓[/] {name} {key}: {delivery.rows:,} rows delivered")
         for refusal in done.refused:
@@ -116,6 +126,8 @@ def print_landing(console: Console, settings: Settings, contracts: Contracts) ->
 
 
 def _print_strange(console: Console, name: str, place: Place) -> None:
+    if (nowhere := place.inbox.missing()) is not None:
+        console.print(f"[yellow]landing of {name}[/]: {escape(nowhere)}")
     strange, count = strange_names(place, datetime.now(UTC), LOOKED_AT)
     if not strange:
         return

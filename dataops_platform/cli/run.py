@@ -91,9 +91,9 @@ def run(console: Console, select: str | None, partitions: str | None) -> int:
                 break
             # What was loaded may have changed more than it was loaded for: a row that moved from one day to another
             # leaves the first one to be built anew.
-            left = _left(settings, contracts, models)
+            before, left = left, _left(settings, contracts, models)
             todo, settled = left.partitions(), left.settled()
-            if not left.any:
+            if not left.any or left == before:  # what is refused stays
                 break
         console.print()
         with console.status("Telling what is new"):

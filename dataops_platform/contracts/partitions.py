@@ -62,7 +62,8 @@ class Partitioning:
         """The key of the partition that holds `moment` (local wall-clock time)."""
         if self.granularity is Granularity.WEEK:
             moment -= timedelta(days=moment.weekday())
-        return moment.strftime(self.key_format)
+        # Years have four digits; `strftime` pads them on some platforms only.
+        return moment.strftime(self.key_format.replace("%Y", f"{moment.year:04d}"))
 
     def parse(self, key: str) -> datetime:
         """The local start of a partition.

@@ -18,6 +18,8 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
+import pyarrow as pa
+
 from dataops_platform.contracts.file_formats import (
     COMPRESSED,
     OPTIONS,
@@ -33,7 +35,7 @@ from dataops_platform.contracts.problems import ConfigError, DataRefused
 from dataops_platform.ingestion.landing_log import OBJECTS, Entry, Identity, LandingLog, Refusal, Registered
 from dataops_platform.ingestion.reading import to_parquet
 from dataops_platform.lake.deliveries import Delivery, Lake, Part, file_part, remove_scratch, written_by_others
-from dataops_platform.lake.inbox import Inbox
+from dataops_platform.lake.inbox import Inbox, Unreadable
 from dataops_platform.lake.store import ObjectInfo, ObjectMissing, checksum
 from dataops_platform.progress import Progress, silent
 
@@ -159,11 +161,25 @@ def is_over(partitioning: Cut | None, partition: str, now: datetime) -> bool:
     return not isinstance(partitioning, Partitioning) or partitioning.ends_at(partition) <= now
 
 
+def shown(name: str) -> str:
+    """A name for people, whatever bytes it has."""
+    return name.encode("utf-8", "backslashreplace").decode()
+
+
+def is_text(name: str) -> bool:
+    """Whether a name can be written down: that of a file may be any bytes, and only a file system has such."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def present(place: Place, partitions: Collection[str]) -> Iterator[tuple[str, ObjectInfo]]:
     """The objects of some partitions in landing, markers and empty ones left out, with their partition."""
     wanted = set(partitions)
     for info in _listed(place, wanted):
-        if info.size and not place.is_marker(info.key):
+        if info.size and not place.is_marker(info.key) and is_text(info.key):
             partition = place.landing.pattern.match(info.key)
             if partition in wanted and partition is not None:
                 yield partition, info
@@ -196,6 +212,9 @@ def undelivered(table: Table, place: Place, lake: Lake, partitions: Collection[s
 Tell = Callable[[Sequence[Refusal]], None]
 """Told what is refused, before that is remembered: who dies in between is told again."""
 
+Misfits = Callable[[pa.Schema], Sequence[str]]
+"""What keeps parquet of a schema from being loaded; nothing where it fits."""
+
 
 def register(
     table: Table,
@@ -205,6 +224,7 @@ def register(
     git_commit: str | None = None,
     progress: Progress = silent,
     tell: Tell = lambda refusals: None,
+    misfits: Misfits = lambda schema: [],
 ) -> Registration:
     """Deliver what has landed for some partitions and isn't delivered yet.
 
@@ -213,6 +233,8 @@ def register(
     Args:
         progress: told how many partitions are done.
         tell: told of each partition's refused objects.
+        misfits: what keeps parquet of some schema from being loaded. It is asked where several objects would be one
+            delivery: one that doesn't fit is refused by itself, not with the others.
 
     Raises:
         ConfigError: the lake can't be written, or landing can't be read.
@@ -223,7 +245,7 @@ def register(
         found.setdefault(partition, []).append(info)
     # Converting is bound by this machine, not by the service.
     together = place.inbox.together if place.landing.reading.format is FileFormat.PARQUET else 1
-    registrar = _Registrar(table, lake, {"landing": place.inbox.url}, git_commit, together, tell)
+    registrar = _Registrar(table, lake, {"landing": place.inbox.url}, git_commit, together, tell, misfits)
     known = registrar.look(partitions)
     for number, partition in enumerate(sorted(partitions), start=1):
         progress(number, len(partitions))
@@ -304,23 +326,32 @@ BY_HAND = "by hand/"
 
 
 def deliver_files(
-    table: Table, lake: Lake, partition: str, files: Sequence[Path], git_commit: str | None = None
+    table: Table,
+    lake: Lake,
+    partition: str,
+    files: Sequence[Path],
+    git_commit: str | None = None,
+    tell: Tell = lambda refusals: None,
 ) -> Registration:
     """Deliver local files by hand, as one delivery.
 
     A file is known by its name and its bytes, wherever it lies and whenever it was copied there: one that has been
     delivered, by hand or through landing, is not delivered again.
 
+    Args:
+        tell: told of refused files.
+
     Raises:
         ConfigError: a file can't be read, or the lake can't be written.
     """
-    registrar = _Registrar(table, lake, {"landing": "by hand"}, git_commit)
+    registrar = _Registrar(table, lake, {"landing": "by hand"}, git_commit, tell=tell)
     known = registrar.look([partition])
     before = known.contents(partition)
-    incoming = []
+    incoming: list[Incoming] = []
     for path in files:
         item, crc = _by_hand(table, path)
-        if (path.name, crc) in before and known.is_new(partition, (item.name, item.generation)):
+        twice = item.identity in {other.identity for other in incoming}
+        if twice or ((path.name, crc) in before and known.is_new(partition, item.identity)):
             registrar.done.existing += 1
         else:
             incoming.append(item)
@@ -330,6 +361,8 @@ def deliver_files(
 
 def _by_hand(table: Table, path: Path) -> tuple[Incoming, str]:
     """A local file, and its checksum."""
+    if not is_text(path.name):
+        raise ConfigError(f"{shown(str(path))}: the file's name isn't UTF-8. Rename it.")
     try:
         crc, status = checksum(path), path.stat()
     except OSError as error:
@@ -365,9 +398,10 @@ class _Registrar:
         git_commit: str | None,
         together: int = 1,
         tell: Tell = lambda refusals: None,
+        misfits: Misfits = lambda schema: [],
     ) -> None:
         self._table, self._lake, self._origin, self._git_commit = table, lake, origin, git_commit
-        self._together, self._tell = together, tell
+        self._together, self._tell, self._misfits = together, tell, misfits
         self._log = LandingLog(lake.store, table)
         self.done = Registration()
 
@@ -394,7 +428,8 @@ class _Registrar:
             read = self._read(partition, sorted(new, key=lambda item: (item.created_ms, item.name)), folder)
             if not read:
                 return True
-            moment = datetime.fromtimestamp(max(item.created_ms for item, _, _ in read) / 1000, UTC)
+            # A clock that is ahead would be right for ever: what comes now is no later than now.
+            moment = datetime.fromtimestamp(min(max(i.created_ms for i, _, _ in read) / 1000, time.time()), UTC)
             first = read[0][0].uri
             origin = {
                 "file": first if len(read) == 1 else f"{first} and {len(read) - 1} more",
@@ -440,15 +475,22 @@ class _Registrar:
 
         with ThreadPoolExecutor(self._together) as pool:
             outcomes = list(pool.map(read, itertools.count(), items))
-        good, refused = [], []
+        good, refused, for_now = [], [], []
+        several = sum(isinstance(outcome, tuple) for outcome in outcomes) > 1
         for item, outcome in zip(items, outcomes, strict=True):
             if isinstance(outcome, DataRefused):
                 refused.append(Refusal(partition, item.name, item.generation, str(outcome), item.file))
+                if isinstance(outcome, Unreadable):
+                    for_now.append(refused[-1])
+            elif outcome is not None and several and (lines := self._misfits(outcome[0].schema)):
+                reason = f"{item.uri}: {'; '.join(lines)}"
+                refused.append(Refusal(partition, item.name, item.generation, reason, item.file))
             elif outcome is not None:
                 good.append((item, *outcome))
         if refused:
             self._tell(refused)
         for refusal in refused:
-            self._log.refuse(refusal)
+            if refusal not in for_now:
+                self._log.refuse(refusal)
         self.done.refused += refused
         return good

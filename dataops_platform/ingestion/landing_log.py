@@ -232,11 +232,12 @@ class Registered:
         return {(item["name"].rpartition("/")[2], item["checksum"]) for item in items}
 
     def free(self, partition: str, moment: datetime) -> datetime:
-        """The first millisecond from `moment` on that no delivery of the partition has."""
+        """The first millisecond from `moment` on that is later than all deliveries of the partition.
+
+        What comes later counts, whatever the clock of whoever wrote it says: a corrected file may have an old time.
+        """
         taken = {entry.delivery.created_at for entry in self.entries.get(partition, ())}
         taken |= {
             created_at for _, other, created_at in map(keys.parse_manifest_key, self.manifests) if other == partition
         }
-        while moment in taken:
-            moment += timedelta(milliseconds=1)
-        return moment
+        return max([moment, *(moment_before + timedelta(milliseconds=1) for moment_before in taken)])

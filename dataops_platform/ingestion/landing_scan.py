@@ -22,7 +22,7 @@ from zoneinfo import ZoneInfo
 
 from dataops_platform.contracts.model import Table
 from dataops_platform.contracts.partitions import NamedPartitioning
-from dataops_platform.ingestion.landing import Place, is_over, out_of_range
+from dataops_platform.ingestion.landing import Place, is_over, is_text, out_of_range, shown
 from dataops_platform.ingestion.landing_log import LandingLog, Registered
 from dataops_platform.lake.deliveries import Lake
 from dataops_platform.lake.store import ObjectInfo
@@ -186,7 +186,7 @@ def strange_names(place: Place, now: datetime, limit: int) -> tuple[dict[str, st
     for info in itertools.islice(place.inbox.list(place.watched), limit):
         count += 1
         if (reason := strange_because(place, info, now)) is not None:
-            found[info.key] = reason
+            found[shown(info.key)] = reason
     return found, count
 
 
@@ -194,6 +194,8 @@ def strange_because(place: Place, info: ObjectInfo, now: datetime) -> str | None
     """Why an object doesn't belong where it is; None where it does, or is a marker."""
     if place.is_marker(info.key):
         return None
+    if not is_text(info.key):
+        return "has a name that isn't UTF-8"
     partition = place.landing.pattern.match(info.key)
     if partition is None:
         return f"matches no pattern (objectPattern is {place.landing.pattern.text})"
@@ -270,8 +272,8 @@ class _Tick:
         again = position.sweep or None
         listed = self._page(self._place.watched, again, None, size)
         seen, stopped = self._look(listed)
-        odd = {i.key: reason for i in seen if (reason := strange_because(self._place, i, self._now)) is not None}
-        odd.pop(again or "", None)  # the page before ended with it
+        odd = {shown(i.key): reason for i in seen if (reason := strange_because(self._place, i, self._now)) is not None}
+        odd.pop(shown(again or ""), None)  # the page before ended with it
         told = [f"{name}: {reason}" for name, reason in odd.items()]
         position = replace(
             position,
@@ -340,7 +342,7 @@ class _Tick:
         for info in listed:
             reason = strange_because(self._place, info, self._now)
             if reason is not None:
-                self._scan.strange[info.key] = reason
+                self._scan.strange[shown(info.key)] = reason
                 continue
             partition = None if self._place.is_marker(info.key) else self._pattern.match(info.key)
             if partition is None:

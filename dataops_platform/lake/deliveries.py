@@ -7,6 +7,7 @@ import itertools
 import json
 import shutil
 import uuid
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
@@ -360,10 +361,13 @@ def written_by_others(schema: pa.Schema, source: str) -> None:
     """Refuse a parquet file of somebody else's with a column that means something to the load.
 
     Raises:
-        DataRefused: it has one.
+        DataRefused: it has one, or two of one name: an engine would read one of them.
     """
     if UNCAST in schema.names:
         raise DataRefused(f"{source}: {OWN_COLUMN}")
+    twice = next((name for name, count in Counter(schema.names).items() if count > 1), None)
+    if twice is not None:
+        raise DataRefused(f"{source}: column {twice!r} is there more than once; leave one of them, or rename them")
 
 
 def read_footer(stream: BinaryIO, source: str) -> tuple[pa.Schema, int]:
@@ -379,7 +383,7 @@ def read_footer(stream: BinaryIO, source: str) -> tuple[pa.Schema, int]:
     try:
         with pq.ParquetFile(stream) as metadata:
             return metadata.schema_arrow, metadata.metadata.num_rows
-    except (pa.ArrowInvalid, OSError) as error:
+    except (pa.ArrowInvalid, OSError, UnicodeDecodeError) as error:
         stream.seek(0)
         if stream.read(4) != b"PAR1":
             what = "not a parquet file (it does not begin with PAR1); is it CSV or JSON under a wrong name?"

@@ -51,6 +51,10 @@ class GcsInbox(GcsStore):
                 f"{target} can't be written: {error.strerror or error}. Check the free space on its disk."
             ) from error
 
+    def missing(self) -> str | None:
+        """See `Inbox.missing`."""
+        return None
+
     def parquet(self, info: ObjectInfo, scratch: Path) -> Part:
         """See `Inbox.parquet`. Nothing is copied to this machine."""
         blob = self._generation(info)

@@ -7,10 +7,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
 
-from dataops_platform.contracts.problems import ConfigError
+from dataops_platform.contracts.problems import ConfigError, DataRefused
 from dataops_platform.lake.deliveries import Part, file_part
 from dataops_platform.lake.local import LocalStore
 from dataops_platform.lake.store import ObjectInfo, ObjectMissing
+
+
+class Unreadable(DataRefused):
+    """An object may not be read. That is no fault of its bytes: the next look tries again."""
 
 
 class Inbox(Protocol):
@@ -56,7 +60,8 @@ class Inbox(Protocol):
 
         Raises:
             ObjectMissing: it was overwritten or removed.
-            ConfigError: it may not be read, or the file can't be written.
+            Unreadable: it may not be read.
+            ConfigError: the file can't be written.
         """
         ...
 
@@ -72,6 +77,10 @@ class Inbox(Protocol):
         """
         ...
 
+    def missing(self) -> str | None:
+        """What to say where the place isn't there; None where it is. A missing bucket is an error of every call."""
+        ...
+
     def remove(self, info: ObjectInfo) -> bool:
         """Remove that generation; whether it was still there."""
         ...
@@ -80,6 +89,7 @@ class Inbox(Protocol):
 class LocalInbox(LocalStore):
     """A folder. Files grow while they are written: one counts once it wasn't touched for `settle` seconds."""
 
+    noun = "landing"
     settle = 2.0
     together = 1
 
@@ -98,13 +108,17 @@ class LocalInbox(LocalStore):
             raise self._gone(info) from None
         except OSError as error:
             if error.filename == str(source):
-                raise ConfigError(
+                raise Unreadable(
                     f"{source} can't be read: {error.strerror or error}. Check its permissions."
                 ) from error
             raise ConfigError(
                 f"{target} can't be written: {error.strerror or error}. Check the free space on its disk."
             ) from error
         self._unchanged(info)
+
+    def missing(self) -> str | None:
+        """See `Inbox.missing`."""
+        return None if self.root.is_dir() else f"there is no folder {self.root}"
 
     def parquet(self, info: ObjectInfo, scratch: Path) -> Part:
         """See `Inbox.parquet`."""

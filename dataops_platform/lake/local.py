@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import filecmp
 import os
 import shutil
@@ -25,6 +26,9 @@ from dataops_platform.lake.store import (
 
 class LocalStore:
     """Objects are files below `root`; a generation is the file's modification time in nanoseconds."""
+
+    noun = "the lake"
+    """What it is, for messages."""
 
     def __init__(self, root: Path) -> None:
         self.root = root.absolute()
@@ -59,7 +63,9 @@ class LocalStore:
         return f"the lake {self.url} can't be written: {reason}. Check the folder, its permissions and free space."
 
     def _unreadable(self, error: OSError) -> str:
-        return f"the lake {self.url} can't be read: {error.strerror or error}. Check the folder and its permissions."
+        where = f" at {error.filename}" if error.filename not in (None, str(self.root)) else ""
+        reason = error.strerror or error
+        return f"{self.noun} {self.url} can't be read{where}: {reason}. Check the folder and its permissions."
 
     def create(self, key: str, content: bytes | Path, metadata: Mapping[str, str] | None = None) -> ObjectInfo:
         """See `ObjectStore.create`. A hard link is the create-only step: it fails if the name exists."""
@@ -132,13 +138,23 @@ class LocalStore:
 
     def list(self, prefix: str, start: str | None = None, end: str | None = None) -> Iterator[ObjectInfo]:
         """See `ObjectStore.list`. Folders outside [start, end) are not entered."""
-        yield from self._walk(self.root, "", prefix, start or "", end)
+        yield from self._walk(self.root, "", prefix, start or "", end, ())
 
-    def _walk(self, folder: Path, base: str, prefix: str, start: str, end: str | None) -> Iterator[ObjectInfo]:
+    def _walk(
+        self, folder: Path, base: str, prefix: str, start: str, end: str | None, above: tuple[str, ...]
+    ) -> Iterator[ObjectInfo]:
+        """Objects below a folder.
+
+        Args:
+            above: the folders that it is in, links resolved: a link to one of them would lead round for ever.
+        """
+        real = os.path.realpath(folder)
+        if real in above:
+            return
         try:
             with os.scandir(folder) as entries:
                 # A folder sorts with its trailing slash, as its objects' keys do.
-                names = sorted((f"{base}{e.name}/" if e.is_dir() else f"{base}{e.name}", e) for e in entries)
+                names = sorted((f"{base}{e.name}/" if _is_folder(e) else f"{base}{e.name}", e) for e in entries)
         except FileNotFoundError:
             return
         except OSError as error:
@@ -149,12 +165,15 @@ class LocalStore:
                 continue
             if key.endswith("/"):
                 if key >= start or start.startswith(key):
-                    yield from self._walk(Path(entry.path), key, prefix, start, end)
+                    yield from self._walk(Path(entry.path), key, prefix, start, end, (*above, real))
             elif key >= start:
                 try:
                     yield _info(key, entry.stat())
                 except FileNotFoundError:  # renamed or removed since the folder was read: no object any more
                     continue
+                except OSError as error:
+                    if error.errno != errno.ELOOP:  # a link to itself is no object either
+                        raise ConfigError(self._unreadable(error)) from error
 
     def copy_to(self, key: str, target: ObjectStore, target_key: str) -> ObjectInfo:
         """See `ObjectStore.copy_to`. Objects are immutable, so a hard link is a copy."""
@@ -171,6 +190,15 @@ class LocalStore:
             return target.create(target_key, temporary)
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise
+        return False
 
 
 def _info(key: str, status: os.stat_result) -> ObjectInfo:

@@ -51,7 +51,18 @@ def landed_raw(table: Table) -> dg.AssetsDefinition:
                 done = Registration()
             else:
                 progress = by_tenths(context.log.info, "partitions of landing delivered")
-                done = register(table, place, platform.lake, keys, platform.settings.git_commit, progress, tell)
+                done = register(
+                    table,
+                    place,
+                    platform.lake,
+                    keys,
+                    platform.settings.git_commit,
+                    progress,
+                    tell,
+                    lambda schema: platform.warehouse.misfits(table, schema),
+                )
+                if (nowhere := place.inbox.missing()) is not None:
+                    context.log.warning(f"landing of {table.name}: {nowhere}")
             # A run that died may have remembered an object, and not have lived to fail for it.
             runs = refused.earlier_runs(context) if done.refused_before else set()
             earlier = platform.ledger.refused_in(table.name, runs) if runs else []

@@ -228,6 +228,13 @@ class Warehouse(Protocol):
         """
         ...
 
+    def misfits(self, table: Table, schema: pa.Schema) -> Sequence[str]:
+        """What keeps parquet of a schema from being loaded under the contract; nothing where it fits.
+
+        The warehouse is not asked: columns that earlier deliveries brought are not known.
+        """
+        ...
+
     def load(
         self,
         table: Table,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
 from dataops_platform.contracts.model import Table
 from dataops_platform.contracts.types import FieldType, Kind
@@ -66,6 +67,23 @@ def _natural(kind: Kind, actual: str) -> Kind | None:
     return kind if fits and (kind is not Kind.NUMBER or actual not in _INTEGERS) else None
 
 
+def column_misfits(table: Table, actual: Mapping[str, str], earlier: Since) -> tuple[list[str], Beyond]:
+    """What keeps an object of some columns from being loaded, and what it has beyond the contract.
+
+    Args:
+        actual: column → Arrow type.
+        earlier: see `delivered.judge`.
+    """
+    lines, beyond = judge(table, actual, type_of, earlier)
+    for column in table.columns:
+        if column.name in actual:
+            fits, accepted = _accepts(column.type, _unwrapped(actual[column.name]))
+            if not fits:
+                whose = f"{wanted_by(column)} {column.type.kind}: {accepted}"
+                lines.append(f"column {column.name!r} is {actual[column.name]}, {whose}")
+    return lines, beyond
+
+
 def misfits(table: Table, delivery: Delivery, earlier: Since) -> tuple[list[str], Beyond, Table]:
     """What keeps a delivery from being loaded under the contract, nothing when it fits.
 
@@ -80,14 +98,7 @@ def misfits(table: Table, delivery: Delivery, earlier: Since) -> tuple[list[str]
     if objects and all(item.schema is None for item in objects):
         objects = objects[:1]  # all are alike
     for item in objects:
-        actual = delivery.schema_of(item)
-        found, more = judge(table, actual, type_of, earlier)
-        for column in table.columns:
-            if column.name in actual:
-                fits, accepted = _accepts(column.type, _unwrapped(actual[column.name]))
-                if not fits:
-                    whose = f"{wanted_by(column)} {column.type.kind}: {accepted}"
-                    found.append(f"column {column.name!r} is {actual[column.name]}, {whose}")
+        found, more = column_misfits(table, delivery.schema_of(item), earlier)
         lines += [f"{item.key}: {line}" for line in found]
         beyond, table = beyond | more, extended(table, more.added)
     return lines, beyond, table

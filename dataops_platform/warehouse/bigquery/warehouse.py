@@ -34,6 +34,7 @@ from dataops_platform.warehouse.base import (
 )
 from dataops_platform.warehouse.bigquery import tables
 from dataops_platform.warehouse.bigquery.export import export
+from dataops_platform.warehouse.bigquery.fit import column_misfits
 from dataops_platform.warehouse.bigquery.jobs import JobFailed, Jobs, job_name
 from dataops_platform.warehouse.bigquery.leases import Leases
 from dataops_platform.warehouse.bigquery.load import Loader, judged
@@ -42,7 +43,7 @@ from dataops_platform.warehouse.bigquery.naming import Naming
 from dataops_platform.warehouse.bigquery.rows import Rows
 from dataops_platform.warehouse.changes import TableChanges, compare, ledger_matters
 from dataops_platform.warehouse.definitions import UNKNOWN, Definition, History, histories, history_for, ledger_row
-from dataops_platform.warehouse.delivered import with_brought
+from dataops_platform.warehouse.delivered import UNCHANGED, with_brought
 from dataops_platform.warehouse.held import HeldRows
 from dataops_platform.warehouse.names import (
     LEDGER,
@@ -355,6 +356,10 @@ class BigQueryWarehouse:
                 self._client.delete_table(self._naming.reference(relation), not_found_ok=True, retry=self.jobs.retry)
 
     # -- rows ---------------------------------------------------------------------------------------------------------
+
+    def misfits(self, table: Table, schema: pa.Schema) -> Sequence[str]:
+        """See `Warehouse.misfits`."""
+        return column_misfits(table, {field.name: str(field.type) for field in schema}, UNCHANGED)[0]
 
     def load(
         self,

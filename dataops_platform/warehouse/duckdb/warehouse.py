@@ -42,7 +42,7 @@ from dataops_platform.warehouse.definitions import UNKNOWN, History, histories, 
 from dataops_platform.warehouse.delivered import with_brought
 from dataops_platform.warehouse.duckdb import connection as connections
 from dataops_platform.warehouse.duckdb import models, tables
-from dataops_platform.warehouse.duckdb.files import type_of
+from dataops_platform.warehouse.duckdb.files import misfits, type_of
 from dataops_platform.warehouse.duckdb.load import Loader
 from dataops_platform.warehouse.held import HeldRows, reasons_sql
 from dataops_platform.warehouse.ledger import now
@@ -153,6 +153,15 @@ class DuckDBWarehouse:
             if found.rebuild:
                 tables.forget(con, table)
             tables.ensure_table(con, table, history, breaking=True)
+
+    def misfits(self, table: Table, schema: pa.Schema) -> Sequence[str]:
+        """See `Warehouse.misfits`."""
+        with duckdb.connect() as con:
+            try:
+                found = con.from_arrow(schema.empty_table())
+            except duckdb.Error:  # a type that only the load can tell of
+                return []
+            return misfits(table, tuple(zip(found.columns, map(str, found.types), strict=True)))[0]
 
     def load(
         self,

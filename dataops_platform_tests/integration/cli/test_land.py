@@ -91,6 +91,10 @@ def test_several_files_are_one_delivery_and_a_bad_one_is_left_out(project):
     assert project.deliveries() == [("2024-05-01", 2)]
     code, said = project.land(bad, partition="2024-05-01")
     assert (code, "1 file(s) refused before; mend them" in said) == (1, True)
+    # The ledger knows of it as of what a run was refused: events and alerts tell of it.
+    rows = Settings.load().warehouse().query("SELECT table_name, partition_key, file FROM dataops.refusals").to_pylist()
+    assert [(row["table_name"], row["partition_key"]) for row in rows] == [("orders", "2024-05-01")]
+    assert rows[0]["file"].startswith(f"{bad}#")
 
 
 @pytest.mark.parametrize(
@@ -136,6 +140,8 @@ def test_a_table_with_a_source(project):
 
 
 def test_status(project, monkeypatch):
+    assert project.status() == f"landing of orders: there is no folder {project.folder / 'landing'}\n"
+    (project.folder / "landing").mkdir()
     assert project.status() == ""
     for number in range(SHOWN + 2):
         project.write(f"landing/orders/{number}.txt", "x")

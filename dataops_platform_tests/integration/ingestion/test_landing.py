@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import io
 import os
+import shutil
 import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from datetime import date
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from dataops_platform.contracts.types import Kind
 from dataops_platform.ingestion import landing_log
 from dataops_platform.ingestion.landing import Place, deliver_files, register, undelivered
 from dataops_platform.ingestion.landing_log import LandingLog, Refusal, Registered
+from dataops_platform.ingestion.landing_scan import Position, scan, strange_names
 from dataops_platform.lake import Lake, LocalStore
 from dataops_platform.lake.inbox import LocalInbox
 from dataops_platform.lake.store import ObjectMissing, checksum
@@ -320,8 +322,8 @@ def test_objects_of_the_same_millisecond(scene, monkeypatch):
     register(T, at, scene.lake, DAYS)
     scene.write("orders/dt=2024-01-01/c.parquet", parquet(3))
     register(T, at, scene.lake, DAYS)
-    times = [ref.created_at.timestamp() for ref in scene.lake.manifests("orders")]
-    assert times[:2] == [1_704_100_000.0, 1_704_100_000.001]
+    times = [ref.created_at for ref in scene.lake.manifests("orders")]
+    assert [later - times[0] for later in times[1:]] == [timedelta(milliseconds=1), timedelta(milliseconds=2)]
     assert len(times) == 3
 
 
@@ -525,3 +527,148 @@ def test_a_column_of_ours_is_refused(scene):
     scene.write("orders/dt=2024-01-01/a.parquet", content.getvalue())
     (refusal,) = register(T, place(scene), scene.lake, DAYS).refused
     assert refusal.reason.endswith("column '_uncast' is the platform's own; call it something else")
+
+
+def test_a_corrected_file_with_an_older_time_comes_later(folder, tmp_path):
+    """`cp -p`, archives and `rsync -t` keep times: what arrives last is what counts."""
+    at = place(folder)
+    folder.write("orders/dt=2024-01-01/a.parquet", parquet(1))
+    register(T, at, folder.lake, DAYS)
+    path = tmp_path / "landing" / "orders" / "dt=2024-01-01" / "a.parquet"
+    path.write_bytes(parquet(2))
+    os.utime(path, (1_000_000_000, 1_000_000_000))
+    register(T, at, folder.lake, DAYS)
+    assert ids(folder) == [("2024-01-01", [[1]]), ("2024-01-01", [[2]])]  # in the order of their times
+
+
+def test_a_clock_that_is_ahead(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(LocalInbox, "settle", 0.0)
+    at = place(folder)
+    path = tmp_path / "landing" / "orders" / "dt=2024-01-01" / "a.parquet"
+    folder.write("orders/dt=2024-01-01/a.parquet", parquet(1))
+    os.utime(path, (time.time() + 86400 * 300,) * 2)
+    (made,) = register(T, at, folder.lake, DAYS).delivered
+    assert made.created_at.timestamp() <= time.time()
+
+
+def test_the_same_file_named_twice(tmp_path):
+    home = Home(tmp_path)
+    (tmp_path / "again").mkdir()
+    for path in (tmp_path / "a.parquet", tmp_path / "again" / "a.parquet"):
+        path.write_bytes(parquet(1))
+    files = [tmp_path / "a.parquet", tmp_path / "a.parquet", tmp_path / "again" / "a.parquet"]
+    (made,) = deliver_files(T, home.lake, "2024-01-01", files).delivered
+    assert made.rows == 1
+
+
+def test_an_object_that_does_not_fit_does_not_take_the_others_with_it(scene):
+    """One delivery of several objects is loaded or refused as a whole."""
+    at = place(scene)
+    sink = pa.BufferOutputStream()
+    pq.write_table(pa.table({"day": pa.array([DAY1]), "id": pa.array(["one"])}), sink)
+    scene.write("orders/dt=2024-01-01/a.parquet", parquet(1))
+    scene.write("orders/dt=2024-01-01/b.parquet", sink.getvalue().to_pybytes())
+    scene.write("orders/dt=2024-01-01/c.parquet", parquet(3))
+    scene.write("orders/dt=2024-01-02/a.parquet", parquet(4))
+    told: list[Refusal] = []
+
+    def misfits(schema: pa.Schema) -> list[str]:
+        return [] if schema.field("id").type == pa.int64() else ["column 'id' is text"]
+
+    def look() -> Any:
+        return register(T, at, scene.lake, DAYS, tell=told.extend, misfits=misfits)
+
+    done = look()
+    assert ids(scene) == [("2024-01-01", [[1], [3]]), ("2024-01-02", [[4]])]
+    (refusal,) = done.refused
+    assert refusal.reason.endswith("b.parquet: column 'id' is text")
+    assert told == [refusal]
+    assert len(look().refused_before) == 1
+    scene.write("orders/dt=2024-01-01/b.parquet", parquet(2))
+    look()
+    assert ids(scene)[1] == ("2024-01-01", [[2]])
+
+
+def test_what_may_not_be_read_is_tried_again(folder, monkeypatch):
+    """That is no fault of its bytes; and what else has landed goes on."""
+    at = place(folder)
+    folder.write("orders/dt=2024-01-01/a.parquet", parquet(1))
+    folder.write("orders/dt=2024-01-02/a.parquet", parquet(2))
+    copy = shutil.copyfile
+
+    def closed(source: Path, target: Path) -> Any:
+        if "dt=2024-01-01" in str(source):
+            raise PermissionError(13, "Permission denied", str(source))
+        return copy(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("dataops_platform.lake.inbox.shutil.copyfile", closed)
+        for _ in range(2):
+            (refusal,) = register(T, at, folder.lake, DAYS).refused
+            assert "can't be read: Permission denied. Check its permissions." in refusal.reason
+    assert ids(folder) == [("2024-01-02", [[2]])]
+    assert register(T, at, folder.lake, DAYS).refused == []
+    assert ids(folder) == [("2024-01-01", [[1]]), ("2024-01-02", [[2]])]
+
+
+def test_names_of_any_bytes(folder, tmp_path):
+    """A file system has them, and no object store, ledger or message."""
+    at = place(folder)
+    folder.write("orders/dt=2024-01-01/a.parquet", parquet(1))
+    odd = os.fsencode(tmp_path / "landing" / "orders" / "dt=2024-01-01") + b"/bad\xff.parquet"
+    Path(os.fsdecode(odd)).write_bytes(parquet(2))
+    register(T, at, folder.lake, DAYS)
+    assert ids(folder) == [("2024-01-01", [[1]])]
+    found, _ = strange_names(at, datetime.now(UTC), 10)
+    assert found == {"orders/dt=2024-01-01/bad\\udcff.parquet": "has a name that isn't UTF-8"}
+    with pytest.raises(ConfigError, match=r"bad\\udcff\.parquet: the file's name isn't UTF-8"):
+        deliver_files(T, folder.lake, "2024-01-01", [Path(os.fsdecode(odd))])
+
+
+def test_partitions_of_other_ages(folder):
+    """A slip of a finger isn't the end of the sensor."""
+    at = place(folder)
+    for year in ("0001", "0202", "9999"):
+        folder.write(f"orders/dt={year}-11-05/a.parquet", parquet(1))
+    found, _ = strange_names(at, datetime.now(UTC), 10)
+    assert [reason.split()[2] for reason in found.values()] == ["is"] * 3
+    seen = scan(T, at, folder.lake, Position(), datetime.now(UTC))
+    assert (seen.asks, len(seen.strange)) == ([], 3)
+
+
+def test_links_that_lead_round(folder, tmp_path):
+    at = place(folder)
+    folder.write("orders/dt=2024-01-01/a.parquet", parquet(1))
+    base = tmp_path / "landing" / "orders"
+    (base / "round").symlink_to(tmp_path / "landing")
+    (base / "self").symlink_to(base / "self")
+    (base / "nowhere").symlink_to(tmp_path / "missing")
+    (base / "dt=2024-01-02").symlink_to(base / "dt=2024-01-01")  # a link to somewhere else is as good as a folder
+    register(T, at, folder.lake, DAYS)
+    assert ids(folder) == [("2024-01-01", [[1]]), ("2024-01-02", [[1]])]
+
+
+def test_a_place_that_is_not_there(tmp_path):
+    assert LocalInbox(tmp_path).missing() is None
+    assert LocalInbox(tmp_path / "landing").missing() == f"there is no folder {tmp_path / 'landing'}"
+
+
+def test_two_columns_of_one_name(scene):
+    at = place(scene)
+    sink = pa.BufferOutputStream()
+    pq.write_table(
+        pa.Table.from_arrays([pa.array([DAY1]), pa.array([1]), pa.array([2])], names=["day", "id", "id"]), sink
+    )
+    scene.write("orders/dt=2024-01-01/a.parquet", sink.getvalue().to_pybytes())
+    (refusal,) = register(T, at, scene.lake, DAYS).refused
+    assert "column 'id' is there more than once" in refusal.reason
+
+
+def test_a_footer_with_names_of_any_bytes(scene):
+    at = place(scene)
+    sink = pa.BufferOutputStream()
+    pq.write_table(pa.table({"day": pa.array([DAY1]), "identity": pa.array([1])}), sink, store_schema=False)
+    damaged = sink.getvalue().to_pybytes().replace(b"identity", b"ident\xff\xfey")
+    scene.write("orders/dt=2024-01-01/a.parquet", damaged)
+    (refusal,) = register(T, at, scene.lake, DAYS).refused
+    assert "a damaged or truncated parquet file" in refusal.reason
