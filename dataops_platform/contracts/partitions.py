@@ -134,8 +134,12 @@ class Partitioning:
 
     def _all(self, now: datetime) -> Iterator[str]:
         moment, limit = datetime.combine(self.start, datetime.min.time()), self._limit(now)
+        zone = ZoneInfo(self.timezone)
         while (following := self.next(moment)) <= limit:
-            yield self.key(moment)
+            # Where clocks are set forward there is no such hour.
+            there = moment.replace(tzinfo=zone).astimezone(UTC).astimezone(zone).replace(tzinfo=None) == moment
+            if there or self.granularity is not Granularity.HOUR:
+                yield self.key(moment)
             moment = following
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from datetime import timedelta
 from functools import cache
@@ -48,16 +49,30 @@ def same_partitions(left: Cut, right: Cut) -> bool:
     return definition(left) == definition(right)
 
 
+_OFFSET = re.compile(r"(?<=:00)[+-]\d{4}$")
+
+
+def by_the_clock(key: str) -> str:
+    """A key of Dagster's as the platform has it.
+
+    Where clocks are set back, an hour comes twice, and Dagster tells the second one by its offset. Rows are cut by
+    what the clock says, so both are one partition.
+    """
+    return _OFFSET.sub("", key)
+
+
 def span(run_tags: Mapping[str, str]) -> tuple[str, str] | None:
     """First and last partition key a run is about, None for a run without partitions.
 
     Read from the run, not from the step: asset checks and unpartitioned steps of a ranged run know no partitions.
     """
     if ASSET_PARTITION_RANGE_START_TAG in run_tags:
-        return run_tags[ASSET_PARTITION_RANGE_START_TAG], run_tags[ASSET_PARTITION_RANGE_END_TAG]
-    if PARTITION_NAME_TAG in run_tags:
-        return run_tags[PARTITION_NAME_TAG], run_tags[PARTITION_NAME_TAG]
-    return None
+        first, last = run_tags[ASSET_PARTITION_RANGE_START_TAG], run_tags[ASSET_PARTITION_RANGE_END_TAG]
+    elif PARTITION_NAME_TAG in run_tags:
+        first = last = run_tags[PARTITION_NAME_TAG]
+    else:
+        return None
+    return by_the_clock(first), by_the_clock(last)
 
 
 def range_tags(first: str, last: str) -> dict[str, str]:

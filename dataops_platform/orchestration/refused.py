@@ -25,6 +25,7 @@ from dagster._core.execution.plan.outputs import StepOutputHandle
 from dataops_platform.contracts.model import Table
 from dataops_platform.contracts.partitions import UNPARTITIONED
 from dataops_platform.orchestration.errors import failure
+from dataops_platform.orchestration.partitions import by_the_clock
 from dataops_platform.orchestration.table_options import SHOWN, raw_key, staging_key
 from dataops_platform.secrets import redact
 
@@ -48,7 +49,7 @@ def report(context: dg.AssetExecutionContext, refused: Mapping[str, Sequence[str
     """
     if new and not _is_checked(context):
         for key in context.partition_keys if context.has_partition_key_range or context.has_partition_key else ():
-            if key not in refused:
+            if by_the_clock(key) not in refused:
                 context.log_event(dg.AssetMaterialization(context.asset_key, partition=key))
         raise failure(_listed(f"{len(new)} delivery(ies) of {context.asset_key.path[-1]} refused", new), True)
     if refused or new:
@@ -88,7 +89,7 @@ def leave_out(context: dg.AssetExecutionContext, partitions: Collection[str]) ->
     def some(handle: StepOutputHandle, metadata: Mapping[str, Any] | None = None) -> dg.OutputContext:
         output: dg.OutputContext = whole(handle, metadata)
         if output.has_asset_partitions:
-            left = [key for key in output.asset_partition_keys if key not in partitions]
+            left = [key for key in output.asset_partition_keys if by_the_clock(key) not in partitions]
             output._asset_partitions_subset = output.asset_partitions_def.subset_with_partition_keys(left)
         elif UNPARTITIONED in partitions:
             output._asset_key = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import fcntl
 import os
 import shutil
 from collections.abc import Callable, Collection, Sequence, Set
@@ -61,7 +62,25 @@ def prepare_instance(settings: Settings) -> Path:
         raise ConfigError(f"DATAOPS_HOME {settings.home} can't be written: {error.strerror}") from error
     os.environ["DAGSTER_HOME"] = str(home)
     os.environ["DATAOPS_EVENT_LOG"] = str(home / "events")
+    try:
+        _make_storages(home)
+    except PermissionError as error:
+        raise ConfigError(f"DATAOPS_HOME {settings.home} can't be written: {error.strerror}") from error
     return home
+
+
+def _make_storages(home: Path) -> None:
+    """Let Dagster make its databases, once: two processes that do it at the same time leave them unusable."""
+    made = home / ".made"
+    if made.exists():
+        return
+    with (home / ".making").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if made.exists():
+            return
+        with dg.DagsterInstance.get() as instance:
+            _ = instance.run_storage, instance.event_log_storage, instance.schedule_storage
+        made.touch()
 
 
 def resolve_selection(definitions: dg.Definitions, select: str) -> set[dg.AssetKey]:
