@@ -227,6 +227,8 @@ class BigQueryWarehouse:
             self._forget(table, [r for r in (quarantine(table.name),) if self.exists(r)])
         lock = bigquery.Table(self._naming.reference(tables.lock_of(table.name)), schema=tables.LOCK_SCHEMA)
         self._client.create_table(lock, exists_ok=True, retry=self.jobs.retry)
+        if any(item.remedy is Remedy.DROP for item in found.differences):
+            self._cluster(self._made(table)[0])
         for item in found.differences:
             if item.remedy in _STATEMENTS:
                 kind = tables.sql_type(item.wanted)
@@ -235,6 +237,13 @@ class BigQueryWarehouse:
                 self.statement("change", sql, {}, ledger.now().isoformat())
         for made in self._made(table):
             self._ensure_as(made)
+
+    def _cluster(self, wanted: bigquery.Table) -> None:
+        """Cluster a table as its contract says, before columns go: none goes that the table is clustered by."""
+        actual = self._existing(wanted.reference)
+        if actual is not None and list(actual.clustering_fields or []) != list(wanted.clustering_fields or []):
+            actual.clustering_fields = wanted.clustering_fields
+            self._client.update_table(actual, ["clustering_fields"], retry=self.jobs.retry)
 
     def _mark(self, table: Table) -> str:
         made = tables.staging_table(self._naming.reference(staging(table.name)), table, self._tags)

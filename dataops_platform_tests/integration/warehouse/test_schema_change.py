@@ -15,7 +15,7 @@ from dataops_platform.quality.quarantine import row_checks
 from dataops_platform.quality.verdicts import foresee
 from dataops_platform.warehouse.base import Selection
 from dataops_platform.warehouse.loss import Loss, loss
-from dataops_platform_tests.cloud import engine_home
+from dataops_platform_tests.cloud import CloudHome, bigquery_client, engine_home
 from dataops_platform_tests.support import DAY1, DAY2, DAY3, Home, daily, rule, table
 
 T = table(
@@ -399,3 +399,25 @@ def test_a_table_that_is_renamed_by_case_alone(tmp_path):
     for act in (lambda: home.warehouse.ensure([renamed]), lambda: home.warehouse.adopt(renamed)):
         with pytest.raises(ConfigError, match=r"staging\.Orders is there as staging\.orders"):
             act()
+
+
+@pytest.mark.cloud
+def test_a_clustered_column_that_is_removed(bigquery_server, bq_project, gcs_client, bucket, tmp_path, monkeypatch):
+    """BigQuery drops no column that a table is clustered by; the emulator would."""
+    client = bigquery_client(bigquery_server, bq_project)
+    home = CloudHome(tmp_path / "home", gcs_client, bucket, client)
+    wide = replace(changed(T, "1.1.0", note=Kind.STRING), clustering=("note", "id"))
+    home.load(wide, [home.deliver(wide, arrow(DAY1, 1, note="n"), partition=DAY1)])
+    narrow = replace(T, clustering=("id",), contract_version="2.0.0")
+    statement, clustered = home.warehouse.statement, []
+
+    def watched(step, sql, *more):
+        if "DROP COLUMN" in sql and "staging" in sql:
+            clustered.extend(client.get_table(f"{bq_project}.staging.orders").clustering_fields)
+        return statement(step, sql, *more)
+
+    monkeypatch.setattr(home.warehouse, "statement", watched)
+    home.warehouse.adopt(narrow)
+    assert clustered == ["id"]
+    assert home.warehouse.changes([narrow])[0].items == []
+    assert home.rows("SELECT id FROM staging.orders") == [(1,)]
