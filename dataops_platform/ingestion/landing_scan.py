@@ -106,9 +106,26 @@ class Position:
         try:
             body = json.loads(text)
             asked = {key: Asked(**value) for key, value in body.pop("asked").items()}
-            return cls(**body, asked=asked)
+            made = cls(**body, asked=asked)
+            odd = [name for name, kinds in _KINDS.items() if not isinstance(getattr(made, name), kinds)]
+            if odd:
+                raise TypeError(f"{odd[0]} is {getattr(made, odd[0])!r}")
+            return made
         except (AttributeError, KeyError, TypeError, json.JSONDecodeError) as error:
             raise ValueError(f"not the position of a landing sensor: {error}") from error
+
+
+_KINDS: Mapping[str, type | tuple[type, ...]] = {
+    "tail": str,
+    "newest": (str, type(None)),
+    "late": (str, type(None)),
+    "sweep": (str, type(None)),
+    "swept": (int, float),
+    "strange": list,
+    "strange_count": int,
+    "strange_before": int,
+}
+"""What the fields of a position may be: a cursor can be written by hand, in Dagster's UI."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -334,7 +334,14 @@ def test_names_in_no_order(tmp_path, pattern, cut, partition):
 
 
 def test_a_cursor_that_is_none(scape):
-    for text in ("[]", "{", '{"tail": 1}', '{"asked": {"a": 1}}', '{"asked": {}, "what": 1}'):
+    for text in (
+        "[]",
+        "{",
+        '{"tail": 1}',
+        '{"asked": {"a": 1}}',
+        '{"asked": {}, "what": 1}',
+        '{"asked": {}, "tail": 5}',
+    ):
         with pytest.raises(ValueError, match="not the position of a landing sensor"):
             Position.from_json(text)
     assert Position.from_json("") == Position()
