@@ -159,6 +159,7 @@ class Home:
             origin={"file": "test"},
             contract_version=table.contract_version,
             declared=[column.name for column in table.columns],
+            cut=table.cut,
         )
 
     def load(

@@ -63,9 +63,11 @@ def review(
     blocked = False
     too_low: list[str] = []
     lost: dict[str, Loss] = {}
+    changing = {item.table.name for item in found if not item.exists or item.differences or item.rebuild}
     for table in found:
         # Where the table is loaded anew there is nothing to judge yet, and columns may be of other types.
-        foreseen = foresee(warehouse, table.table, table.judged) if table.judged and not table.rebuild else {}
+        others = changing - {table.table.name}
+        foreseen = foresee(warehouse, table.table, table.judged, others) if table.judged and not table.rebuild else {}
         before = _failed_before(warehouse, table) if foreseen else {}
         blocked |= any(item.refuses for item in foreseen.values())
         for item in table.items:

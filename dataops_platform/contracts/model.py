@@ -371,6 +371,16 @@ class Table:
         return max(fitting, key=lambda x: x.environment is not None, default=None)
 
     @property
+    def cut(self) -> str:
+        """What one partition is: `hour`, `day`, `week`, `month` or `name`; empty without partitions.
+
+        Keys alone don't tell: the first day of a month is spelled as the month is.
+        """
+        if self.partitioning is None:
+            return ""
+        return str(self.by_time.granularity) if self.by_time else "name"
+
+    @property
     def delivered(self) -> bool:
         """Whether it gets deliveries, from a source or by others; else Python assets write it."""
         return self.source is not None or bool(self.landings)

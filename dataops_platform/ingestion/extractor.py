@@ -192,6 +192,7 @@ def _deliver(
                     origin=arrival.origin,
                     contract_version=table.contract_version,
                     declared=[column.name for column in table.columns],
+                    cut=table.cut,
                     git_commit=git_commit,
                 )
             )

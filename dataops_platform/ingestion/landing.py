@@ -448,6 +448,7 @@ class _Registrar:
                     origin=origin,
                     contract_version=self._table.contract_version,
                     declared=[column.name for column in self._table.columns],
+                    cut=self._table.cut,
                     git_commit=self._git_commit,
                     together=self._together,
                 )

@@ -62,6 +62,7 @@ class Delivery:
         origin: where it came from (source address, extractor).
         contract_version: version of the contract at delivery.
         declared: names of the columns that the contract had at delivery; None: a manifest of before they were kept.
+        cut: what the partition is, as `Table.cut` says it; None: a manifest of before it was kept.
         git_commit: commit of the code that delivered it, if known.
     """
 
@@ -74,6 +75,7 @@ class Delivery:
     contract_version: str = ""
     git_commit: str | None = None
     declared: tuple[str, ...] | None = None
+    cut: str | None = None
 
     @property
     def load_id(self) -> uuid.UUID:
@@ -130,6 +132,7 @@ class Delivery:
                 contract_version=body["contract_version"],
                 git_commit=body["git_commit"],
                 declared=None if body.get("declared") is None else tuple(body["declared"]),
+                cut=body.get("cut"),
             )
         except (KeyError, TypeError, json.JSONDecodeError) as error:
             raise ValueError(f"not a manifest: {error}") from error
@@ -197,6 +200,7 @@ class Lake:
         contract_version: str,
         git_commit: str | None = None,
         declared: Sequence[str] | None = None,
+        cut: str | None = None,
     ) -> Delivery:
         """Checkpoint parquet files as one delivery: data first, the manifest last, each create-only.
 
@@ -221,6 +225,7 @@ class Lake:
                 contract_version=contract_version,
                 git_commit=git_commit,
                 declared=declared,
+                cut=cut,
             )
         )
 
@@ -235,6 +240,7 @@ class Lake:
         contract_version: str,
         git_commit: str | None = None,
         declared: Sequence[str] | None = None,
+        cut: str | None = None,
         together: int = 1,
     ) -> Delivery:
         """Write a delivery's data objects. It becomes visible with `publish`.
@@ -279,6 +285,7 @@ class Lake:
             contract_version,
             git_commit,
             None if declared is None else tuple(declared),
+            cut,
         )
 
     def publish(self, delivery: Delivery) -> Delivery:

@@ -86,8 +86,14 @@ class Foreseen:
     refuses: bool = False
 
 
-def foresee(warehouse: Warehouse, table: Table, rules: Sequence[Rule]) -> dict[str, Foreseen]:
-    """Rule id → what it would say of the rows that are there. Nothing is recorded: no gate knows of it."""
+def foresee(
+    warehouse: Warehouse, table: Table, rules: Sequence[Rule], changing: Collection[str] = ()
+) -> dict[str, Foreseen]:
+    """Rule id → what it would say of the rows that are there. Nothing is recorded: no gate knows of it.
+
+    Args:
+        changing: other tables that aren't as their contracts say yet: what looks at them can't be told.
+    """
     with warehouse.session():
         there = warehouse.query(f"SELECT * FROM {warehouse.sql(staging(table.name))} WHERE FALSE").schema.names
         filled = bool(Ledger(warehouse).data_versions(table.name))
@@ -97,6 +103,8 @@ def foresee(warehouse: Warehouse, table: Table, rules: Sequence[Rule]) -> dict[s
             blocking = rule.severity is Severity.ERROR
             if rule.kind in _NOT_FORESEEN or not filled:
                 found[rule.id] = Foreseen()
+            elif rule.other_table in changing:
+                found[rule.id] = Foreseen((), f"{rule.other_table} changes too, so it can't be told yet")
             elif new and rule.kind in (RuleKind.NOT_NULL, RuleKind.MISSING):
                 found[rule.id] = Foreseen((), f"{new[0]} is null in all rows that are there: they would fail", blocking)
             elif new:
@@ -105,16 +113,20 @@ def foresee(warehouse: Warehouse, table: Table, rules: Sequence[Rule]) -> dict[s
         try:
             verdicts = _decide(warehouse, table, "", None, asked)
         except (ConfigError, DataRefused):
-            return found | {rule.id: _foresee_one(warehouse, table, rule) for rule in asked}
+            return found | {rule.id: _foresee_one(warehouse, table, rule, not changing) for rule in asked}
         return found | {rule.id: _foreseen([v for v in verdicts if v.rule_id == rule.id]) for rule in asked}
 
 
-def _foresee_one(warehouse: Warehouse, table: Table, rule: Rule) -> Foreseen:
-    """One rule by itself: of several that are asked together, one that can't be decided stops the others."""
+def _foresee_one(warehouse: Warehouse, table: Table, rule: Rule, alone: bool) -> Foreseen:
+    """One rule by itself: of several that are asked together, one that can't be decided stops the others.
+
+    Args:
+        alone: whether no other table changes; one that does may be why a statement of the user's fails.
+    """
     try:
         return _foreseen(_decide(warehouse, table, "", None, [rule]))
     except (ConfigError, DataRefused) as error:
-        return Foreseen((), str(error), refuses=rule.severity is Severity.ERROR)
+        return Foreseen((), str(error), refuses=alone and rule.severity is Severity.ERROR)
 
 
 def _foreseen(verdicts: Sequence[Verdict]) -> Foreseen:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from dataops_platform.contracts.model import LoadMode, Rule, SchemaPolicy, Table
@@ -42,6 +42,7 @@ class TableChanges:
         exists: whether there are tables of it yet.
         differences: what statements have to mend, in staging and quarantine.
         found: columns that deliveries brought, with the engine's types.
+        unheld: whether there is a staging table, and no quarantine.
         judged: rules that are new or others than before.
     """
 
@@ -52,6 +53,7 @@ class TableChanges:
     found: Sequence[tuple[str, str]] = ()
     judged: Sequence[Rule] = ()
     applied: Definition | None = None
+    unheld: bool = False
 
     @property
     def breaking(self) -> list[Change]:
@@ -121,45 +123,40 @@ def compare(
     history: History,
     wanted: tuple[Shape, Shape],
     actual: tuple[Shape | None, Shape | None],
-    in_ledger: bool | None = None,
+    filled: bool = False,
 ) -> TableChanges:
     """Compare a table's contract with what there is.
 
     Args:
         wanted: staging and quarantine, as the contract says.
         actual: as they are; None where there is none.
-        in_ledger: whether the ledger has loads of the table; None: it wasn't asked, see `ledger_matters`.
+        filled: whether one of them has rows; it matters where the ledger has no loads.
     """
     applied = history.applied
     if actual[0] is None:
-        return TableChanges(table, False, [_missing(table, bool(in_ledger))], applied=applied)
+        return TableChanges(table, False, [_missing(table, history.loaded and table.delivered)], applied=applied)
     brought = _brought(table, applied, wanted[0], actual[0])
     found: list[Difference] = []
     for relation, want, have in zip((staging(table.name), quarantine(table.name)), wanted, actual, strict=True):
         if have is not None:
-            found += differences(relation, want, have, addable(table), brought)
+            found += differences(relation, want, have, addable(table), _brought(table, applied, want, have))
     # What is so of staging is so of quarantine; it is said once.
     seen = {item.column for item in found if item.relation == staging(table.name)}
     items = [_physical(table, applied, x) for x in found if x.relation == staging(table.name) or x.column not in seen]
     rules: list[Rule] = []
     if applied is not None:
-        items += _declared(table, applied, any(not item.column for item in found)) + _rules(table, applied)
+        items += _declared(table, applied, any(not item.column for item in found), {item.column for item in found})
+        items += _rules(table, applied)
         rules = [rule for rule in table.rules if _is_new(rule, applied)]
-    elif in_ledger is False:
-        text = f"{staging(table.name)} has rows, and the ledger has no loads of it"
+    if table.delivered and filled and not history.loaded:
+        text = f"{table.name} has rows in the warehouse, and the ledger has no loads of it"
         consequence = f"the next run would double them: {_anew(table)}"
         items.append(Change("~", text, None, consequence, Remedy.REBUILD, breaking=True))
+    if table.delivered and actual[1] is None and history.quarantined:
+        text = f"table {quarantine(table.name)} is gone, and its rows with it"
+        items.append(Change("+", text, None, _anew(table), Remedy.REBUILD, breaking=True))
     kinds = [(name, actual[0].columns[name]) for name in brought]
-    return TableChanges(table, True, items, found, kinds, rules, applied)
-
-
-def ledger_matters(table: Table, history: History, actual: Shape | None) -> bool:
-    """Whether to ask the ledger for loads of a table: it may have lost the table, or the table may have lost it.
-
-    Args:
-        actual: the staging table, as it is.
-    """
-    return (history.applied is None) is (actual is not None) and table.delivered
+    return TableChanges(table, True, items, found, kinds, rules, applied, actual[1] is None)
 
 
 def same_but_for_case(table: Table, other: str, history: History) -> TableChanges:
@@ -200,10 +197,11 @@ def _physical(table: Table, applied: Definition | None, item: Difference) -> Cha
     """What a difference means."""
     now = Definition.of(table).columns.get(item.column)
     same = applied is not None and now is not None and applied.columns.get(item.column) == now
+    same |= now is None and bool(item.wanted)  # a column of the platform's own
     by_hand = "; not by the contract: it was changed in the warehouse" if same else ""
     text = f"{item}{by_hand}"
     match item.remedy:
-        case Remedy.ADD if same:  # made anew, it would be null where the lake has values
+        case Remedy.ADD if same and now is not None:  # made anew, it would be null where the lake has values
             text = f"column {item.relation}.{item.column} ({item.wanted}) was dropped in the warehouse"
             return Change("+", text, None, _anew(table), Remedy.REBUILD, breaking=True)
         case Remedy.ADD:
@@ -212,8 +210,9 @@ def _physical(table: Table, applied: Definition | None, item: Difference) -> Cha
                 "+", text, None if now is None else Step.MINOR, "null in the rows that are there", item.remedy
             )
         case Remedy.DROP:
-            consequence = "its values go from staging and quarantine; the lake keeps them"
-            return Change("-", text, Step.MAJOR, consequence, item.remedy, breaking=True)
+            consequence = "its values go from staging and quarantine; the lake keeps what was delivered of them"
+            had = applied is None or item.column in applied.columns
+            return Change("-", text, Step.MAJOR if had else None, consequence, item.remedy, breaking=True)
         case Remedy.WIDEN | Remedy.RELAX:
             return Change("~", text, None if same else Step.MINOR, "", item.remedy)
         case Remedy.BY_HAND:
@@ -224,7 +223,9 @@ def _physical(table: Table, applied: Definition | None, item: Difference) -> Cha
             if same and not item.actual:
                 text = f"column {item.relation}.{item.column} ({item.wanted}) was dropped in the warehouse"
             elif item.column and not item.actual:
-                consequence += "; it is required, so deliveries without it are refused: make it optional to keep them"
+                cut = table.partitioning.field if table.partitioning else ""
+                hint = "" if item.column in (*table.primary_key, cut) else ": make it optional to keep them"
+                consequence += f"; it is required, so deliveries without it are refused{hint}"
             elif item.spelled:
                 consequence += "; deliveries that spell it otherwise are refused"
             elif item.column:
@@ -233,8 +234,12 @@ def _physical(table: Table, applied: Definition | None, item: Difference) -> Cha
             return Change("~" if item.actual else "+", text, step, consequence, item.remedy, breaking=True)
 
 
-def _declared(table: Table, applied: Definition, cut_differs: bool) -> list[Change]:
-    """What else the contract says of the table than it said before."""
+def _declared(table: Table, applied: Definition, cut_differs: bool, differ: Collection[str]) -> list[Change]:
+    """What else the contract says of the table than it said before.
+
+    Args:
+        differ: columns of which the warehouse's tables differ.
+    """
     now, target = Definition.of(table), staging(table.name)
     items = []
     if now.primary_key != applied.primary_key:
@@ -247,6 +252,8 @@ def _declared(table: Table, applied: Definition, cut_differs: bool) -> list[Chan
         consequence = f"{_anew(table)}; deliveries for partitions of the old kind are refused"
         items.append(Change("~", text, Step.MAJOR, consequence, Remedy.REBUILD, breaking=True))
     for name, kind in now.columns.items():
+        if name not in applied.columns and name not in differ:  # a delivery brought it before
+            items.append(Change("+", f"column {target}.{name} is in the contract now", Step.MINOR))
         before = applied.columns.get(name, kind)
         if before != kind and before.removesuffix(" required") == kind.removesuffix(" required"):
             text = f"column {target}.{name} is {'required' if kind.endswith('required') else 'optional'} now"

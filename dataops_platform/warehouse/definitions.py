@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -116,10 +116,14 @@ class History:
     Attributes:
         applied: the last one; None: of before definitions were kept, or there is no table yet.
         versions: contract version → the last one of that version.
+        loaded: whether the ledger has loads of the table.
+        quarantined: rows that were quarantined by them.
     """
 
     applied: Definition | None = None
     versions: Mapping[str, Definition] = field(default_factory=dict)
+    loaded: bool = False
+    quarantined: int = 0
 
     def declared(self, version: str) -> Collection[str] | None:
         """The columns that a version of the contract had; None: unknown."""
@@ -131,20 +135,34 @@ UNKNOWN = History()
 
 
 def histories(warehouse: Warehouse, tables: Collection[str]) -> dict[str, History]:
-    """Table → its history, of those that have one. A ledger that isn't there yet, or is older, has none."""
+    """Table → its history, of those that have one. A ledger that isn't there yet has none."""
     if not tables:
         return {}
     names = ", ".join(literal(name, warehouse.dialect) for name in tables)
+    loads = (
+        "SELECT table_name, CAST(NULL AS STRING) AS definition, MAX(loaded_at) AS told, SUM(rows_quarantined) AS held"
+        f" FROM {LEDGER}.loads WHERE table_name IN ({names}) GROUP BY table_name"
+    )
+    definitions = (
+        "SELECT table_name, definition, applied_at AS told, 0 AS held"
+        f" FROM {LEDGER}.definitions WHERE table_name IN ({names})"
+    )
     try:
-        rows = warehouse.query(
-            f"SELECT table_name, definition FROM {LEDGER}.definitions WHERE table_name IN ({names}) ORDER BY applied_at"
-        ).to_pylist()
+        rows = warehouse.query(f"{loads} UNION ALL {definitions} ORDER BY told").to_pylist()
     except NoSuchTable:
-        return {}
-    found: dict[str, list[Definition]] = {}
+        try:
+            rows = warehouse.query(loads).to_pylist()  # of before definitions were kept
+        except NoSuchTable:
+            return {}
+    found: dict[str, History] = {}
     for row in rows:
-        found.setdefault(row["table_name"], []).append(Definition.from_json(row["definition"]))
-    return {name: History(items[-1], {item.version: item for item in items}) for name, items in found.items()}
+        before = found.get(row["table_name"], UNKNOWN)
+        if row["definition"] is None:
+            found[row["table_name"]] = replace(before, loaded=True, quarantined=int(row["held"] or 0))
+        else:
+            read = Definition.from_json(row["definition"])
+            found[row["table_name"]] = replace(before, applied=read, versions={**before.versions, read.version: read})
+    return found
 
 
 def abandoned(warehouse: Warehouse, tables: Collection[str]) -> list[str]:

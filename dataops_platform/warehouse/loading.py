@@ -31,9 +31,15 @@ def batches(deliveries: Sequence[Delivery], max_rows: int, max_objects: int) -> 
     return made
 
 
-def foreign_partition(table: Table, key: str) -> list[str]:
-    """Why the contract has no such partition; empty when it has."""
+def foreign_partition(table: Table, key: str, cut: str | None = None) -> list[str]:
+    """Why the contract has no such partition; empty when it has.
+
+    Args:
+        cut: what the partition was when it was delivered, as `Table.cut` says it; None: unknown.
+    """
     partitioning = table.partitioning
+    if cut and table.cut and cut != table.cut:
+        return [f"partition {key!r} is a {cut}, the contract's table is cut by {table.cut}"]
     if partitioning is None:
         return [] if key == UNPARTITIONED else [f"partition {key!r}: the contract's table has no partitions"]
     try:

@@ -52,7 +52,7 @@ PARALLEL = 8
 def judged(table: Table, delivery: Delivery, history: History) -> tuple[list[str], Beyond, Table]:
     """What keeps a delivery from being loaded, what it has beyond the contract, and the table with that."""
     lines, more, grown = misfits(table, delivery, since(table, delivery, history))
-    return foreign_partition(table, delivery.partition) + lines, more, grown
+    return foreign_partition(table, delivery.partition, delivery.cut) + lines, more, grown
 
 
 class Loader:

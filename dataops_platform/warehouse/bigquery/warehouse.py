@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -41,7 +41,7 @@ from dataops_platform.warehouse.bigquery.load import Loader, judged
 from dataops_platform.warehouse.bigquery.models import ModelTables, changed
 from dataops_platform.warehouse.bigquery.naming import Naming
 from dataops_platform.warehouse.bigquery.rows import Rows
-from dataops_platform.warehouse.changes import TableChanges, compare, ledger_matters
+from dataops_platform.warehouse.changes import TableChanges, compare
 from dataops_platform.warehouse.definitions import UNKNOWN, Definition, History, histories, history_for, ledger_row
 from dataops_platform.warehouse.delivered import UNCHANGED, with_brought
 from dataops_platform.warehouse.held import HeldRows
@@ -51,7 +51,6 @@ from dataops_platform.warehouse.names import (
     QUARANTINE,
     STAGING,
     Relation,
-    literal,
     quarantine,
     quote,
     staging,
@@ -180,27 +179,16 @@ class BigQueryWarehouse:
         def look(table: Table) -> TableChanges:
             shapes = []
             actual = []
+            filled = False
             for made in self._made(table):
                 shapes.append(tables.shape_of(made))
                 there = self._existing(made.reference)
                 actual.append(None if there is None else tables.shape_of(there))
+                filled |= there is not None and bool(there.num_rows)
             history = known.get(table.name, UNKNOWN)
-            in_ledger = self._in_ledger(table) if ledger_matters(table, history, actual[0]) else None
-            return compare(table, history, (shapes[0], shapes[1]), (actual[0], actual[1]), in_ledger)
+            return compare(table, history, (shapes[0], shapes[1]), (actual[0], actual[1]), filled)
 
         return list(pool.map(look, wanted))
-
-    def _in_ledger(self, table: Table) -> bool | None:
-        """Whether the ledger has loads of a table; None where its staging table is there without a row."""
-        name = literal(table.name, self.dialect)
-        try:
-            found = bool(self.query(f"SELECT 1 AS n FROM {LEDGER}.loads WHERE table_name = {name} LIMIT 1").num_rows)
-        except NoSuchTable:
-            found = False
-        with suppress(api.NotFound):
-            there = self._client.get_table(self._naming.reference(staging(table.name)), retry=self.jobs.retry)
-            return found if there.num_rows else None
-        return found
 
     def _made(self, table: Table) -> list[bigquery.Table]:
         """Staging and quarantine as the contract wants them."""
@@ -237,6 +225,10 @@ class BigQueryWarehouse:
                 self.statement("change", sql, {}, ledger.now().isoformat())
         for made in self._made(table):
             self._ensure_as(made)
+        if found.unheld and found.found:  # a quarantine that is made anew has the columns that deliveries brought
+            there = self._client.get_table(self._naming.reference(staging(table.name)), retry=self.jobs.retry)
+            whole = with_brought(table, tables.types_of(there.schema))
+            tables.add_columns(self.jobs, self._naming, table, whole.columns[len(table.columns) :])
 
     def _cluster(self, wanted: bigquery.Table) -> None:
         """Cluster a table as its contract says, before columns go: none goes that the table is clustered by."""

@@ -149,7 +149,7 @@ class Loader:
         reasons: dict[str, str] = {}
         table = self._known
         for delivery in batch:
-            lines = foreign_partition(table, delivery.partition)
+            lines = foreign_partition(table, delivery.partition, delivery.cut)
             lines += [
                 f"{item.key}: {unreadable[path]}"
                 for item in delivery.objects

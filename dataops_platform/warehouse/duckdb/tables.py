@@ -10,8 +10,10 @@ import pyarrow as pa
 
 from dataops_platform.contracts.model import Column, Table
 from dataops_platform.warehouse import ledger
-from dataops_platform.warehouse.changes import TableChanges, compare, ledger_matters, same_but_for_case
+from dataops_platform.warehouse.changes import TableChanges, compare, same_but_for_case
 from dataops_platform.warehouse.definitions import Definition, History, ledger_row
+from dataops_platform.warehouse.delivered import with_brought
+from dataops_platform.warehouse.duckdb.files import type_of
 from dataops_platform.warehouse.names import (
     LEDGER,
     LINEAGE,
@@ -141,7 +143,6 @@ def changes(connection: duckdb.DuckDBPyConnection, table: Table, history: Histor
     """How a contract's tables differ from it."""
     relations = (staging(table.name), quarantine(table.name))
     actual = tuple(shape_of(connection, relation) for relation in relations)
-    in_ledger = None
     if actual[0] is None:
         like = connection.execute(
             "SELECT table_name FROM duckdb_tables() WHERE database_name = current_database() AND schema_name = ?"
@@ -150,19 +151,12 @@ def changes(connection: duckdb.DuckDBPyConnection, table: Table, history: Histor
         ).fetchall()
         if like:
             return same_but_for_case(table, like[0][0], history)
-    if ledger_matters(table, history, actual[0]):
-        in_ledger = _has_loads(connection, table.name)
-        if actual[0] is not None and not connection.execute(f"SELECT 1 FROM {relations[0].sql} LIMIT 1").fetchall():
-            in_ledger = None  # an empty table is as good as a new one
+    there = [relation for relation, shape in zip(relations, actual, strict=True) if shape is not None]
+    filled = not history.loaded and any(
+        connection.execute(f"SELECT 1 FROM {relation.sql} LIMIT 1").fetchall() for relation in there
+    )
     wanted = (Shape(staging_columns(table)), Shape(quarantine_columns(table)))
-    return compare(table, history, wanted, (actual[0], actual[1]), in_ledger)
-
-
-def _has_loads(connection: duckdb.DuckDBPyConnection, table: str) -> bool:
-    if not columns_of(connection, Relation(LEDGER, "loads")):
-        return False
-    found = connection.execute(f"SELECT 1 FROM {LEDGER}.loads WHERE table_name = ? LIMIT 1", [table]).fetchall()
-    return bool(found)
+    return compare(table, history, wanted, (actual[0], actual[1]), filled)
 
 
 def definition(table: Table) -> str:
@@ -171,7 +165,7 @@ def definition(table: Table) -> str:
 
 
 _STATEMENTS = {
-    Remedy.ADD: "ALTER TABLE {relation} ADD COLUMN {column} {kind}",
+    Remedy.ADD: "ALTER TABLE {relation} ADD COLUMN IF NOT EXISTS {column} {kind}",
     Remedy.WIDEN: "ALTER TABLE {relation} ALTER COLUMN {column} TYPE {kind}",
     Remedy.DROP: "ALTER TABLE {relation} DROP COLUMN {column}",
 }
@@ -213,7 +207,9 @@ def ensure_table(connection: duckdb.DuckDBPyConnection, table: Table, history: H
     if found.gone:
         forget(connection, table)
     mend(connection, found)
-    for statement in table_ddl(table):
+    # A quarantine that is made anew has the columns that deliveries brought, as staging has.
+    brought = {name: type_of(kind) for name, kind in found.found} if found.unheld else {}
+    for statement in table_ddl(with_brought(table, brought)):
         connection.execute(statement)
     if not found.recorded:
         append_rows(connection, "definitions", ledger_row(table, ledger.now()))

@@ -169,7 +169,7 @@ def test_a_ledger_that_somebody_dropped(shop):
         con.execute("DROP SCHEMA dataops CASCADE")
     code, said = shop("run")
     assert code == 2
-    assert "staging.orders has rows, and the ledger has no loads of it" in said
+    assert "orders has rows in the warehouse, and the ledger has no loads of it" in said
     assert shop("apply", "--allow-breaking")[0] == 0
     code, said = shop("run")
     assert code == 0, said

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pytest
 
 from dataops_platform.contracts.model import Column, LoadMode, RuleKind, SchemaPolicy, Source, Table
+from dataops_platform.contracts.partitions import Granularity
 from dataops_platform.contracts.problems import ConfigError
 from dataops_platform.contracts.types import FieldType, Kind
 from dataops_platform.quality.quarantine import row_checks
@@ -339,14 +340,77 @@ def test_rows_that_the_ledger_knows_nothing_of(home):
     appended = replace(SOURCED, load_mode=LoadMode.APPEND)
     home.deliver(appended, arrow(DAY1, 1), partition=DAY1)
     home.load(appended)
-    for name in ("loads", "definitions"):
-        home.by_hand(f"DELETE FROM dataops.{name} WHERE TRUE")
+    home.by_hand("DELETE FROM dataops.loads WHERE TRUE")
     again = replace(appended, description="As a process that doesn't know it would.")
-    with pytest.raises(ConfigError, match=r"staging\.orders has rows, and the ledger has no loads of it"):
+    with pytest.raises(ConfigError, match=r"orders has rows in the warehouse, and the ledger has no loads of it"):
         home.load(again)
     home.warehouse.adopt(again)
     home.load(again)
     assert home.rows("SELECT id FROM staging.orders") == [(1,)]
+
+
+def test_a_quarantine_that_somebody_dropped(home):
+    home.deliver(SOURCED, arrow(DAY1, 1), arrow(DAY1, -1), partition=DAY1)
+    home.load(SOURCED)
+    home.by_hand("DROP TABLE quarantine.orders")
+    again = replace(SOURCED, description="As a process that doesn't know it would.")
+    with pytest.raises(ConfigError, match=r"table quarantine\.orders is gone, and its rows with it"):
+        home.load(again)
+    home.warehouse.adopt(again)
+    home.load(again)
+    assert home.rows("SELECT id FROM staging.orders UNION ALL SELECT id FROM quarantine.orders ORDER BY 1") == [
+        (-1,), (1,),
+    ]  # fmt: skip
+
+
+def test_an_empty_quarantine_that_somebody_dropped(home):
+    """It is made anew, with the columns that deliveries brought: bad rows of others have them too."""
+    additive = replace(SOURCED, schema_policy=SchemaPolicy.ADDITIVE)
+    home.load(additive, [home.deliver(additive, arrow(DAY1, 1, note="n"), partition=DAY1)])
+    home.by_hand("DROP TABLE quarantine.orders")
+    again = replace(additive, description="As a process that doesn't know it would.")
+    (outcome,) = home.load(again, [home.deliver(again, arrow(DAY2, -2, note="bad"), partition=DAY2)])
+    assert (outcome.refused, outcome.rows_quarantined) == (None, 1)
+    assert home.rows("SELECT id, note FROM quarantine.orders") == [(-2, "bad")]
+
+
+def test_what_hands_changed_asks_for_no_version(tmp_path):
+    home = Home(tmp_path)
+    home.load(SOURCED, [home.deliver(SOURCED, arrow(DAY1, 1), partition=DAY1)])
+    for statement in (
+        "ALTER TABLE staging.orders ADD COLUMN more VARCHAR",
+        "ALTER TABLE quarantine.orders DROP COLUMN _source_row",
+        "ALTER TABLE staging.orders ALTER COLUMN amount TYPE DOUBLE",
+    ):
+        home.by_hand(statement)
+    (changes,) = home.warehouse.changes([SOURCED])
+    assert sorted(item.text for item in changes.items) == [
+        "column quarantine.orders._source_row (BIGINT) was dropped in the warehouse",
+        "staging.orders.amount is DOUBLE, the contract says DECIMAL(10,2); not by the contract: it was changed in the"
+        " warehouse",
+        "staging.orders.more is not in the contract",
+    ]
+    assert (len(changes.breaking), changes.version_wanted()) == (3, None)
+
+
+def test_a_column_that_deliveries_brought_is_new_to_the_contract(tmp_path):
+    home = Home(tmp_path)
+    home.load(ADDITIVE, [home.deliver(ADDITIVE, arrow(DAY1, 1, note="n"), partition=DAY1)])
+    (changes,) = home.warehouse.changes([changed(ADDITIVE, "1.0.1", note=Kind.STRING)])
+    assert [(item.sign, item.text) for item in changes.items if "rule" not in item.text] == [
+        ("+", "column staging.orders.note is in the contract now")
+    ]
+    assert str(changes.version_wanted()) == "1.1.0"
+
+
+def test_a_day_is_no_month(home):
+    """Keys alone don't tell: the first day of a month is spelled as the month is."""
+    day = home.deliver(T, arrow(DAY1, 1), partition=DAY1)
+    monthly = replace(T, partitioning=replace(daily(), granularity=Granularity.MONTH), contract_version="2.0.0")
+    month = home.deliver(monthly, arrow(DAY1, 1), arrow(DAY2, 2), partition=DAY1)
+    first, second = outcomes_of(home.load(monthly, [day, month]), [day, month])
+    assert first.refused == "partition '2024-01-01' is a day, the contract's table is cut by month"
+    assert (second.refused, second.rows_loaded) == (None, 2)
 
 
 def test_a_contract_that_changes_without_another_version(home):
@@ -375,6 +439,10 @@ def test_rules_over_columns_that_are_not_there_yet(home):
     assert "note is null in all rows that are there" in found["noted"].untold
     assert "note isn't there yet" in found["known"].untold
     assert [v.failed_rows for v in found["small"].verdicts] == [1]
+    # What looks at a table that isn't there yet, or isn't as it will be, can't be told.
+    orphans = rule("orphans", RuleKind.ORPHANS, "id", table="others", columns=["id"])
+    told = foresee(home.warehouse, T, [orphans], {"others"})["orphans"]
+    assert (told.refuses, told.untold) == (False, "others changes too, so it can't be told yet")
     # One that can't be asked doesn't stop the others.
     broken = rule("broken", RuleKind.CONDITION, condition="nowhere > 1")
     found = foresee(home.warehouse, T, [broken, rules[2]])
