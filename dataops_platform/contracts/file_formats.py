@@ -122,7 +122,11 @@ def _one(options: Mapping[str, Any], option: str, default: str, hint: str, may_b
 
 def _encoding(name: Any) -> str:
     try:
-        return codecs.lookup(name).name
-    except (LookupError, TypeError):
-        known = ("utf-8", "utf-16", "iso-8859-1", "windows-1252")
-        raise OptionError("encoding", f"encoding `{name}` isn't known", one_of(name, known)) from None
+        found = codecs.lookup(name)
+        # Codecs are also base64, or bz2: only an encoding of texts gives a text back, piece by piece as files are read.
+        if codecs.getincrementaldecoder(name)().decode("a,b\n".encode(name), final=True) == "a,b\n":
+            return found.name
+    except (LookupError, TypeError, ValueError):
+        pass
+    known = ("utf-8", "utf-16", "iso-8859-1", "windows-1252")
+    raise OptionError("encoding", f"encoding `{name}` isn't known", one_of(name, known))

@@ -93,12 +93,20 @@ def _keys(schema: Any, root: Mapping[str, Any]) -> Iterator[str]:
         return
     yield from schema.get("properties", ())
     if "$ref" in schema:
-        yield from _keys(root["$defs"][schema["$ref"].rsplit("/", 1)[1]], root)
+        yield from _keys(_resolved(schema["$ref"], root), root)
     for keyword in ("allOf", "anyOf", "oneOf"):
         for branch in schema.get(keyword, ()):
             yield from _keys(branch, root)
     yield from _keys(schema.get("then"), root)
     yield from _keys(schema.get("else"), root)
+
+
+def _resolved(reference: str, root: Mapping[str, Any]) -> Any:
+    """What a `$ref` stands for; some stand deeper than others, like `#/$defs/ServerSource/LocalServer`."""
+    node: Any = root
+    for step in reference.removeprefix("#/").split("/"):
+        node = node[step]
+    return node
 
 
 def explain(errors: Sequence[SchemaError]) -> list[Explanation]:

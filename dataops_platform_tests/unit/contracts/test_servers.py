@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import codecs
+
 import pytest
 
 from dataops_platform.contracts import ContractErrors
@@ -150,6 +152,40 @@ def test_problems(load, custom, fields, path, message, suggestion):
     assert message in problem.message
     assert suggestion in problem.suggestion
     assert text.splitlines()[problem.line - 1].strip()
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"path": "landing"}, "`format` is missing"),
+        ({"path": "landing", "frmat": "csv"}, "unknown property `frmat`"),
+        ({"type": "custom", "location": "gs://acme-landing", "nme": "x"}, "unknown property `nme`"),
+    ],
+)
+def test_keys_of_a_server(load, fields, message):
+    """Which there are is the standard's: it has a schema for each type of server, and a local one says its format."""
+    text = contract(server({"objectPattern": PATTERN}, **{"server": "in", "type": "local"} | fields))
+    (problem,) = problems(load, c=text)
+    assert problem.message == message
+    assert problem.path.startswith("servers[0]")
+
+
+NO_ENCODINGS = ["base64", "rot13", "hex", "bz2", "quopri", "uu", "zlib", "undefined"]
+
+
+@pytest.mark.parametrize("name", NO_ENCODINGS)
+def test_codecs_that_are_no_encodings(load, name):
+    custom = {"objectPattern": PATTERN, "format": "csv", "encoding": name}
+    (problem,) = problems(load, c=contract(server(custom, **FIELDS)))
+    assert problem.message == f"encoding `{name}` isn't known"
+    assert "utf-8" in problem.suggestion
+
+
+@pytest.mark.parametrize("name", ["utf-8", "utf8", "utf-8-sig", "utf-16", "utf-16-le", "utf-32", "cp037", "shift_jis"])
+def test_encodings(load, name):
+    custom = {"objectPattern": PATTERN, "format": "csv", "encoding": name}
+    (landing,) = load(c=contract(server(custom, **FIELDS))).tables["flights"].landings
+    assert codecs.lookup(landing.reading.encoding) == codecs.lookup(name)
 
 
 def test_whose_objects(load):
