@@ -19,7 +19,7 @@ _NO_OBJECT = "dataops: not an object"
 
 
 def texts(
-    connection: duckdb.DuckDBPyConnection, table: Table, reading: FileReading, source: Path, shown: str
+    connection: duckdb.DuckDBPyConnection, table: Table, reading: FileReading, source: Path, shown: str, scratch: Path
 ) -> tuple[Mapping[str, str], str]:
     """Column → SQL of its text, beyond the contract's too, and the SQL of the rows.
 

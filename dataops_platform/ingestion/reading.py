@@ -40,16 +40,19 @@ def to_parquet(table: Table, reading: FileReading, source: Path, target: Path, s
     with _plain(source, reading.encoding, target, shown) as plain, duckdb.connect() as connection:
         connection.execute("SET TimeZone = 'UTC'")
         module = csv_files if reading.format is FileFormat.CSV else json_lines
+        scratch = target.with_name(f"{target.name}.rows")
         try:
-            texts, rows = module.texts(connection, table, reading, plain, shown)
+            texts, rows = module.texts(connection, table, reading, plain, shown, scratch)
             write_parquet(connection, table, texts, rows, target)
         except duckdb.Error as error:
             # One statement reads the source and writes the target: the file it names tells which went wrong.
             if isinstance(error, duckdb.IOException) and str(target) in str(error):
                 raise ConfigError(unwritable(target.parent, str(error).splitlines()[0])) from error
             said = [line.strip() for line in str(error).splitlines() if line.strip()]
-            text = " ".join(said[:3]).replace(str(plain), shown)
+            text = " ".join(said[:3]).replace(str(plain), shown).replace(str(scratch), shown)
             raise DataRefused(f"{shown}: can't be read as {reading.format}: {text}") from error
+        finally:
+            scratch.unlink(missing_ok=True)
 
 
 def unwritable(folder: Path, reason: str) -> str:

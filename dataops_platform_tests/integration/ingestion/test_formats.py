@@ -21,11 +21,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from dataops_platform.contracts.file_formats import FileFormat
+from dataops_platform.contracts.file_formats import FileFormat, FileReading
 from dataops_platform.contracts.model import BadRowAction, BadRows, LoadMode, RuleKind, SchemaPolicy, Source
+from dataops_platform.contracts.problems import DataRefused
 from dataops_platform.contracts.types import FieldType, Kind
 from dataops_platform.ingestion.extractor import extract, extractor_for
 from dataops_platform.ingestion.landing import deliver_files
+from dataops_platform.ingestion.reading import to_parquet
 from dataops_platform.quality import quarantine
 from dataops_platform.warehouse.base import Selection
 from dataops_platform_tests.cloud import engine_home
@@ -186,6 +188,91 @@ def test_how_csv_is_written(tmp_path, name, compressed):
     home.load(t)
     text = {"latin-1": "é", "cp1252": "€", "utf-16": "é", "no quote": '"a', "escape": 'a"b'}.get(name, "a")
     assert home.rows("SELECT id, name FROM staging.t") == [(1, text)]
+
+
+BREAKS = {
+    "LF": "\n",
+    "CRLF": "\r\n",
+}
+
+
+@pytest.mark.parametrize("end", BREAKS)
+@pytest.mark.parametrize("quoting", [csv.QUOTE_MINIMAL, csv.QUOTE_ALL])
+def test_breaks_in_quoted_texts_of_large_files(tmp_path, end, quoting):
+    """More than the engine gives one thread, and more than it holds at once; read by Python as the naive reader."""
+    chance, kinds = random.Random(1), ["1,2\n", 'x"\n"y,z\n', 'he said "yes"\n', "plain", "\r\n", ""]
+    rows = [(str(n), chance.choice(kinds) * chance.randint(0, 60)) for n in range(200_000)]
+    rows[5000] = ("5000", "1,2\n" * 400_000)
+    source, target = tmp_path / "t.csv", tmp_path / "t.parquet"
+    with source.open("w", newline="") as file:
+        made = csv.writer(file, lineterminator=BREAKS[end], quoting=quoting)
+        made.writerow(["id", "name"])
+        made.writerows(rows)
+    assert source.stat().st_size > 25_000_000
+    t = table("t", {"id": Kind.INTEGER, "name": Kind.STRING})
+    to_parquet(t, FileReading(FileFormat.CSV), source, target)
+    found = pq.read_table(target)
+    assert found["id"].to_pylist() == list(range(200_000))
+    assert found["name"].to_pylist() == [text or None for _, text in rows]
+    with source.open("a", newline="") as file:
+        file.write('300001,"open\n1,2\n')
+    lines = 1 + sum(text.count("\n") + 1 for _, text in rows)
+    with pytest.raises(DataRefused, match=f"line {lines + 1}: unterminated quote"):
+        to_parquet(t, FileReading(FileFormat.CSV), source, target)
+
+
+PIECE = st.sampled_from(["a", '"', '""', ",", "\n", "\r\n", "\r", "b,c\n", 'x,"y"\r\n', "é", " ", ' "', '"a\n",'])
+PIECES = st.lists(PIECE, max_size=14)
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck), print_blob=True)
+@given(PIECES)
+def test_csv_is_read_as_python_reads_it_or_refused(tmp_path_factory, pieces):
+    """Whatever stands in a file: each of its rows, with any kinds of line ends, or a refusal that says the line."""
+    text = "id,name\n" + "".join(pieces)
+    try:
+        rows = [row for row in csv.reader(io.StringIO(text, newline=""), strict=True) if row][1:]
+        rows = [row if any(row[2:]) else row[:2] for row in rows]  # more delimiters at the end say nothing
+        expected = [[v or None for v in row] for row in rows] if all(len(row) == 2 for row in rows) else None
+    except csv.Error:
+        expected = None
+    folder = tmp_path_factory.mktemp("csv")
+    source, target = folder / "t.csv", folder / "t.parquet"
+    source.write_bytes(text.encode())
+    t = table("t", {"id": Kind.STRING, "name": Kind.STRING})
+    if expected is None:
+        with pytest.raises(DataRefused, match=r"(?i)line:? \d"):
+            to_parquet(t, FileReading(FileFormat.CSV), source, target)
+    else:
+        to_parquet(t, FileReading(FileFormat.CSV), source, target)
+        assert [list(row.values()) for row in pq.read_table(target).to_pylist()] == expected
+    assert {path.name for path in folder.iterdir()} <= {"t.csv", "t.parquet"}
+
+
+ENDS = {
+    "CRLF in an LF file": b"id,name\n1,a\r\n2,b\n",
+    "LF in a CRLF file": b"id,name\r\n1,a\n2,b\r\n",
+    "CR": b"id,name\n1,a\r2,b\n",
+    "only CR": b"id,name\r1,a\r2,b\r",
+    "the last one": b"id,name\n1,a\n2,b\r\n",
+    "an empty line": b"id,name\r\n1,a\r\n\n2,b\r\n",
+}
+
+
+@pytest.mark.parametrize("name", ENDS)
+def test_line_ends_of_several_kinds(tmp_path, name):
+    source, target = tmp_path / "t.csv", tmp_path / "t.parquet"
+    source.write_bytes(ENDS[name])
+    to_parquet(table("t", {"id": Kind.INTEGER, "name": Kind.STRING}), FileReading(FileFormat.CSV), source, target)
+    assert pq.read_table(target).to_pylist() == [{"id": 1, "name": "a"}, {"id": 2, "name": "b"}]
+
+
+@pytest.mark.parametrize("content", [b'id,name\n1,"x\r\ny"\n', b'id,name\r\n1,"x\r\ny"\r\n', b'id,name\r"1","x\r\ny"'])
+def test_breaks_in_quoted_texts_stay_as_they_are(tmp_path, content):
+    source, target = tmp_path / "t.csv", tmp_path / "t.parquet"
+    source.write_bytes(content)
+    to_parquet(table("t", {"id": Kind.INTEGER, "name": Kind.STRING}), FileReading(FileFormat.CSV), source, target)
+    assert pq.read_table(target).to_pylist() == [{"id": 1, "name": "x\r\ny"}]
 
 
 UNREADABLE = {
