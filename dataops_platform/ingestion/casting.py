@@ -10,6 +10,9 @@ statement, and only then is the file read again.
 Texts that count (also in docs/formats.md), besides the plain form of each type: integers with a point or an exponent
 that change nothing (`7.0`, `1e3`), instants with any offset, or none for UTC, dates with a time of midnight. What would
 be rounded or cut off doesn't: `1.005` as DECIMAL(10,2), `1.5` as an integer, a wall-clock time with an offset.
+
+The engine's own cast takes more, and passes over what it doesn't know: the zone of a wall-clock time, whatever stands
+behind a time of day. So dates and times are those in the forms below, of the years 1 to 9999, which every engine holds.
 """
 
 from __future__ import annotations
@@ -24,6 +27,18 @@ from dataops_platform.contracts.types import FieldType, Kind
 from dataops_platform.warehouse.names import UNCAST, literal, quote
 
 _FOUND = "dataops: a value can't be cast"
+
+_DAY = r"\d{4}[-/]\d{1,2}[-/]\d{1,2}"
+_CLOCK = r"([01]?\d|2[0-3]):[0-5]?\d(:[0-5]?\d(\.\d{0,6}0*)?)?"
+_OFFSET = r"(Z| UTC|[+-](0\d|1[0-5])(:?[0-5]\d)?)"
+_FORMS = {
+    Kind.DATE: rf"\s*{_DAY}([ T]0?0:0?0(:0?0(\.0*)?)?(Z| UTC|[+-]00(:?00)?)?)?\s*",
+    Kind.DATETIME: rf"\s*{_DAY}([ T]{_CLOCK})?\s*",
+    Kind.TIMESTAMP: rf"\s*{_DAY}([ T]{_CLOCK}{_OFFSET}?)?\s*",
+    Kind.TIME: _CLOCK,
+}
+"""Of dates and times: what is written in another form isn't one, whatever the engine makes of it."""
+_RANGE = ("0001-01-01", "9999-12-31 23:59:59.999999")
 
 
 def write_parquet(
@@ -84,32 +99,32 @@ def _value(text: str, type_: FieldType) -> str:
 
 def _lost(text: str, type_: FieldType) -> str:
     """True for a text that the type can't hold as it is, false for all others."""
+    value = _value(text, type_)
     match type_.kind:
         case Kind.STRING:
             return "FALSE"
         case Kind.JSON:
-            return f"({text} IS NOT NULL AND NOT json_valid({text}))"
-    cut = _cut_off(text, type_)
-    unread = f"{_value(text, type_)} IS NULL"
-    return f"({text} IS NOT NULL AND ({unread}{f' OR {cut}' if cut else ''}))"
-
-
-def _cut_off(text: str, type_: FieldType) -> str | None:
-    """True for a text of which the engine would round or drop something; None where it never does.
-
-    Binary floating point rounds by its nature.
-    """
-    match type_.kind:
+            return f"({text} IS NOT NULL AND NOT ({_json(text)}))"
         case Kind.INTEGER | Kind.DECIMAL:
-            return _digits_lost(text, type_.scale or 0)
-        case Kind.DATE:  # a time of day other than midnight
-            return f"regexp_matches({text}, '[ T][0-9]*[1-9][0-9]*:|:[0-9.]*[1-9]')"
-        case Kind.DATETIME:  # less than a microsecond, or an offset, which would be dropped
-            return rf"regexp_matches({text}, '\.\d{{6}}\d*[1-9]|:\d\d(\.\d*)?\s*([Zz]|[+-]\d)')"
-        case Kind.TIMESTAMP | Kind.TIME:
-            return rf"regexp_matches({text}, '\.\d{{6}}\d*[1-9]')"
-        case _:
-            return None
+            more = f" OR {_digits_lost(text, type_.scale or 0)}"
+        case Kind.NUMBER:  # binary floating point rounds by its nature, but not to infinity
+            more = f" OR isinf({value}) AND NOT regexp_matches({text}, '(?i)inf')"
+        case Kind.BOOLEAN:
+            more = ""
+        case kind:
+            more = f" OR NOT regexp_full_match({text}, {literal(_FORMS[kind])})"
+            if kind is not Kind.TIME:
+                first, last = (f"CAST({literal(end)} AS {type_.duckdb})" for end in _RANGE)
+                more += f" OR {value} NOT BETWEEN {first} AND {last}"
+    return f"({text} IS NOT NULL AND ({value} IS NULL{more}))"
+
+
+def _json(text: str) -> str:
+    """True for JSON. The engine's parser also takes NaN, infinities, and a comma behind the last item."""
+    beyond = r"(?i)nan|inf|,\s*[]}]"
+    outside = rf"""regexp_replace({text}, '"([^"\\]|\\.)*"', '""', 'g')"""
+    found = f"regexp_matches({text}, '{beyond}') AND regexp_matches({outside}, '{beyond}')"
+    return f"json_valid({text}) AND NOT ({found})"
 
 
 def _digits_lost(text: str, scale: int) -> str:
