@@ -1,8 +1,14 @@
-"""JSON lines as texts: one object per line; a key that a line doesn't have is null."""
+"""JSON lines as texts: one object per line; a key that a line doesn't have is null.
+
+A number's text is as it is written. The engine's parser makes doubles of numbers, and has no way to the text of one; so
+in lines with a number that a double shows in another way, numbers are put in quotes before they are parsed.
+"""
 
 from __future__ import annotations
 
-import re
+import json
+import shutil
+from codecs import BOM_UTF8
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -15,7 +21,18 @@ from dataops_platform.contracts.types import Kind
 from dataops_platform.ingestion.columns import beyond
 from dataops_platform.warehouse.names import literal
 
-_NO_OBJECT = "dataops: not an object"
+_LONGEST = 32 << 20
+"""Bytes of a line that the engine holds."""
+
+# Numbers with an exponent, with 16 digits or more, that end with zeros, below 0.001, or minus zero. Some texts look so
+# too: then the line takes longer, that is all.
+_TRICKY = r"[:\s]-?([0-9][0-9.]*[eE]|[0-9.]{16}|[0-9]+\.[0-9]+0[,}\s]|0\.000|0[,}\s])"
+# What is in quotes stays; a number gets a control character on both sides, which no JSON has, and then quotes for them.
+_TOKEN = r'("(?:[^"\\]|\\.)*")|(-?[0-9][-+0-9.eE]*)'
+_QUOTED = (
+    rf"replace(replace(regexp_replace(json, {literal(_TOKEN)}, '\1' || chr(1) || '\2' || chr(1), 'g'),"
+    " chr(1) || chr(1), ''), chr(1), '\"')"
+)
 
 
 def texts(
@@ -23,45 +40,82 @@ def texts(
 ) -> tuple[Mapping[str, str], str]:
     """Column → SQL of its text, beyond the contract's too, and the SQL of the rows.
 
+    Args:
+        scratch: a file that can be written, for the source without its mark of an encoding.
+
     Raises:
-        DataRefused: a line is no object, or has a key that the contract's policy doesn't allow.
-        duckdb.Error: a line isn't JSON.
+        DataRefused: a line is no object, has a key twice, or one that the contract's policy doesn't allow.
     """
+    if _without_mark(source, scratch):
+        source = scratch
     rows = f"read_json_objects({literal(str(source))}, format = 'newline_delimited', compression = 'none')"
-    is_object = f"CASE WHEN json_type(json) = 'OBJECT' THEN json ELSE error({literal(_NO_OBJECT)}) END"
+    keys = "CASE WHEN json_type(json) = 'OBJECT' THEN json_keys(json) ELSE error('no object') END"
+    once = "CASE WHEN len(list_distinct(keys)) = len(keys) THEN keys ELSE error('a key twice') END"
     try:
         found = connection.execute(
-            f"SELECT DISTINCT unnest(json_keys({is_object})) AS k FROM {rows} ORDER BY 1"
+            f"SELECT DISTINCT unnest({once}) FROM (SELECT DISTINCT {keys} AS keys FROM {rows}) ORDER BY 1"
         ).fetchall()
-    except duckdb.InvalidInputException as error:
-        if _NO_OBJECT not in str(error):
+    except duckdb.Error as error:
+        if (fault := _fault(source)) is None:
             raise
-        raise DataRefused(f"{shown}: can't be read as jsonl: a line isn't an object in braces") from error
-    keys = [name for (name,) in found]
+        raise DataRefused(f"{shown}: can't be read as jsonl: {fault}") from error
     known = [column.name for column in table.columns]
     # A key that no line has is null in all of them, as it is in some.
-    more = beyond(table, [*known, *(key for key in keys if key not in known)], shown)
-    texts = {column.name: _text(column.name, column.type.kind) for column in table.columns}
-    return texts | {name: _text(name, Kind.STRING) for name in more}, rows
+    more = beyond(table, [*known, *(key for (key,) in found if key not in known)], shown)
+    names = [*known, *more]
+    paths = f"[{', '.join(literal(_pointer(name)) for name in names)}]"
+    tricky = f"regexp_matches(json, {literal(_TRICKY)})"
+    rows = (
+        f"(SELECT json, json_extract_string(json, {paths}) AS plain,"
+        f" CASE WHEN {tricky} THEN json_extract_string({_QUOTED}, {paths}) END AS exact,"
+        f" CASE WHEN {tricky} THEN json_type(json, {paths}) END AS types FROM {rows})"
+    )
+    kinds = {column.name: column.type.kind for column in table.columns}
+    return {name: _text(place, name, kinds.get(name)) for place, name in enumerate(names, 1)}, rows
 
 
-def _text(name: str, kind: Kind) -> str:
+def _text(place: int, name: str, kind: Kind | None) -> str:
     """The text of a value: what is between the quotes, or the value as it is written."""
-    pointer = name.replace("~", "~0").replace("/", "~1")  # RFC 6901: a path can't have every key
-    path = literal(f"/{pointer}")
     if kind is Kind.JSON:
-        return f"CAST(nullif(json_extract(json, {path}), 'null') AS VARCHAR)"
-    text = f"json_extract_string(json, {path})"
-    if kind is Kind.DECIMAL:
-        # The engine holds numbers as doubles, of which a decimal may have more digits. The number as it is written is
-        # taken from the line, if it is the same one: that key may stand in a nested object too.
-        written = f"regexp_extract_all(json, {literal(_NUMBER.format(re.escape(name)))}, 1)"
-        same = f"lambda w: TRY_CAST(w AS DOUBLE) = TRY_CAST({text} AS DOUBLE)"
-        return (
-            f"CASE WHEN json_type(json, {path}) IN ('DOUBLE', 'BIGINT', 'UBIGINT')"
-            f" THEN coalesce(list_filter({written}, {same})[1], {text}) ELSE {text} END"
-        )
-    return text
+        return f"CAST(nullif(json_extract(json, {literal(_pointer(name))}), 'null') AS VARCHAR)"
+    return f"CASE WHEN types[{place}] NOT IN ('OBJECT', 'ARRAY') THEN exact[{place}] ELSE plain[{place}] END"
 
 
-_NUMBER = r'"{}"\s*:\s*([-+0-9.eE]+)'
+def _pointer(name: str) -> str:
+    """RFC 6901: a path can't have every key."""
+    return f"/{name.replace('~', '~0').replace('/', '~1')}"
+
+
+def _without_mark(source: Path, target: Path) -> bool:
+    """Write what stands behind a byte order mark, which the engine takes for an error, if there is one."""
+    with source.open("rb") as file:
+        if file.read(len(BOM_UTF8)) != BOM_UTF8:
+            return False
+        with target.open("wb") as out:
+            shutil.copyfileobj(file, out, 1 << 20)
+    return True
+
+
+def _fault(source: Path) -> str | None:
+    """The first line that can't be read, and why; the engine counts lines in another way."""
+    with source.open("rb") as file:
+        for number, line in enumerate(iter(lambda: file.readline(_LONGEST + 1), b""), 1):
+            if line.isspace():
+                continue
+            if len(line) > _LONGEST:
+                return f"line {number} is longer than {_LONGEST >> 20} MB"
+            try:
+                made = json.loads(line.decode().rstrip(), object_pairs_hook=tuple, parse_int=str, parse_float=str)
+                json.dumps(made, ensure_ascii=False).encode()  # not so with half a character
+            except RecursionError:
+                continue
+            except UnicodeError as error:
+                return f"line {number} isn't UTF-8: {error}"
+            except json.JSONDecodeError as error:
+                return f"line {number} isn't JSON: {error.msg}, at character {error.pos + 1}"
+            if not isinstance(made, tuple):
+                return f"line {number} isn't an object in braces"
+            keys = [key for key, _ in made]
+            if twice := next((key for at, key in enumerate(keys) if key in keys[:at]), None):
+                return f"line {number} has key {twice!r} twice"
+    return None

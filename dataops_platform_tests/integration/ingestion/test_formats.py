@@ -225,7 +225,7 @@ PIECE = st.sampled_from(["a", '"', '""', ",", "\n", "\r\n", "\r", "b,c\n", 'x,"y
 PIECES = st.lists(PIECE, max_size=14)
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck), print_blob=True)
+@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck), print_blob=True)
 @given(PIECES)
 def test_csv_is_read_as_python_reads_it_or_refused(tmp_path_factory, pieces):
     """Whatever stands in a file: each of its rows, with any kinds of line ends, or a refusal that says the line."""
@@ -285,8 +285,14 @@ UNREADABLE = {
     "an open quote": ("t.csv", b'id,name\n1,"a\n', {}, "unterminated quote"),
     "a row that is too short": ("t.csv", b"id,name\n1\n", {}, "Line: 2"),
     "a column twice": ("t.csv", b"id,name,id\n1,a,1\n", {}, "column 'id' is there twice"),
-    "no json": ("t.jsonl", b'{"id": 1}\n{"id": \n', {}, "Malformed JSON"),
-    "no object": ("t.jsonl", b'{"id": 1}\n[2]\n', {}, "a line isn't an object in braces"),
+    "no json": ("t.jsonl", b'{"id": 1}\n\n{"id": \n', {}, "line 3 isn't JSON: Expecting value, at character 7"),
+    "no json at once": ("t.jsonl", b'{"id" 1}\n', {}, "line 1 isn't JSON: Expecting ':' delimiter, at character 7"),
+    "no object": ("t.jsonl", b'{"id": 1}\n[2]\n', {}, "line 2 isn't an object in braces"),
+    "two objects": ("t.jsonl", b'{"id": 1}{"id": 2}\n', {}, "line 1 isn't JSON: Extra data, at character 10"),
+    "a key twice": ("t.jsonl", b'{"id": 1}\n{"id": 1, "i\\u0064": 2}\n', {}, "line 2 has key 'id' twice"),
+    "no utf-8": ("t.jsonl", b'{"id": 1, "name": "\xff"}\n', {}, "line 1 isn't UTF-8"),
+    "half a character": ("t.jsonl", b'{"id": 1, "name": "\\ud800"}\n', {}, "line 1 isn't UTF-8"),
+    "a long line": ("t.jsonl", b'{"name": "' + b"x" * (33 << 20) + b'"}\n', {}, "line 1 is longer than 32 MB"),
     "another key": ("t.jsonl", b'{"id": 1, "nme": "a"}\n', {}, "column 'nme' is not in the contract"),
     "a cut gzip of json": ("t.jsonl.gz", gzip.compress(b'{"id": 1}\n' * 9999)[:-20], {}, "not a whole gzip file"),
     "no avro": ("t.avro", b"nonsense", {}, "not an Avro file, or a damaged one"),
@@ -411,6 +417,69 @@ def test_numbers_of_json_are_exact(tmp_path):
     ((reasons, uncast),) = home.rows("SELECT _reasons, _uncast FROM quarantine.t")
     assert reasons == ["cast_amount", "cast_n"]
     assert json.loads(uncast)["amount"] == "1.1234567890123456789"
+
+
+def test_numbers_of_json_as_they_are_written(tmp_path):
+    """Whatever else the line has: the same key further in, one that is escaped, numbers in texts."""
+    source, target = tmp_path / "t.jsonl", tmp_path / "t.parquet"
+    t = table("t", {"i": Kind.INTEGER, "s": Kind.STRING, "amount": FieldType(Kind.DECIMAL, 38, 20), "j": Kind.JSON})
+    rows = {
+        r'{"i": 123456789012345678.123456789}': {"_uncast": '{"i":"123456789012345678.123456789"}'},
+        r'{"i": 9007199254740993.0}': {"i": 9007199254740993},
+        r'{"i": 1.00000000000000000000001}': {"_uncast": '{"i":"1.00000000000000000000001"}'},
+        r'{"i": 9007199254740993e0, "s": -0}': {"i": 9007199254740993, "s": "-0"},
+        r'{"s": 1.10}': {"s": "1.10"},
+        r'{"s":1e5,"amount":1}': {"s": "1e5", "amount": Decimal(1)},
+        r'{"s":0.00001}': {"s": "0.00001"},
+        r'{"s": [1, 2.50, "3"]}': {"s": '[1,2.5,"3"]'},
+        r'{"s": "1.10e5", "amount": "1.10"}': {"s": "1.10e5", "amount": Decimal("1.1")},
+        r'{"am\u006funt":0.12345678901234567890}': {"amount": Decimal("0.12345678901234567890")},
+        r'{"j":{"amount":0.10000000000000000001},"amount":0.1}': {"j": '{"amount":0.1}', "amount": Decimal("0.1")},
+        r'{"s":"\"amount\":0.10000000000000000001, \\","amount":0.10}': {
+            "s": '"amount":0.10000000000000000001, \\', "amount": Decimal("0.1"),
+        },
+        r'{"s": true, "i": 1234567890123456}': {"s": "true", "i": 1234567890123456},
+    }  # fmt: skip
+    source.write_text("".join(f"{line}\n" for line in rows))
+    to_parquet(t, FileReading(FileFormat.JSONL), source, target)
+    empty = dict.fromkeys(("i", "s", "amount", "j", "_uncast"))
+    for row, (line, expected) in zip(pq.read_table(target).to_pylist(), rows.items(), strict=True):
+        assert row == empty | expected, line
+
+
+NUMBERS = st.from_regex(r"-?(0|[1-9][0-9]{0,20})(\.[0-9]{1,20})?([eE][-+]?[0-9]{1,2})?", fullmatch=True)
+NUMBERS |= st.integers(-(2**70), 2**70).map(str) | st.floats(allow_nan=False, allow_infinity=False).map(repr)
+ITEMS = st.lists(NUMBERS | st.text(max_size=5).map(json.dumps) | st.sampled_from(["true", "null"]), max_size=3)
+
+
+@settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck), print_blob=True)
+@given(st.lists(st.tuples(NUMBERS, NUMBERS, st.text(max_size=9) | NUMBERS, ITEMS), min_size=1, max_size=20))
+def test_no_digit_of_a_number_is_lost(tmp_path_factory, rows):
+    """Python's parser with exact numbers as the naive one."""
+    folder = tmp_path_factory.mktemp("jsonl")
+    source, target = folder / "t.jsonl", folder / "t.parquet"
+    with source.open("w") as file:
+        for amount, written, text, items in rows:
+            file.write(f'{{"s": {written} ,"more": [{",".join(items)}],"t":{json.dumps(text)},"x":{amount}}}\n')
+    t = table("t", {"x": FieldType(Kind.DECIMAL, 38, 10), "s": Kind.STRING, "t": Kind.STRING, "more": Kind.JSON})
+    to_parquet(t, FileReading(FileFormat.JSONL), source, target)
+    for row, (amount, written, text, items) in zip(pq.read_table(target).to_pylist(), rows, strict=True):
+        assert (row["s"], row["t"]) == (written, text)
+        assert json.loads(row["more"]) == json.loads(f"[{','.join(items)}]")
+        if row["x"] is None:
+            assert json.loads(row["_uncast"]) == {"x": amount}
+        else:
+            assert row["x"] == Decimal(amount)
+
+
+def test_the_mark_of_an_encoding_is_passed_over(tmp_path):
+    t = table("t", {"id": Kind.INTEGER})
+    for name, content in {"a": b'\xef\xbb\xbf{"id":1}\n', "b": '\ufeff{"id":1}\n'.encode("utf-16-le")}.items():
+        source, target = tmp_path / f"{name}.jsonl", tmp_path / f"{name}.parquet"
+        source.write_bytes(content)
+        to_parquet(t, FileReading(FileFormat.JSONL, encoding="utf-16-le" if name == "b" else "utf-8"), source, target)
+        assert pq.read_table(target).to_pylist() == [{"id": 1}]
+    assert {path.suffix for path in tmp_path.iterdir()} == {".jsonl", ".parquet"}
 
 
 # -- properties --------------------------------------------------------------------------------------------------------
