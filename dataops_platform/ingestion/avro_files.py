@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import date, datetime, time
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ import duckdb
 import fastavro
 import pyarrow as pa
 import pyarrow.parquet as pq
+from fastavro.read import LOGICAL_READERS
 
 from dataops_platform.contracts.model import Table
 from dataops_platform.contracts.problems import ConfigError, DataRefused
@@ -28,6 +30,31 @@ from dataops_platform.warehouse.names import literal, quote
 
 _AT_ONCE = 20_000
 """Records held in memory."""
+
+_Reader = Callable[[Any, Any, Any], Any]
+
+
+def _kept(read: _Reader) -> _Reader:
+    """A reader of a logical type that keeps what Python has no value for, with its unit; the engine has none either."""
+
+    def kept(data: Any, written: Any, asked: Any) -> Any:
+        try:
+            return read(data, written, asked)
+        except (ValueError, ArithmeticError):
+            return f"{data} {written['logicalType']}"
+
+    return kept
+
+
+def _decimal(data: bytes, written: Any, asked: Any) -> Decimal:
+    """All digits: fastavro rounds to the precision of the schema, whatever the file holds."""
+    return Decimal(f"{int.from_bytes(data, 'big', signed=True)}e-{written.get('scale', 0)}")
+
+
+# fastavro's own place for it, there is one for the whole process: one value would end the reading of its file.
+LOGICAL_READERS.update({kind: _kept(read) for kind, read in LOGICAL_READERS.items()})
+LOGICAL_READERS.update({f"{of}-decimal": _decimal for of in ("bytes", "fixed")})
+LOGICAL_READERS["string-uuid"] = lambda data, written, asked: data  # a text, as it is written
 
 
 def to_parquet(table: Table, source: Path, target: Path, shown: str) -> None:
@@ -127,6 +154,8 @@ def _text(value: Any) -> str | None:
             return value.decode()
         case float():
             return repr(value)
+        case Decimal():
+            return f"{value:f}"
         case datetime() | date() | time():
             return value.isoformat()
         case dict() | list():

@@ -190,29 +190,22 @@ def test_how_csv_is_written(tmp_path, name, compressed):
     assert home.rows("SELECT id, name FROM staging.t") == [(1, text)]
 
 
-BREAKS = {
-    "LF": "\n",
-    "CRLF": "\r\n",
-}
-
-
-@pytest.mark.parametrize("end", BREAKS)
-@pytest.mark.parametrize("quoting", [csv.QUOTE_MINIMAL, csv.QUOTE_ALL])
+@pytest.mark.parametrize(("end", "quoting"), [("\n", csv.QUOTE_MINIMAL), ("\r\n", csv.QUOTE_ALL)])
 def test_breaks_in_quoted_texts_of_large_files(tmp_path, end, quoting):
     """More than the engine gives one thread, and more than it holds at once; read by Python as the naive reader."""
     chance, kinds = random.Random(1), ["1,2\n", 'x"\n"y,z\n', 'he said "yes"\n', "plain", "\r\n", ""]
-    rows = [(str(n), chance.choice(kinds) * chance.randint(0, 60)) for n in range(200_000)]
+    rows = [(str(n), chance.choice(kinds) * chance.randint(0, 60)) for n in range(120_000)]
     rows[5000] = ("5000", "1,2\n" * 400_000)
     source, target = tmp_path / "t.csv", tmp_path / "t.parquet"
     with source.open("w", newline="") as file:
-        made = csv.writer(file, lineterminator=BREAKS[end], quoting=quoting)
+        made = csv.writer(file, lineterminator=end, quoting=quoting)
         made.writerow(["id", "name"])
         made.writerows(rows)
-    assert source.stat().st_size > 25_000_000
+    assert source.stat().st_size > 16 << 20
     t = table("t", {"id": Kind.INTEGER, "name": Kind.STRING})
     to_parquet(t, FileReading(FileFormat.CSV), source, target)
     found = pq.read_table(target)
-    assert found["id"].to_pylist() == list(range(200_000))
+    assert found["id"].to_pylist() == list(range(120_000))
     assert found["name"].to_pylist() == [text or None for _, text in rows]
     with source.open("a", newline="") as file:
         file.write('300001,"open\n1,2\n')
@@ -361,11 +354,74 @@ def test_damage_anywhere_in_an_avro_file_is_never_an_error_of_ours(tmp_path, see
     assert all("\n" not in refused.reason for refused in done.refused)
 
 
-def test_avro_values_that_python_can_not_hold(tmp_path):
-    moment = {"type": "long", "logicalType": "timestamp-micros"}
-    for kind, value, says in (("bytes", b"\xff", "column 'id' has bytes that are no text"), (moment, 2**62, "damaged")):
-        _, done = deliver(Home(tmp_path / "home"), ONE, tmp_path, "t.avro", avro(kind, [value]))
-        assert says in done.refused[0].reason
+def test_bytes_that_are_no_text(tmp_path):
+    _, done = deliver(Home(tmp_path / "home"), ONE, tmp_path, "t.avro", avro("bytes", [b"\xff"]))
+    assert "column 'id' has bytes that are no text" in done.refused[0].reason
+
+
+BEYOND_PYTHON = {
+    "timestamp-millis": (Kind.TIMESTAMP, "long", 253402300800000, 0),  # the first instant of the year 10000
+    "timestamp-micros": (Kind.TIMESTAMP, "long", -(2**62), 1),
+    "local-timestamp-micros": (Kind.DATETIME, "long", 2**62, 1),
+    "local-timestamp-millis": (Kind.DATETIME, "long", 2**62, 1),
+    "date": (Kind.DATE, "int", 2**30, 19000),
+    "time-millis": (Kind.TIME, "int", 86_400_000, 0),
+    "time-micros": (Kind.TIME, "long", 86_400_000_000, 86_399_999_999),
+}
+
+
+@pytest.mark.parametrize("name", BEYOND_PYTHON)
+@pytest.mark.parametrize("nested", [False, True])
+def test_avro_values_that_python_can_not_hold(tmp_path, name, nested):
+    """They are rows of the quarantine, and the other rows are read."""
+    kind, of, beyond, good = BEYOND_PYTHON[name]
+    logical: Any = {"type": of, "logicalType": name}
+    wrap = (lambda value: [value]) if nested else (lambda value: value)
+    if nested:
+        logical = {"type": "array", "items": logical}
+    source, target = tmp_path / "t.avro", tmp_path / "t.parquet"
+    source.write_bytes(avro(logical, [wrap(good), wrap(beyond), wrap(good)]))
+    t = table("t", {"id": Kind.JSON if nested else kind})
+    to_parquet(t, FileReading(FileFormat.AVRO), source, target)
+    first, other, last = pq.read_table(target).to_pylist()
+    assert first["id"] is not None
+    assert first == last
+    if nested:
+        assert other["id"] == f'["{beyond} {name}"]'
+    else:
+        assert (first["_uncast"], other["id"]) == (None, None)
+        assert json.loads(other["_uncast"]) == {"id": f"{beyond} {name}"}
+
+
+def test_a_uuid_of_avro_is_the_text_that_it_is(tmp_path):
+    """Also one that is none: the column is a text."""
+    source, target = tmp_path / "t.avro", tmp_path / "t.parquet"
+    values = ["00000000-0000-0000-0000-00000000000A", "none at all"]
+    source.write_bytes(avro({"type": "string", "logicalType": "uuid"}, values))
+    to_parquet(table("t", {"id": Kind.STRING}), FileReading(FileFormat.AVRO), source, target)
+    assert pq.read_table(target)["id"].to_pylist() == values
+
+
+def test_nested_numbers_of_avro_that_are_no_json(tmp_path):
+    values = [[1.5], [float("nan")], [1.5, float("-inf")], None]
+    source, target = tmp_path / "t.avro", tmp_path / "t.parquet"
+    source.write_bytes(avro(["null", {"type": "array", "items": "double"}], values))
+    to_parquet(table("t", {"id": Kind.JSON}), FileReading(FileFormat.AVRO), source, target)
+    assert [(row["id"], row["_uncast"]) for row in pq.read_table(target).to_pylist()] == [
+        ("[1.5]", None), (None, '{"id":"[NaN]"}'), (None, '{"id":"[1.5, -Infinity]"}'), (None, None),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("of", ["bytes", "fixed"])
+def test_decimals_of_avro_keep_their_digits(tmp_path, of):
+    """Also those beyond the precision that the file itself says, and very small ones."""
+    logical = {"type": of, "logicalType": "decimal", "precision": 30, "scale": 18, "name": "f", "size": 16}
+    values = [Decimal("1234567890.123456789012345678"), Decimal("1e-18"), Decimal("-1")]
+    content = avro(logical, values).replace(b'"precision": 30', b'"precision": 18')
+    source, target = tmp_path / "t.avro", tmp_path / "t.parquet"
+    source.write_bytes(content)
+    to_parquet(table("t", {"id": FieldType(Kind.DECIMAL, 38, 18)}), FileReading(FileFormat.AVRO), source, target)
+    assert pq.read_table(target)["id"].to_pylist() == values
 
 
 def test_avros_own_types(tmp_path):
