@@ -67,6 +67,24 @@ def texts(
     return {column.name: "CAST(NULL AS VARCHAR)" for column in table.columns} | {n: quote(n) for n in names}, rows
 
 
+def fault(table: Table, reading: FileReading, source: Path, shown: str) -> str | None:
+    """The first line that the engine can't read, and why, if that is known; its own count is of rows."""
+    with _rows(reading, source, shown) as rows:
+        width = len(next(rows, [])) if reading.header else len(table.columns)
+        line = rows.line_num + 1
+        for row in rows:
+            try:
+                size = len(",".join(row).encode())
+            except UnicodeEncodeError:
+                return f"line {line} is not utf-8 encoded: say what it is with `encoding`"
+            if size > _LONGEST:
+                return f"line {line} has more than {_LONGEST} bytes"
+            if row and (len(row) < width or any(row[width:])):
+                return f"line {line} has {len(row)} fields instead of {width}"
+            line = rows.line_num + 1
+    return None
+
+
 def _bytes(source: Path, reading: FileReading) -> tuple[bool, bool]:
     """Whether a file has quotes, and whether every reader would take it for the same rows.
 

@@ -48,8 +48,10 @@ def to_parquet(table: Table, reading: FileReading, source: Path, target: Path, s
             # One statement reads the source and writes the target: the file it names tells which went wrong.
             if isinstance(error, duckdb.IOException) and str(target) in str(error):
                 raise ConfigError(unwritable(target.parent, str(error).splitlines()[0])) from error
-            said = [line.strip() for line in str(error).splitlines() if line.strip()]
-            text = " ".join(said[:3]).replace(str(plain), shown).replace(str(scratch), shown)
+            text = csv_files.fault(table, reading, plain, shown) if module is csv_files else None
+            if text is None:
+                said = [line.strip() for line in str(error).splitlines() if line.strip()]
+                text = " ".join(said[:3]).replace(str(plain), shown).replace(str(scratch), shown)
             raise DataRefused(f"{shown}: can't be read as {reading.format}: {text}") from error
         finally:
             scratch.unlink(missing_ok=True)

@@ -85,8 +85,8 @@ def test_each_arrival_once(home, tmp_path):
         ("", "the file is empty"),
         ("day,id,name\n2024-01-02,1,a\n", "column 'at' is missing"),
         ("day,id,name,at,note\n2024-01-02,1,a,,x\n", "column 'note' is not in the contract"),
-        (HEAD + "2024-01-02,1,a\n", "can't be read as csv: Invalid Input Error: CSV Error on Line: 2"),
-        (HEAD + "2024-01-02,1,a,,x\n", "Expected Number of Columns: 4 Found: 5"),
+        (HEAD + "2024-01-02,1,a\n", "can't be read as csv: line 2 has 3 fields instead of 4"),
+        (HEAD + "2024-01-02,1,a,,x\n", "line 2 has 5 fields instead of 4"),
         (b"PAR1\x00\xff\xfe" * 50, "2024-01-02.csv: "),
     ],
 )
