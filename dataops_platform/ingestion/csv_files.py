@@ -53,10 +53,11 @@ def texts(
     """
     names = _header(table, reading, source, shown) if reading.header else [column.name for column in table.columns]
     quoted, plain = _bytes(source, reading)
-    each_line_a_row = _each_line_a_row(reading, source, shown) if quoted else plain
-    # What escapes stand for outside of quotes, each reader has an opinion of its own.
+    each_line_a_row = not quoted or _each_line_a_row(reading, source, shown)
     if not plain and reading.escape in (reading.quote, ""):
         reading, source = _anew(reading, source, shown, scratch), scratch
+    elif not plain:  # what escapes stand for outside of quotes, each reader has an opinion of its own
+        each_line_a_row = False
     listed = ", ".join(f"{literal(name)}: 'VARCHAR'" for name in names)
     rows = (
         f"read_csv({literal(str(source))}, auto_detect = false, header = {str(reading.header).lower()},"

@@ -248,6 +248,7 @@ ENDS = {
     "CR": b"id,name\n1,a\r2,b\n",
     "only CR": b"id,name\r1,a\r2,b\r",
     "the last one": b"id,name\n1,a\n2,b\r\n",
+    "CR CR LF": b"id,name\r\r\n1,a\r\r\n2,b\r\r\n",
     "an empty line": b"id,name\r\n1,a\r\n\n2,b\r\n",
 }
 
