@@ -83,6 +83,8 @@ def fault(table: Table, reading: FileReading, source: Path, shown: str) -> str |
             if row and (len(row) < width or any(row[width:])):
                 return f"line {line} has {len(row)} fields instead of {width}"
             line = rows.line_num + 1
+    if not _bytes(source, reading)[1]:
+        return "its lines end in several ways (LF, CRLF, CR): with this `escape` they must all end alike"
     return None
 
 

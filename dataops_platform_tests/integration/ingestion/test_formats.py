@@ -261,6 +261,14 @@ def test_line_ends_of_several_kinds(tmp_path, name):
     assert pq.read_table(target).to_pylist() == [{"id": 1, "name": "a"}, {"id": 2, "name": "b"}]
 
 
+def test_breaks_in_quoted_texts_with_escapes(tmp_path):
+    source, target = tmp_path / "t.csv", tmp_path / "t.parquet"
+    source.write_bytes(b'id,name\n1,"x\\"\r\ny\\\\"\n')
+    t = table("t", {"id": Kind.INTEGER, "name": Kind.STRING})
+    to_parquet(t, FileReading(FileFormat.CSV, escape="\\"), source, target)
+    assert pq.read_table(target).to_pylist() == [{"id": 1, "name": 'x"\r\ny\\'}]
+
+
 @pytest.mark.parametrize("content", [b'id,name\n1,"x\r\ny"\n', b'id,name\r\n1,"x\r\ny"\r\n', b'id,name\r"1","x\r\ny"'])
 def test_breaks_in_quoted_texts_stay_as_they_are(tmp_path, content):
     source, target = tmp_path / "t.csv", tmp_path / "t.parquet"
@@ -280,6 +288,9 @@ UNREADABLE = {
     "a row that is too short": ("t.csv", b"id,name\n1\n", {}, "line 2 has 1 fields instead of 2"),
     "a row that is too long": ("t.csv", b'id,name\r\n1,"a\n\n"\r\n2,b,c\n', {}, "line 5 has 3 fields instead of 2"),
     "no header, too short": ("t.csv", b"1,a\n\n2\n", {"header": False}, "line 3 has 1 fields instead of 2"),
+    "ends and escapes": (
+        "t.csv", b'id,name\n1,"a\\"b"\r\n2,c\n', {"escape": "\\"}, "its lines end in several ways (LF, CRLF, CR)",
+    ),
     "a long text": ("t.csv", b'id,name\n1,a\n2,"' + b"x," * 1_200_000 + b'"\n', {}, "line 3: unterminated quote, or a"),
     "a long row": ("t.csv", b"id,name\n1,a\n2,b" + b"," * 2_500_000 + b"\n", {}, "line 3 has more than 2000000 bytes"),
     "a column twice": ("t.csv", b"id,name,id\n1,a,1\n", {}, "column 'id' is there twice"),
