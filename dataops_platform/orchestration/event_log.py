@@ -2,7 +2,10 @@
 
 A run over a year of days records one materialization per asset and day. Dagster's SQLite event log stores each in
 three transactions of its own, 15 ms together: a minute for four thousand events. Its Postgres event log writes such a
-batch at once; this class does the same for SQLite.
+batch at once; this class does the same for SQLite. Dagster also compiles every statement anew, with an engine for each
+connection, and waits for the disk at each: here connections share an engine, and the disk is waited for when SQLite
+moves what was written into the database. What a power failure could take is the last that Dagster shows of a run: what
+was done is in the warehouse's ledger.
 
 All that Dagster shows of a run comes from its event log: events, metadata, errors and what steps log. So what enters it
 is redacted here, whoever wrote it: the platform or users' own assets. On a server `RedactingEventLog` does the same,
@@ -12,13 +15,18 @@ with the event log of that server's database.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import cached_property
 from itertools import groupby
 from typing import Any
 
+import sqlalchemy
 from dagster import DagsterEventType, EventLogEntry
 from dagster._core.storage.event_log import ConsolidatedSqliteEventLogStorage, EventLogStorage
 from dagster._core.storage.event_log.schema import SqlEventLogStorageTable
+from dagster._core.storage.sqlite import SQLITE_BUSY_TIMEOUT_SECONDS
 from dagster._serdes import pack_value, unpack_value
 
 from dataops_platform.secrets import knows_secrets, redact
@@ -85,6 +93,38 @@ class RedactingEventLog(EventLogStorage):
 
 class BatchingSqliteEventLogStorage(RedactingEventLog, ConsolidatedSqliteEventLogStorage):
     """The consolidated SQLite event log without secrets, with batches of asset events written together."""
+
+    @cached_property
+    def _engine(self) -> sqlalchemy.Engine:
+        """As Dagster makes it. It keeps no connection, so threads and forks may share it."""
+        timeout = {"timeout": SQLITE_BUSY_TIMEOUT_SECONDS}
+        engine = sqlalchemy.create_engine(self._conn_string, poolclass=sqlalchemy.NullPool, connect_args=timeout)
+        sqlalchemy.event.listen(engine, "connect", lambda opened, _: opened.execute("PRAGMA synchronous=NORMAL"))
+        return engine
+
+    @cached_property
+    def _open(self) -> sqlite3.Connection:
+        """Unused: when the last connection is closed, SQLite moves everything into the database, and waits for it."""
+        connection = sqlite3.connect(str(self._engine.url.database), check_same_thread=False)
+        connection.execute("SELECT count(*) FROM sqlite_master").fetchall()  # it counts once it has read
+        return connection
+
+    @contextmanager
+    def _connect(self) -> Iterator[sqlalchemy.Connection]:
+        assert self._open
+        with self._engine.begin() as connection:
+            yield connection
+
+    def dispose(self) -> None:
+        """Close what is open."""
+        if "_open" in vars(self):
+            vars(self).pop("_open").close()
+        super().dispose()  # type: ignore[no-untyped-call]
+
+    @cached_property
+    def supports_asset_checks(self) -> bool:
+        """Asked for each event of a check; the tables stay."""
+        return bool(super().supports_asset_checks)
 
     def store_event_batch(self, events: Sequence[EventLogEntry]) -> None:
         """Store events; like in Dagster's Postgres event log, an asset's entry is updated once, by its last event."""
