@@ -22,6 +22,23 @@ from dataops_platform_tests import commands  # noqa: E402
 # Not `pytest_plugins`: this conftest isn't the top one to pytest when it is started with the checkout's folder.
 from dataops_platform_tests.emulators.fixtures import *  # noqa: E402, F403
 
+MEMORY, ROOM = Path("/dev/shm"), 4 << 30
+
+
+def in_memory() -> None:
+    """Let pytest's temporary folders be in memory, where there is room: the tests wait for a disk most of the time.
+
+    Every run has databases of its own, and so have the servers that stand for Google's; each of their transactions
+    waits. No test is about a power failure, the only thing that this waiting is for. A folder that is chosen stays so.
+    """
+    if MEMORY.is_dir():
+        found = os.statvfs(MEMORY)
+        if found.f_bavail * found.f_frsize >= ROOM and not found.f_flag & os.ST_NOEXEC:
+            os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
+
+
+in_memory()
+
 LONGEST = ("test_cli.py", "test_parity.py", "test_readme.py", "test_ui.py", "test_kills.py", "test_dbt.py")
 """Files that begin the run: with one worker for each file, the last one to start decides when all is done."""
 
