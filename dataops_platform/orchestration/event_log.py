@@ -24,10 +24,11 @@ from typing import Any
 
 import sqlalchemy
 from dagster import DagsterEventType, EventLogEntry
+from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
 from dagster._core.storage.event_log import ConsolidatedSqliteEventLogStorage, EventLogStorage
-from dagster._core.storage.event_log.schema import SqlEventLogStorageTable
+from dagster._core.storage.event_log.schema import AssetCheckExecutionsTable, SqlEventLogStorageTable
 from dagster._core.storage.sqlite import SQLITE_BUSY_TIMEOUT_SECONDS
-from dagster._serdes import pack_value, unpack_value
+from dagster._serdes import pack_value, serialize_value, unpack_value
 
 from dataops_platform.secrets import knows_secrets, redact
 
@@ -125,6 +126,23 @@ class BatchingSqliteEventLogStorage(RedactingEventLog, ConsolidatedSqliteEventLo
     def supports_asset_checks(self) -> bool:
         """Asked for each event of a check; the tables stay."""
         return bool(super().supports_asset_checks)
+
+    def _store_asset_check_evaluation_planned(self, event: EventLogEntry, event_id: int | None) -> None:
+        """A row for each partition, as Dagster writes them; it serialises the event for each of them, too."""
+        planned: Any = event.get_dagster_event().event_specific_data
+        subset = planned.partitions_subset
+        row = {
+            "asset_key": planned.asset_key.to_string(),
+            "check_name": planned.check_name,
+            "run_id": event.run_id,
+            "execution_status": AssetCheckExecutionRecordStatus.PLANNED.value,
+            "evaluation_event": serialize_value(event),
+            "evaluation_event_timestamp": self._event_insert_timestamp(event),  # type: ignore[no-untyped-call]
+            "evaluation_event_storage_id": event_id,
+        }
+        rows = [row | {"partition": key} for key in (subset.get_partition_keys() if subset else [None])]
+        with self._connect() as connection:
+            connection.execute(AssetCheckExecutionsTable.insert(), rows)
 
     def store_event_batch(self, events: Sequence[EventLogEntry]) -> None:
         """Store events; like in Dagster's Postgres event log, an asset's entry is updated once, by its last event."""

@@ -7,6 +7,7 @@ from zoneinfo import ZoneInfo
 import dagster as dg
 import pytest
 from dagster._core.storage.tags import ASSET_PARTITION_RANGE_END_TAG, ASSET_PARTITION_RANGE_START_TAG
+from dagster._serdes import deserialize_value
 
 from dataops_platform import assets
 from dataops_platform.contracts import load_contracts
@@ -237,6 +238,14 @@ def log_of(made, run_id):
     )
 
 
+def checks_of(made):
+    """Dagster's table of checks, each with the kind of its event."""
+    names = "asset_key, check_name, partition, execution_status, evaluation_event, evaluation_event_storage_id"
+    with made.event_log_storage.index_connection() as connection:
+        rows = connection.exec_driver_sql(f"SELECT {names} FROM asset_check_executions").all()
+    return Counter((*row[:4], deserialize_value(row[4], dg.EventLogEntry).dagster_event_type, row[5]) for row in rows)
+
+
 def test_the_batching_event_log_stores_what_the_stock_one_does(shop, tmp_path):
     found = {}
     for storage in (BATCHING, STOCK):
@@ -246,12 +255,13 @@ def test_the_batching_event_log_stores_what_the_stock_one_does(shop, tmp_path):
             first = run(definitions, made, DAYS)
             second = run(definitions, made, (DAYS[1], DAYS[1]))
             assert type(made.event_log_storage).__name__ == storage["class"]
-            found[storage["class"]] = (events_of(made), log_of(made, first), log_of(made, second))
+            found[storage["class"]] = (events_of(made), log_of(made, first), log_of(made, second), checks_of(made))
     batching, stock = found.values()
     for subject, value in stock[0].items():
         assert batching[0][subject] == value, subject
     assert batching[1:] == stock[1:]
     assert len(batching[1]) > 20
+    assert {partition for _, _, partition, *_ in batching[3]} >= set(DAYS)
     assert batching[0]["staging", "partitions"] == set(DAYS)
 
 
