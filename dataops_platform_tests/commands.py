@@ -10,6 +10,7 @@ those that follow the README in a shell.
 from __future__ import annotations
 
 import atexit
+import gc
 import json
 import os
 import resource
@@ -25,9 +26,10 @@ from typing import Any
 
 _MODULES = (
     "dataops_platform.cli.main", "dataops_platform.cli.run", "dataops_platform.orchestration.build",
-    "dataops_platform.orchestration.model_assets", "dagster_dbt", "dagster_gcp", "dbt.cli.main", "dbt.adapters.duckdb",
-    "google.cloud.bigquery", "google.cloud.storage", "pandera.pandas",
+    "dataops_platform.orchestration.model_assets", "dagster_dbt", "dagster_gcp", "dbt.cli.main", "dbt.task.build",
+    "dbt.adapters.duckdb", "google.cloud.bigquery", "google.cloud.storage", "pandera.pandas",
 )  # fmt: skip
+REPO = Path(__file__).parents[1]
 _server: subprocess.Popen[str] | None = None
 
 
@@ -44,7 +46,7 @@ def run(
         plain["OPENBLAS_NUM_THREADS"] = "1"  # numpy would start threads
         command = [sys.executable, "-m", __name__]
         _server = subprocess.Popen(command, env=plain, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        atexit.register(_server.kill)
+        atexit.register(_end, _server)
     assert _server.stdin is not None
     assert _server.stdout is not None
     with tempfile.TemporaryDirectory() as folder:
@@ -61,11 +63,23 @@ def run(
     return subprocess.CompletedProcess(list(arguments), code, said, wrong)
 
 
+def _end(server: subprocess.Popen[str]) -> None:
+    """Without requests it ends by itself, and takes with it what dbt holds: named semaphores."""
+    assert server.stdin is not None
+    server.stdin.close()
+    try:
+        server.wait(5)
+    except subprocess.TimeoutExpired:
+        server.kill()
+
+
 def _serve() -> None:
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     for name in _MODULES:
         __import__(name)
+    _warm_dbt()
+    gc.freeze()  # what is imported stays: no command looks through it
     for line in sys.stdin:
         _alone()
         request = json.loads(line)
@@ -73,6 +87,20 @@ def _serve() -> None:
         if pid == 0:
             _command(request)
         print(json.dumps(_wait(pid, request["timeout"])), file=answers, flush=True)
+    atexit._run_exitfuncs()
+    os._exit(0)  # taking down the interpreter, DuckDB's bindings complain
+
+
+def _warm_dbt() -> None:
+    """Let dbt parse the demo: at the first time it makes code for its many dataclasses, which takes two seconds."""
+    from dataops_platform.contracts import load_contracts
+    from dataops_platform.orchestration.resources import dbt_project
+    from dataops_platform.settings import Settings
+
+    os.environ["DBT_STATIC_PARSER"] = "false"  # it would start threads; no command gets this environment
+    with tempfile.TemporaryDirectory() as folder:
+        settings = Settings.load({"DATAOPS_PROJECT": str(REPO), "DATAOPS_HOME": folder})
+        dbt_project(settings, load_contracts(settings.contracts)).manifest()
 
 
 def _alone() -> None:
