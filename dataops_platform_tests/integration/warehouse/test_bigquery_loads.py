@@ -52,8 +52,10 @@ SCENE = (
 )
 
 
-# The others run in the long suite.
-@pytest.mark.parametrize("name", ["append", "merge_moving", "merge_day_in_key", "replace"])
+# One of each mode; the others run in the long suite, and on DuckDB, against the same model, always.
+@pytest.mark.parametrize(
+    "name", ["append", "merge_moving", "replace", pytest.param("merge_day_in_key", marks=pytest.mark.long)]
+)
 def test_loads_do_what_the_model_says(name, scenario_runs):
     scenario_runs(name, SCENE)
 

@@ -25,7 +25,7 @@ def killed(folder: Path, what: str, kills: int) -> dict:
     return report
 
 
-@pytest.mark.parametrize(("what", "kills"), [("load", 25), ("publish", 5)])
+@pytest.mark.parametrize(("what", "kills"), [("load", 15), ("publish", 3)])
 def test_killed_and_run_again(tmp_path, what, kills):
     killed(tmp_path, what, kills)
 
