@@ -160,6 +160,7 @@ class Home:
             contract_version=table.contract_version,
             declared=[column.name for column in table.columns],
             cut=table.cut,
+            policy=table.schema_policy,
         )
 
     def load(

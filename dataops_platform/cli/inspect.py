@@ -128,10 +128,10 @@ def _print_rules(console: Console, table: Table) -> None:
 def ensure_missing(warehouse: Warehouse, tables: Collection[Table]) -> None:
     """Create the tables of contracts that aren't there yet, for whoever looks.
 
-    Not those that differ from their contracts: to look at them may be how one finds out what to do.
+    Not those that differ from their contracts, or were dropped: to look at them may be how one finds out what to do.
     """
     found = warehouse.changes(list(tables))
-    warehouse.ensure([item.table for item in found if not item.exists])
+    warehouse.ensure([item.table for item in found if not item.exists and not item.gone])
 
 
 def query(console: Console, sql: str) -> None:

@@ -193,6 +193,7 @@ def _deliver(
                     contract_version=table.contract_version,
                     declared=[column.name for column in table.columns],
                     cut=table.cut,
+                    policy=table.schema_policy,
                     git_commit=git_commit,
                 )
             )

@@ -449,6 +449,7 @@ class _Registrar:
                     contract_version=self._table.contract_version,
                     declared=[column.name for column in self._table.columns],
                     cut=self._table.cut,
+                    policy=self._table.schema_policy,
                     git_commit=self._git_commit,
                     together=self._together,
                 )

@@ -50,7 +50,9 @@ def to_parquet(table: Table, reading: FileReading, source: Path, target: Path, s
                 raise ConfigError(unwritable(target.parent, str(error).splitlines()[0])) from error
             text = csv_files.fault(table, reading, plain, shown) if module is csv_files else None
             if text is None:
+                # Values are shown nowhere: what the engine quotes of a line may be confidential.
                 said = [line.strip() for line in str(error).splitlines() if line.strip()]
+                said = [line for line in said if not line.startswith("Original Line")]
                 text = " ".join(said[:3]).replace(str(plain), shown).replace(str(scratch), shown)
             raise DataRefused(f"{shown}: can't be read as {reading.format}: {text}") from error
         finally:

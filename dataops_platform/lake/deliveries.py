@@ -62,6 +62,7 @@ class Delivery:
         origin: where it came from (source address, extractor).
         contract_version: version of the contract at delivery.
         declared: names of the columns that the contract had at delivery; None: a manifest of before they were kept.
+        policy: the contract's `schemaPolicy` at delivery; None: a manifest of before it was kept.
         cut: what the partition is, as `Table.cut` says it; None: a manifest of before it was kept.
         git_commit: commit of the code that delivered it, if known.
     """
@@ -76,6 +77,7 @@ class Delivery:
     git_commit: str | None = None
     declared: tuple[str, ...] | None = None
     cut: str | None = None
+    policy: str | None = None
 
     @property
     def load_id(self) -> uuid.UUID:
@@ -133,6 +135,7 @@ class Delivery:
                 git_commit=body["git_commit"],
                 declared=None if body.get("declared") is None else tuple(body["declared"]),
                 cut=body.get("cut"),
+                policy=body.get("policy"),
             )
         except (KeyError, TypeError, json.JSONDecodeError) as error:
             raise ValueError(f"not a manifest: {error}") from error
@@ -201,6 +204,7 @@ class Lake:
         git_commit: str | None = None,
         declared: Sequence[str] | None = None,
         cut: str | None = None,
+        policy: str | None = None,
     ) -> Delivery:
         """Checkpoint parquet files as one delivery: data first, the manifest last, each create-only.
 
@@ -226,6 +230,7 @@ class Lake:
                 git_commit=git_commit,
                 declared=declared,
                 cut=cut,
+                policy=policy,
             )
         )
 
@@ -241,6 +246,7 @@ class Lake:
         git_commit: str | None = None,
         declared: Sequence[str] | None = None,
         cut: str | None = None,
+        policy: str | None = None,
         together: int = 1,
     ) -> Delivery:
         """Write a delivery's data objects. It becomes visible with `publish`.
@@ -286,6 +292,7 @@ class Lake:
             git_commit,
             None if declared is None else tuple(declared),
             cut,
+            policy,
         )
 
     def publish(self, delivery: Delivery) -> Delivery:

@@ -18,7 +18,7 @@ from dataops_platform.quality.arrivals import SHOWN, delivered_rows, latencies, 
 from dataops_platform.quality.baselines import baselines
 from dataops_platform.quality.drift import Baseline, distance, shares_of
 from dataops_platform.quality.planner import ROW_COUNT_INDEX, Statement, plan, sample_sql
-from dataops_platform.warehouse.base import Warehouse
+from dataops_platform.warehouse.base import NoSuchTable, Warehouse
 from dataops_platform.warehouse.ledger import Ledger, Verdict, now, version_of
 from dataops_platform.warehouse.names import staging
 from dataops_platform.warehouse.partition_sql import key_of
@@ -96,7 +96,10 @@ def foresee(
     """
     with warehouse.session():
         there = warehouse.query(f"SELECT * FROM {warehouse.sql(staging(table.name))} WHERE FALSE").schema.names
-        filled = bool(Ledger(warehouse).data_versions(table.name))
+        try:
+            filled = bool(Ledger(warehouse).data_versions(table.name))
+        except NoSuchTable:  # whoever dropped it: `changes` tells of that
+            filled = False
         found: dict[str, Foreseen] = {}
         for rule in rules:
             new = [name for name in rule.columns if name not in there]

@@ -134,7 +134,8 @@ def compare(
     """
     applied = history.applied
     if actual[0] is None:
-        return TableChanges(table, False, [_missing(table, history.loaded and table.delivered)], applied=applied)
+        gone = table.delivered and (history.loaded or filled)
+        return TableChanges(table, False, [_missing(table, gone)], applied=applied)
     brought = _brought(table, applied, wanted[0], actual[0])
     found: list[Difference] = []
     for relation, want, have in zip((staging(table.name), quarantine(table.name)), wanted, actual, strict=True):
@@ -142,7 +143,7 @@ def compare(
             found += differences(relation, want, have, addable(table), _brought(table, applied, want, have))
     # What is so of staging is so of quarantine; it is said once.
     seen = {item.column for item in found if item.relation == staging(table.name)}
-    items = [_physical(table, applied, x) for x in found if x.relation == staging(table.name) or x.column not in seen]
+    items = [_physical(table, history, x) for x in found if x.relation == staging(table.name) or x.column not in seen]
     rules: list[Rule] = []
     if applied is not None:
         items += _declared(table, applied, any(not item.column for item in found), {item.column for item in found})
@@ -167,10 +168,14 @@ def same_but_for_case(table: Table, other: str, history: History) -> TableChange
     return TableChanges(table, True, [item], applied=history.applied)
 
 
-def _missing(table: Table, in_ledger: bool) -> Change:
-    """What it means that there is no staging table."""
-    if in_ledger:
-        text = f"table {staging(table.name)} is gone, and the ledger has its loads"
+def _missing(table: Table, gone: bool) -> Change:
+    """What it means that there is no staging table.
+
+    Args:
+        gone: whether there was one: the ledger has loads of it, or its quarantine has rows.
+    """
+    if gone:
+        text = f"table {staging(table.name)} is gone"
         return Change("+", text, None, "it is made, and the next run loads it anew from the lake", Remedy.REBUILD)
     cut = f", by {Definition.of(table).partitioning}" if table.partitioning else ""
     columns, rules = counted(len(table.columns), "column"), counted(len(table.rules), "rule")
@@ -193,8 +198,9 @@ def _anew(table: Table) -> str:
     return "its quarantine is emptied: the asset that writes the table fills it when it is materialised again"
 
 
-def _physical(table: Table, applied: Definition | None, item: Difference) -> Change:
+def _physical(table: Table, history: History, item: Difference) -> Change:
     """What a difference means."""
+    applied = history.applied
     now = Definition.of(table).columns.get(item.column)
     same = applied is not None and now is not None and applied.columns.get(item.column) == now
     same |= now is None and bool(item.wanted)  # a column of the platform's own
@@ -206,9 +212,12 @@ def _physical(table: Table, applied: Definition | None, item: Difference) -> Cha
             return Change("+", text, None, _anew(table), Remedy.REBUILD, breaking=True)
         case Remedy.ADD:
             text = f"column {item.relation}.{item.column} ({item.wanted})"
-            return Change(
-                "+", text, None if now is None else Step.MINOR, "null in the rows that are there", item.remedy
+            had = any(item.column in before.columns for before in history.versions.values())
+            again = (
+                f"; it was there before, and `dataops reload {table.name}` loads what the lake has of it" if had else ""
             )
+            consequence = f"null in the rows that are there{again}"
+            return Change("+", text, None if now is None else Step.MINOR, consequence, item.remedy)
         case Remedy.DROP:
             consequence = "its values go from staging and quarantine; the lake keeps what was delivered of them"
             had = applied is None or item.column in applied.columns
@@ -219,19 +228,22 @@ def _physical(table: Table, applied: Definition | None, item: Difference) -> Cha
             consequence = f"drop {item.relation} by hand, if it isn't needed"
             return Change("~", text, None, consequence, item.remedy, breaking=True)
         case Remedy.REBUILD:
-            consequence = _anew(table)
             if same and not item.actual:
                 text = f"column {item.relation}.{item.column} ({item.wanted}) was dropped in the warehouse"
-            elif item.column and not item.actual:
-                cut = table.partitioning.field if table.partitioning else ""
-                hint = "" if item.column in (*table.primary_key, cut) else ": make it optional to keep them"
-                consequence += f"; it is required, so deliveries without it are refused{hint}"
-            elif item.spelled:
-                consequence += "; deliveries that spell it otherwise are refused"
-            elif item.column:
-                consequence += "; deliveries of the old type are refused, unless they fit the new one"
+            consequence = _anew(table) + (_refused_then(table, item) if table.delivered and not same else "")
             step = None if same else Step.MAJOR
             return Change("~" if item.actual else "+", text, step, consequence, item.remedy, breaking=True)
+
+
+def _refused_then(table: Table, item: Difference) -> str:
+    """Which deliveries of before a table that is built anew refuses."""
+    if item.spelled:
+        return "; deliveries that spell it otherwise are refused"
+    if item.column and not item.actual:
+        cut = table.partitioning.field if table.partitioning else ""
+        hint = "" if item.column in (*table.primary_key, cut) else ": make it optional to keep them"
+        return f"; it is required, so deliveries without it are refused{hint}"
+    return "; deliveries of the old type are refused, unless they fit the new one" if item.column else ""
 
 
 def _declared(table: Table, applied: Definition, cut_differs: bool, differ: Collection[str]) -> list[Change]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -16,6 +16,7 @@ import pyarrow as pa
 
 from dataops_platform.contracts.model import Rule, Table, Threshold
 from dataops_platform.contracts.partitions import Cut, NamedPartitioning
+from dataops_platform.contracts.problems import ConfigError
 from dataops_platform.lake.deliveries import Delivery
 from dataops_platform.warehouse import ledger
 from dataops_platform.warehouse.base import NoSuchTable
@@ -78,11 +79,20 @@ class Definition:
 
     @classmethod
     def from_json(cls, text: str) -> Definition:
-        """Read what `to_json` wrote."""
-        body = json.loads(text)
-        body["rules"] = {name: RuleSummary(**rule) for name, rule in body["rules"].items()}
-        body |= {name: tuple(body[name]) for name in ("primary_key", "clustering")}
-        return cls(**body)
+        """Read what `to_json` wrote, here or in a later version.
+
+        Raises:
+            ConfigError: it is something else.
+        """
+        try:
+            body = json.loads(text)
+            body["rules"] = {name: RuleSummary(**rule) for name, rule in body["rules"].items()}
+            body |= {name: tuple(body[name]) for name in ("primary_key", "clustering")}
+            return cls(**{item.name: body[item.name] for item in fields(cls)})
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise ConfigError(
+                f"a row of {LEDGER}.definitions is damaged ({type(error).__name__}: {error}): {text[:80]}. Delete it"
+            ) from error
 
 
 def _cut(cut: Cut) -> str:
@@ -175,7 +185,8 @@ def abandoned(warehouse: Warehouse, tables: Collection[str]) -> list[str]:
         rows = warehouse.query(f"SELECT DISTINCT table_name FROM {LEDGER}.definitions ORDER BY 1").to_pylist()
     except NoSuchTable:
         return []
-    gone = [row["table_name"] for row in rows if row["table_name"] not in tables]
+    known = {name.lower() for name in tables}
+    gone = [row["table_name"] for row in rows if row["table_name"].lower() not in known]
     return [name for name in gone if warehouse.exists(staging(name))]
 
 

@@ -58,10 +58,12 @@ class Since:
     Attributes:
         changed: whether it has other columns now, as far as anybody knows.
         declared: the columns that it had; None: unknown, or those of now.
+        lenient: whether its policy let deliveries have other columns than it did.
     """
 
     changed: bool = False
     declared: Collection[str] | None = None
+    lenient: bool = False
 
 
 UNCHANGED = Since()
@@ -71,7 +73,9 @@ def since(table: Table, delivery: Delivery, history: History) -> Since:
     """What has changed in a table's contract since a delivery: by its manifest; an older one has just the version."""
     if delivery.declared is not None:
         now = {column.name for column in table.columns if column.declared}
-        return UNCHANGED if now == set(delivery.declared) else Since(True, delivery.declared)
+        lenient = delivery.policy not in (None, SchemaPolicy.STRICT)
+        same = now == set(delivery.declared) and not (lenient and table.schema_policy is SchemaPolicy.STRICT)
+        return UNCHANGED if same else Since(True, delivery.declared, lenient)
     if delivery.contract_version == table.contract_version:
         return UNCHANGED
     return Since(True, history.declared(delivery.contract_version))
@@ -158,13 +162,14 @@ def _may_be_missing(table: Table, column: Column, earlier: Since) -> bool:
         return False
     # Where nobody knows what the contract was: a lake that is older than this warehouse, say.
     before = earlier.changed and (earlier.declared is None or column.name not in earlier.declared)
-    return before or table.schema_policy is not SchemaPolicy.STRICT
+    return before or earlier.lenient or table.schema_policy is not SchemaPolicy.STRICT
 
 
 def _was_allowed(table: Table, name: str, earlier: Since) -> bool:
     """Whether a column beyond the contract was no reason to refuse the delivery when it was made."""
     if earlier.declared is not None:
-        return name in earlier.declared
+        lenient = earlier.lenient and table.schema_policy is SchemaPolicy.STRICT
+        return lenient or name in earlier.declared
     return earlier.changed and table.schema_policy is SchemaPolicy.STRICT
 
 

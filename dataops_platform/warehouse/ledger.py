@@ -369,6 +369,14 @@ class Ledger:
         rows = self._rows(f"SELECT manifest FROM {LEDGER}.loads WHERE table_name = {literal(table)}")
         return {row["manifest"] for row in rows}
 
+    def refused(self, table: str) -> set[str]:
+        """Manifest keys of all deliveries of a table that were refused once."""
+        rows = self._rows(
+            f"SELECT DISTINCT manifest FROM {LEDGER}.refusals WHERE table_name = {literal(table)}"
+            " AND manifest IS NOT NULL"
+        )
+        return {row["manifest"] for row in rows}
+
     def refuse(self, refusals: Sequence[Refused]) -> list[bool]:
         """Record what was refused, all or nothing; of each, whether that was known, for the same reason.
 

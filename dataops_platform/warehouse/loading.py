@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from dataops_platform.contracts.model import BadRows, Table
+from dataops_platform.contracts.model import BadRows, Column, Table
 from dataops_platform.contracts.partitions import UNPARTITIONED, NamedPartitioning
 from dataops_platform.lake.deliveries import Delivery
 from dataops_platform.warehouse.names import CAST, literal
@@ -62,11 +62,25 @@ def cast_reasons(table: Table, uncast: str, dialect: str) -> list[str]:
     Args:
         uncast: the column with the texts.
     """
-    word = "JSON_VALUE" if dialect == "bigquery" else "json_extract_string"
     return [
-        f"CASE WHEN {word}({uncast}, '$.{column.name}') IS NOT NULL THEN {literal(f'{CAST}{column.name}', dialect)} END"
+        f"CASE WHEN {_is_uncast(column, uncast, dialect)} THEN {literal(f'{CAST}{column.name}', dialect)} END"
         for column in table.columns
     ]
+
+
+def uncast_now(table: Table, uncast: str, dialect: str) -> str:
+    """SQL of the texts of a row that can't be cast; null where they are of columns that the contract hasn't any more.
+
+    Args:
+        uncast: the column with the texts, as it was delivered.
+    """
+    terms = " OR ".join(_is_uncast(column, uncast, dialect) for column in table.columns)
+    return f"CASE WHEN {uncast} IS NOT NULL AND ({terms}) THEN {uncast} END"
+
+
+def _is_uncast(column: Column, uncast: str, dialect: str) -> str:
+    word = "JSON_VALUE" if dialect == "bigquery" else "json_extract_string"
+    return f"{word}({uncast}, '$.{column.name}') IS NOT NULL"
 
 
 def too_many_bad_rows(bad: int, read: int, limits: BadRows) -> str | None:

@@ -23,7 +23,7 @@ class Loss:
     """What becomes of the deliveries that a table is made of.
 
     Attributes:
-        deliveries: how many were loaded.
+        deliveries: how many there are.
         refused: manifest → why it would not be loaded again.
     """
 
@@ -39,11 +39,15 @@ class Loss:
 
 
 def loss(warehouse: Warehouse, lake: Lake, table: Table) -> Loss:
-    """What a table would lose. Reads the manifest of each loaded delivery, and on DuckDB its footer, not its rows."""
+    """What a table would lose. Reads the manifest of each delivery, and on DuckDB its footer, not its rows.
+
+    What isn't loaded yet counts too, but for what was refused: it may be waiting since the table was emptied before.
+    """
+    ledger = Ledger(warehouse)
     try:
-        loaded = Ledger(warehouse).loaded(table.name)
+        loaded, refused_before = ledger.loaded(table.name), ledger.refused(table.name)
     except NoSuchTable:  # no ledger either
-        loaded = set()
+        loaded, refused_before = set(), set()
     there = {ref.key for ref in lake.manifests(table.name)}
     refused = {key: f"manifest {key} is gone from the lake" for key in loaded if key not in there}
     deliveries: list[Delivery] = []
@@ -54,7 +58,7 @@ def loss(warehouse: Warehouse, lake: Lake, table: Table) -> Loss:
         except DataRefused as error:
             return error
 
-    keys = sorted(key for key in loaded if key in there)
+    keys = sorted(there - (refused_before - loaded))
     with ThreadPoolExecutor(_READERS) as pool:
         for key, found in zip(keys, pool.map(read, keys), strict=True):
             if isinstance(found, Delivery):
@@ -63,4 +67,4 @@ def loss(warehouse: Warehouse, lake: Lake, table: Table) -> Loss:
                 refused[key] = str(found)
     uris = {item.key: lake.store.uri(item.key) for delivery in deliveries for item in delivery.objects}
     history = histories(warehouse, [table.name]).get(table.name, UNKNOWN)
-    return Loss(len(loaded), refused | warehouse.unfit(table, deliveries, uris, history))
+    return Loss(len(keys) + len(refused.keys() - there), refused | warehouse.unfit(table, deliveries, uris, history))

@@ -18,7 +18,7 @@ from dataops_platform.warehouse.base import RowCheck
 from dataops_platform.warehouse.bigquery import tables
 from dataops_platform.warehouse.bigquery.naming import Naming
 from dataops_platform.warehouse.delivered import Beyond
-from dataops_platform.warehouse.loading import OUTSIDE_PARTITION, cast_reasons
+from dataops_platform.warehouse.loading import OUTSIDE_PARTITION, cast_reasons, uncast_now
 from dataops_platform.warehouse.names import LEDGER, LINEAGE, QUARANTINE_COLUMNS, UNCAST, Relation, quarantine, staging
 from dataops_platform.warehouse.names import literal as _literal
 from dataops_platform.warehouse.names import quote as _quote
@@ -50,10 +50,6 @@ class Staged:
     item: DeliveredObject
     relation: Relation
     columns: frozenset[str]
-
-
-def _uncast(item: Staged) -> str:
-    return UNCAST if item.item.uncast else "CAST(NULL AS STRING)"
 
 
 class LoadSql:
@@ -90,10 +86,13 @@ class LoadSql:
         # itself was refused, and then hides why.
         return ";\n".join([*before, "BEGIN TRANSACTION", *inside, "COMMIT TRANSACTION"]) + ";"
 
+    def _texts(self, item: Staged) -> str:
+        return uncast_now(self._table, UNCAST, DIALECT) if item.item.uncast else "CAST(NULL AS STRING)"
+
     def _incoming(self, staged: Sequence[Staged]) -> str:
         """Temp table of all rows with where they come from and the reasons against them."""
         parts = [
-            f"SELECT {number} AS _file, {self._columns(item)}, {_uncast(item)} AS {UNCAST}"
+            f"SELECT {number} AS _file, {self._columns(item)}, {self._texts(item)} AS {UNCAST}"
             f" FROM {self._naming.sql(item.relation)}"
             for number, item in enumerate(staged)
         ]

@@ -11,6 +11,7 @@ import duckdb
 from dataops_platform.contracts.model import Table
 from dataops_platform.contracts.types import FieldType, Kind
 from dataops_platform.warehouse.delivered import UNCHANGED, Beyond, Since, judge, wanted_by
+from dataops_platform.warehouse.loading import uncast_now
 from dataops_platform.warehouse.names import UNCAST, literal, quote
 
 FileSchema = tuple[tuple[str, str], ...]
@@ -218,7 +219,8 @@ def relation(table: Table, schemas: dict[str, FileSchema], columns: Sequence[str
             for name in names
         ]
         listed = "".join(f"{fit} AS {quote(name)}, " for fit, name in zip(fits, names, strict=True))
-        listed += f"{UNCAST if UNCAST in actual else 'CAST(NULL AS VARCHAR)'} AS {UNCAST}, "
+        texts = uncast_now(table, UNCAST, "duckdb") if UNCAST in actual else "CAST(NULL AS VARCHAR)"
+        listed += f"{texts} AS {UNCAST}, "
         selects.append(
             f"SELECT {listed}_dataops_path, {_ROW_NUMBER} AS _position FROM read_parquet({file_list(paths)},"
             " filename = '_dataops_path', file_row_number = true, hive_partitioning = false)"

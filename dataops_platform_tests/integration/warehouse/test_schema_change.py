@@ -315,8 +315,12 @@ def test_what_a_table_that_is_loaded_anew_would_lose(home):
     found = loss(home.warehouse, home.lake, later)
     assert list(found.refused) == [first.manifest]
     assert found.summary.startswith("1 of 2 deliveries would be refused: partition '2024-01-01' is outside")
+    home.warehouse.reset(SOURCED)  # nothing is loaded: all of it is waiting
+    assert list(loss(home.warehouse, home.lake, later).refused) == [first.manifest]
+    home.load(SOURCED)
     home.by_hand(f"UPDATE dataops.loads SET manifest = 'other.json' WHERE manifest = '{second.manifest}'")
     found = loss(home.warehouse, home.lake, changed(SOURCED, id=Kind.STRING))
+    assert len(found.refused) == found.deliveries == 3
     assert "'id' is " in found.refused[first.manifest]
     assert found.refused["other.json"] == "manifest other.json is gone from the lake"
     assert home.rows("SELECT count(*) FROM dataops.refusals") == [(0,)]  # nobody was refused anything
@@ -334,6 +338,28 @@ def test_a_staging_table_that_somebody_dropped(home):
         (-1,), (1,),
     ]  # fmt: skip
     assert home.rows("SELECT count(*) FROM dataops.loads") == [(1,)]
+
+
+def test_a_staging_table_and_a_ledger_that_are_gone(tmp_path):
+    """Rows of quarantine that nobody knows of would be counted again."""
+    home = Home(tmp_path)
+    home.deliver(SOURCED, arrow(DAY1, 1), arrow(DAY1, -1), partition=DAY1)
+    home.load(SOURCED)
+    home.by_hand("DROP TABLE staging.orders")
+    home.by_hand("DELETE FROM dataops.loads")
+    again = replace(SOURCED, description="As a process that doesn't know it would.")
+    (outcome,) = home.load(again)
+    assert (outcome.rows_loaded, outcome.rows_quarantined) == (1, 1)
+    assert home.rows("SELECT id FROM quarantine.orders") == [(-1,)]
+
+
+def test_a_column_that_comes_back(tmp_path):
+    home = Home(tmp_path)
+    wide = changed(T, "1.1.0", note=Kind.STRING)
+    home.load(wide, [home.deliver(wide, arrow(DAY1, 1, note="n"), partition=DAY1)])
+    home.warehouse.adopt(replace(T, contract_version="2.0.0"))
+    (changes,) = home.warehouse.changes([replace(wide, contract_version="2.1.0")])
+    assert "`dataops reload orders` loads what the lake has of it" in changes.items[0].consequence
 
 
 def test_rows_that_the_ledger_knows_nothing_of(home):
@@ -401,6 +427,30 @@ def test_a_column_that_deliveries_brought_is_new_to_the_contract(tmp_path):
         ("+", "column staging.orders.note is in the contract now")
     ]
     assert str(changes.version_wanted()) == "1.1.0"
+
+
+def test_a_column_that_is_removed_with_values_that_could_not_be_cast(home):
+    """What is wrong with a column that nobody has any more is wrong with nothing."""
+    wide = changed(T, "1.1.0", note=Kind.INTEGER)
+    texts = pa.array(['{"note": "n"}', None])
+    rows = arrow(DAY1, 1).select(["day", "id", "amount"])
+    rows = pa.concat_tables([rows, arrow(DAY1, 2)]).append_column("note", pa.array([None, 3], pa.int64()))
+    home.load(wide, [home.deliver(wide, rows.append_column("_uncast", texts), partition=DAY1)])
+    assert home.rows("SELECT id FROM quarantine.orders") == [(1,)]
+    home.warehouse.adopt(T)
+    home.warehouse.reset(T)
+    (outcome,) = home.load(T)
+    assert (outcome.refused, outcome.rows_loaded, outcome.rows_quarantined) == (None, 2, 0)
+
+
+def test_a_policy_that_gets_stricter(home):
+    """What a delivery could have under the policy of its time is no reason to refuse it later."""
+    home.load(IGNORE, [home.deliver(IGNORE, arrow(DAY1, 1, note="n").drop_columns("amount"), partition=DAY1)])
+    home.warehouse.reset(T)
+    (outcome,) = home.load(T)
+    assert (outcome.refused, outcome.beyond.left) == (None, ("note",))
+    (outcome,) = home.load(T, [home.deliver(T, arrow(DAY2, 2, note="n"), partition=DAY2)])
+    assert "column 'note' is not in the contract" in outcome.refused
 
 
 def test_a_day_is_no_month(home):
