@@ -136,7 +136,7 @@ def test_schema_change(tmp_path):
     ):
         assert line in texts[2]
     assert "- staging.parcels.weight is not in the contract" in texts[3]
-    assert "breaks: its values go from staging and quarantine; the lake keeps them" in texts[3]
+    assert "breaks: its values go from staging and quarantine; the lake keeps what was delivered of them" in texts[3]
     assert texts[4].endswith("Applied.\n")
     assert "All well" in texts[5] or "Nothing new" in texts[5]
 
