@@ -27,7 +27,7 @@ from dataops_platform.lake.store import ObjectMissing, checksum, checksum_name
 from dataops_platform.orchestration.errors import user_errors
 from dataops_platform.orchestration.resources import Platform
 from dataops_platform.quality.pandera_schema import split, validate
-from dataops_platform.warehouse.base import Warehouse, Window
+from dataops_platform.warehouse.base import Names, Share, Warehouse, Window
 from dataops_platform.warehouse.held import HeldRows
 from dataops_platform.warehouse.names import (
     LEDGER,
@@ -37,9 +37,8 @@ from dataops_platform.warehouse.names import (
     SOURCE_ROW,
     STAGING,
     Relation,
-    quote,
 )
-from dataops_platform.warehouse.partition_sql import in_window, is_one_of
+from dataops_platform.warehouse.partition_sql import in_window
 
 PARTITION_FIELD = "partition_field"
 """Asset metadata that names the date or time column a partitioned asset is cut by."""
@@ -67,7 +66,7 @@ class TableReference:
 
     def to_arrow(self) -> pa.Table:
         """All upstream rows."""
-        return self.warehouse.query(self.sql.strip("()"))
+        return self.warehouse.query(self.sql.removeprefix("(").removesuffix(")"))
 
 
 def _frame(value: Any) -> pd.DataFrame:
@@ -122,16 +121,18 @@ def _target(path: Sequence[str], platform: Platform) -> Relation:
     return relation
 
 
-def _window(context: dg.InputContext | dg.OutputContext, field: str) -> Window:
-    """The time that a run's partitions cover.
+def _window(context: dg.InputContext | dg.OutputContext, field: str) -> Share:
+    """The time that a run's partitions cover, or their names.
 
     Raises:
-        ConfigError: the partitions aren't of time.
+        ConfigError: the partitions are neither of time nor of names.
     """
+    if isinstance(context.asset_partitions_def, dg.StaticPartitionsDefinition):
+        return Names(field, tuple(context.asset_partition_keys))
     if not isinstance(context.asset_partitions_def, dg.TimeWindowPartitionsDefinition):
         raise ConfigError(
-            f"asset {context.asset_key.to_user_string()}: a table in the warehouse is cut by time alone:"
-            " use daily, hourly or other time partitions"
+            f"asset {context.asset_key.to_user_string()}: a table in the warehouse is cut by time or by"
+            " names: use time partitions, or static ones"
         )
     found = context.asset_partitions_time_window
     return Window(field, found.start, found.end)
@@ -184,12 +185,8 @@ class WarehouseIOManager(dg.IOManager):
             where, warehouse = "TRUE", self._platform.warehouse
             if context.has_asset_partitions and field is not None:
                 # The table's own type decides: whoever wrote it, this is what there is to compare with.
-                if isinstance(context.asset_partitions_def, dg.StaticPartitionsDefinition):
-                    column = quote(field, warehouse.dialect)
-                    where = is_one_of(column, context.asset_partition_keys, warehouse.dialect)
-                else:
-                    schema = warehouse.query(f"SELECT * FROM {warehouse.sql(relation)} WHERE FALSE").schema
-                    where = in_window(relation, schema, _window(context, field), warehouse.dialect)
+                schema = warehouse.query(f"SELECT * FROM {warehouse.sql(relation)} WHERE FALSE").schema
+                where = in_window(relation, schema, _window(context, field), warehouse.dialect)
             reference = TableReference(relation, where, warehouse)
             wanted = context.dagster_type.typing_type
             if wanted is TableReference:

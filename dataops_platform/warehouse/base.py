@@ -178,6 +178,18 @@ class Window:
     end: datetime
 
 
+@dataclass(frozen=True, slots=True)
+class Names:
+    """The rows whose `field` is one of some names, letter by letter."""
+
+    field: str
+    names: tuple[str, ...]
+
+
+Share = Window | Names
+"""Which rows of a table a run writes."""
+
+
 class Warehouse(Protocol):
     """Tables in an engine. Every method is one transaction, or a sequence of whole ones."""
 
@@ -325,10 +337,10 @@ class Warehouse(Protocol):
         ...
 
     def replace_rows(
-        self, relation: Relation, rows: pa.Table, window: Window | None, held: HeldRows | None = None
+        self, relation: Relation, rows: pa.Table, window: Share | None, held: HeldRows | None = None
     ) -> None:
         """Write a small result: create the table if need be, delete the rows of the window and insert `rows`, in one
-        transaction. Without a window the table is made anew, with the columns of `rows`.
+        transaction. Without a window (of time, or names) the table is made anew, with the columns of `rows`.
 
         Args:
             held: rows that go to quarantine instead, in the same transaction, and replace what was held before. On

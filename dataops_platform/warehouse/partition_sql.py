@@ -12,7 +12,7 @@ from dataops_platform.contracts.model import Table
 from dataops_platform.contracts.partitions import UNPARTITIONED, Granularity, NamedPartitioning, Partitioning
 from dataops_platform.contracts.problems import ConfigError
 from dataops_platform.contracts.types import Kind
-from dataops_platform.warehouse.base import ModelSlice, Window
+from dataops_platform.warehouse.base import ModelSlice, Names, Share
 from dataops_platform.warehouse.names import Relation, literal, quote
 
 
@@ -99,8 +99,8 @@ def in_slice(model: ModelSlice, keys: Collection[str] | None, dialect: str = "du
     return f"({' OR '.join(terms)})" if terms else "FALSE"
 
 
-def in_window(relation: Relation, schema: pa.Schema, window: Window, dialect: str = "duckdb") -> str:
-    """An SQL predicate that holds for the rows of a time window, by the partition column's type.
+def in_window(relation: Relation, schema: pa.Schema, window: Share, dialect: str = "duckdb") -> str:
+    """An SQL predicate that holds for the rows of a time window, or of names, by the partition column's type.
 
     Args:
         schema: of the relation's rows.
@@ -110,10 +110,15 @@ def in_window(relation: Relation, schema: pa.Schema, window: Window, dialect: st
     Raises:
         ConfigError: there is no such column, or its type can't tell the window's rows from others.
     """
-    field, start, end = window.field, window.start, window.end
+    field = window.field
     kind = next((column.type for column in schema if column.name.lower() == field.lower()), None)
     if kind is None:
         raise ConfigError(f"{relation} has no column {field!r}, which the metadata 'partition_field' names")
+    if isinstance(window, Names):
+        if not (pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_null(kind)):
+            raise ConfigError(f"{relation}: column {field} is {kind}; partitions by name need a text")
+        return is_one_of(quote(field, dialect), window.names, dialect)
+    start, end = window.start, window.end
     local = start.replace(tzinfo=None), end.replace(tzinfo=None)
     if pa.types.is_date(kind):
         if local[0].time() != local[1].time():

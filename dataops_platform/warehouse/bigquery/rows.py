@@ -18,7 +18,7 @@ from google.cloud import bigquery
 from dataops_platform.contracts.problems import ConfigError, DataRefused
 from dataops_platform.google_errors import ONCE
 from dataops_platform.warehouse import ledger
-from dataops_platform.warehouse.base import Window
+from dataops_platform.warehouse.base import Names, Share
 from dataops_platform.warehouse.bigquery.jobs import JobFailed, Jobs, job_name
 from dataops_platform.warehouse.bigquery.naming import Naming
 from dataops_platform.warehouse.bigquery.tables import quarantine_schema
@@ -140,7 +140,7 @@ class Rows:
             ),
         )
 
-    def replace(self, relation: Relation, rows: pa.Table, window: Window | None, held: HeldRows | None) -> None:
+    def replace(self, relation: Relation, rows: pa.Table, window: Share | None, held: HeldRows | None) -> None:
         """See `Warehouse.replace_rows`."""
         schema = schema_of(rows.schema)
         reference = self._naming.reference(relation)
@@ -225,13 +225,16 @@ class Rows:
             with self._jobs.words("drop a table in"):
                 self._jobs.client.delete_table(table.reference, not_found_ok=True, retry=self._jobs.retry)
 
-    def _table(self, relation: Relation, schema: list[bigquery.SchemaField], window: Window | None) -> bigquery.Table:
-        """The table as it is; made, cut by the window's field, where there is none."""
+    def _table(self, relation: Relation, schema: list[bigquery.SchemaField], window: Share | None) -> bigquery.Table:
+        """The table as it is; made, cut or clustered by the window's field, where there is none."""
         made = bigquery.Table(self._naming.reference(relation), schema=schema)
         if window is not None:
+            field = next(field.name for field in schema if field.name.lower() == window.field.lower())
+        if isinstance(window, Names):  # BigQuery has no partitions by name
+            made.clustering_fields = [field]
+        elif window is not None:
             hourly = (window.end - window.start) < timedelta(days=1)
             unit = bigquery.TimePartitioningType.HOUR if hourly else bigquery.TimePartitioningType.DAY
-            field = next(field.name for field in schema if field.name.lower() == window.field.lower())
             made.time_partitioning = bigquery.TimePartitioning(type_=unit, field=field)
         with self._jobs.words("create a table in"):
             try:

@@ -30,7 +30,7 @@ from dataops_platform.warehouse.base import (
     Replayed,
     RowCheck,
     Selection,
-    Window,
+    Share,
 )
 from dataops_platform.warehouse.bigquery import tables
 from dataops_platform.warehouse.bigquery.export import export
@@ -492,7 +492,7 @@ class BigQueryWarehouse:
             self._rows.load(reference, rows, bigquery.WriteDisposition.WRITE_APPEND, schema)
 
     def replace_rows(
-        self, relation: Relation, rows: pa.Table, window: Window | None, held: HeldRows | None = None
+        self, relation: Relation, rows: pa.Table, window: Share | None, held: HeldRows | None = None
     ) -> None:
         """See `Warehouse.replace_rows`."""
         self._rows.replace(relation, rows, window, held)

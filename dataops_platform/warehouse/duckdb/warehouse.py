@@ -34,7 +34,7 @@ from dataops_platform.warehouse.base import (
     Replayed,
     RowCheck,
     Selection,
-    Window,
+    Share,
     busy,
 )
 from dataops_platform.warehouse.changes import TableChanges
@@ -260,7 +260,7 @@ class DuckDBWarehouse:
             return bool(tables.columns_of(con, relation))
 
     def replace_rows(
-        self, relation: Relation, rows: pa.Table, window: Window | None, held: HeldRows | None = None
+        self, relation: Relation, rows: pa.Table, window: Share | None, held: HeldRows | None = None
     ) -> None:
         """See `Warehouse.replace_rows`."""
         where = in_window(relation, rows.schema, window) if window is not None else None

@@ -491,11 +491,42 @@ def test_a_partition_field_that_is_no_column(run):
     assert "own.cut has no column 'at', which the metadata 'partition_field' names" in message(result)
 
 
-def test_partitions_that_are_not_of_time(run):
-    colours = dg.StaticPartitionsDefinition(["red", "blue"])
-    made = asset("things", ROWS, partitions_def=colours, metadata={PARTITION_FIELD: "Id"})
-    result = run(made, partition_key="red", raise_on_error=False)
-    assert "is cut by time alone" in message(result)
+COLOURS = dg.StaticPartitionsDefinition(["red", "blue", "o'green"])
+
+
+def coloured(content, **more):
+    """An asset cut by name, whose rows are `content(name)`."""
+
+    @dg.asset(key=["own", "things"], partitions_def=COLOURS, io_manager_key=WAREHOUSE,
+              metadata={PARTITION_FIELD: "colour"}, **more)  # fmt: skip
+    def made(context: dg.AssetExecutionContext):
+        return pa.table(content(context.partition_key))
+
+    return made
+
+
+def test_partitions_by_name(run, platform):
+    seen = []
+    reader = reading("things", pa.Table, seen, partitions_def=COLOURS)
+    for number, colour in enumerate(("red", "o'green", "red")):
+        made = coloured(lambda name, n=number: {"colour": [name], "n": [n]})
+        assert run(made, reader, partition_key=colour).success
+    assert [got.to_pylist() for got in seen] == [
+        [{"colour": "red", "n": 0}], [{"colour": "o'green", "n": 1}], [{"colour": "red", "n": 2}],
+    ]  # fmt: skip
+    rows = platform.warehouse.query("SELECT colour, n FROM own.things ORDER BY n").to_pylist()
+    assert rows == [{"colour": "o'green", "n": 1}, {"colour": "red", "n": 2}]
+    result = run(coloured(lambda name: {"colour": ["blue"], "n": [0]}), partition_key="red", raise_on_error=False)
+    assert "1 of 1 rows are outside the partitions of this run" in message(result)
+    result = run(coloured(lambda name: {"colour": [1], "n": [0]}), partition_key="red", raise_on_error=False)
+    assert "column colour is int64; partitions by name need a text" in message(result)
+
+
+def test_partitions_of_several_dimensions(run):
+    both = dg.MultiPartitionsDefinition({"day": DAYS, "colour": COLOURS})
+    made = asset("things", ROWS, partitions_def=both, metadata={PARTITION_FIELD: "Id"})
+    result = run(made, partition_key=dg.MultiPartitionKey({"day": "2024-05-01", "colour": "red"}), raise_on_error=False)
+    assert "is cut by time or by names" in message(result)
 
 
 # -- rows that don't fit -----------------------------------------------------------------------------------------------

@@ -140,6 +140,23 @@ def test_partitions_are_replaced_and_read_each_alone(run, platform, client):
     assert (cut.field, cut.type_) == ("Day", "DAY")
 
 
+def test_partitions_by_name(run, client):
+    colours = dg.StaticPartitionsDefinition(["red", "blue"])
+    numbers = iter(range(9))
+
+    @dg.asset(
+        key=["own", "things"], partitions_def=colours, io_manager_key=MANAGER, metadata={PARTITION_FIELD: "colour"}
+    )
+    def things(context: dg.AssetExecutionContext) -> pa.Table:
+        return pa.table({"colour": [context.partition_key], "n": [next(numbers)]})
+
+    for colour in ("red", "blue", "red"):
+        assert run(things, partition_key=colour).success
+    rows = client.query_and_wait("SELECT colour, n FROM own.things ORDER BY n")
+    assert [tuple(row) for row in rows] == [("blue", 1), ("red", 2)]
+    assert client.get_table(f"{client.project}.own.things").clustering_fields == ["colour"]
+
+
 def test_an_empty_frame_empties_the_table(run, client):
     seen: dict = {}
     assert run(asset("things", FRAME)).success
