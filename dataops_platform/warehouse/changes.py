@@ -203,7 +203,11 @@ def _physical(table: Table, history: History, item: Difference) -> Change:
     applied = history.applied
     now = Definition.of(table).columns.get(item.column)
     same = applied is not None and now is not None and applied.columns.get(item.column) == now
-    same |= now is None and bool(item.wanted)  # a column of the platform's own
+    if not item.column:
+        cut = Definition.of(table).partitioning
+        same = item.remedy is Remedy.REBUILD and applied is not None and applied.partitioning == cut
+    elif now is None and item.wanted:  # a column of the platform's own
+        same = True
     by_hand = "; not by the contract: it was changed in the warehouse" if same else ""
     text = f"{item}{by_hand}"
     match item.remedy:

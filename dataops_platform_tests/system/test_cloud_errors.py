@@ -172,7 +172,8 @@ def test_a_table_changed_by_hand(deployment, dataops, fails, fails_in_a_step, bq
     by_hand(bq_client, change)
     line = fails("run")
     assert line.startswith(f"{deployment['DATAOPS_PROJECT']}/contracts/orders.odcs.yaml:8: the warehouse differs from")
-    assert f": {says}. Undo the change, in the contract or in the warehouse, or look at `dataops plan`" in line
+    said = f"{says}; not by the contract: it was changed in the warehouse"
+    assert f": {said}. Undo the change, in the contract or in the warehouse, or look at `dataops plan`" in line
     if change == "type":
         assert fails_in_a_step() == ("staging__orders", line)
     assert "`dataops apply --allow-breaking orders`" in line

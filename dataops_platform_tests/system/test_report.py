@@ -15,11 +15,11 @@ HEADINGS = ["Overview", "Trends", "Failed rules", "Quarantine", "Drift"]
 
 @pytest.fixture(scope="module")
 def report(home_copy, tmp_path_factory):
-    """The demo's page; one rule's name and one sampled value would be markup, if they were let."""
+    """The demo's page; a threshold and a sampled value would be markup, if they were let."""
     home, path = home_copy(), tmp_path_factory.mktemp("report") / "deep" / "quality.html"
     with duckdb.connect(str(home / "warehouse.duckdb")) as connection:
         connection.execute(
-            "UPDATE dataops.verdicts SET rule_id = '<script>alert(1)</script>',"
+            "UPDATE dataops.verdicts SET threshold = '<script>alert(1)</script>',"
             " sample = '[{\"<b>\": \"</table><img src=x onerror=alert(2)>\"}]' WHERE rule_id = 'tailnum_in_planes'"
         )
         connection.execute(
@@ -59,7 +59,7 @@ def test_the_page(report, scheme, width):
         assert page.locator("figure svg[role=img][aria-label^='Scores of staging.flights']").count() == 1
         assert page.locator("figure svg[aria-label^='Drift of staging.flights distance_drift']").count() == 1
         assert page.get_by_text("<script>alert(1)</script>", exact=True).count() == 1
-        page.locator("summary", has_text="<script>").click()
+        page.locator("summary", has_text="tailnum_in_planes").click()
         assert page.get_by_text("</table><img src=x onerror=alert(2)>", exact=True).is_visible()
         assert trouble == [report.as_uri()]
 
