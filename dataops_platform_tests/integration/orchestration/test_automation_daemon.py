@@ -15,7 +15,7 @@ from dataops_platform.orchestration import runs
 from dataops_platform.orchestration.build import build_definitions
 from dataops_platform.orchestration.table_options import raw_key
 from dataops_platform_tests.integration.orchestration.automated import settings, write_project
-from dataops_platform_tests.integration.orchestration.test_landing_daemon import AT_ONCE
+from dataops_platform_tests.integration.orchestration.test_landing_daemon import AT_ONCE, forget_code
 
 
 @pytest.mark.long
@@ -27,6 +27,7 @@ def test_the_daemon_goes_from_raw_to_production(tmp_path, monkeypatch):
     monkeypatch.setattr("dagster._daemon.asset_daemon.is_under_min_interval", lambda *_, **__: False)  # no waiting
     made = settings(project, home)
     job = build_definitions(made).get_repository_def().get_job("pipeline")
+    forget_code()
     target = ModuleTarget("dataops_platform.definitions", attribute=None, working_directory=None, location_name="shop")
     (tmp_path / "dagster").mkdir()
     with (

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import sys
 
 from dagster import DagsterRunStatus
+from dagster._core.definitions.reconstruct import ReconstructableJob
 from dagster._core.test_utils import create_test_daemon_workspace_context, instance_for_test
 from dagster._core.workspace.load_target import ModuleTarget
 from dagster._daemon.sensor import execute_sensor_iteration
@@ -21,12 +23,20 @@ AT_ONCE = {
 """Runs are not queued: one is over before the next begins."""
 
 
+def forget_code() -> None:
+    """Runs in this process load the code location anew: what another test has loaded is of its own project."""
+    sys.modules.pop("dataops_platform.definitions", None)
+    for found in (ReconstructableJob.get_definition, ReconstructableJob.get_repository_definition):
+        found.cache_clear()
+
+
 def test_the_daemon_runs_what_landed(tmp_path, monkeypatch):
     shop = Shop(tmp_path)
     monkeypatch.setenv("DATAOPS_PROJECT", str(shop.settings.project))
     monkeypatch.setenv("DATAOPS_HOME", str(shop.settings.home))
     for day in (1, 5, 6, 7, 8):
         shop.write(day)
+    forget_code()
     target = ModuleTarget("dataops_platform.definitions", attribute=None, working_directory=None, location_name="shop")
     (tmp_path / "dagster").mkdir()
     with (

@@ -10,7 +10,7 @@ from dagster._core.test_utils import create_test_daemon_workspace_context, insta
 from dagster._core.workspace.load_target import ModuleTarget
 from dagster._daemon.sensor import execute_sensor_iteration
 
-from dataops_platform_tests.integration.orchestration.test_landing_daemon import AT_ONCE
+from dataops_platform_tests.integration.orchestration.test_landing_daemon import AT_ONCE, forget_code
 from dataops_platform_tests.integration.orchestration.test_notification_sensor import Told
 from dataops_platform_tests.messages import Mail
 
@@ -24,6 +24,7 @@ def test_the_daemon_runs_what_it_is_told_of(tmp_path, monkeypatch, pubsub_server
         monkeypatch.setenv(name, str(value))
     for day in (1, 5, 6, 7, 8):
         told.tell(told.write(day))
+    forget_code()
     target = ModuleTarget("dataops_platform.definitions", attribute=None, working_directory=None, location_name="shop")
     (tmp_path / "dagster").mkdir()
     with (

@@ -443,8 +443,9 @@ def test_a_column_that_is_removed_with_values_that_could_not_be_cast(home):
     assert (outcome.refused, outcome.rows_loaded, outcome.rows_quarantined) == (None, 2, 0)
 
 
-def test_a_policy_that_gets_stricter(home):
+def test_a_policy_that_gets_stricter(tmp_path):
     """What a delivery could have under the policy of its time is no reason to refuse it later."""
+    home = Home(tmp_path)
     home.load(IGNORE, [home.deliver(IGNORE, arrow(DAY1, 1, note="n").drop_columns("amount"), partition=DAY1)])
     home.warehouse.reset(T)
     (outcome,) = home.load(T)
@@ -453,8 +454,9 @@ def test_a_policy_that_gets_stricter(home):
     assert "column 'note' is not in the contract" in outcome.refused
 
 
-def test_a_day_is_no_month(home):
+def test_a_day_is_no_month(tmp_path):
     """Keys alone don't tell: the first day of a month is spelled as the month is."""
+    home = Home(tmp_path)
     day = home.deliver(T, arrow(DAY1, 1), partition=DAY1)
     monthly = replace(T, partitioning=replace(daily(), granularity=Granularity.MONTH), contract_version="2.0.0")
     month = home.deliver(monthly, arrow(DAY1, 1), arrow(DAY2, 2), partition=DAY1)
@@ -463,8 +465,9 @@ def test_a_day_is_no_month(home):
     assert (second.refused, second.rows_loaded) == (None, 2)
 
 
-def test_a_contract_that_changes_without_another_version(home):
+def test_a_contract_that_changes_without_another_version(tmp_path):
     """What a delivery could have is in its manifest: a version may have meant several things."""
+    home = Home(tmp_path)
     wide = changed(T, T.contract_version, note=Kind.STRING)
     home.deliver(wide, arrow(DAY1, 1, note="n"), partition=DAY1)
     home.load(wide)
@@ -480,7 +483,8 @@ def test_a_contract_that_changes_without_another_version(home):
     assert "column 'note' is missing" in outcome.refused
 
 
-def test_rules_over_columns_that_are_not_there_yet(home):
+def test_rules_over_columns_that_are_not_there_yet(tmp_path):
+    home = Home(tmp_path)
     home.load(T, [home.deliver(T, arrow(DAY1, 1), partition=DAY1)])
     rules = (rule("noted", RuleKind.NOT_NULL, "note"), rule("known", RuleKind.IN_SET, "note", values=("n",)),
              rule("small", RuleKind.RANGE, "id", maximum=0))  # fmt: skip
