@@ -55,6 +55,14 @@ class Version:
         return f"{self.major}.{self.minor}.{self.patch}"
 
 
+def is_older(version: str, other: str) -> bool:
+    """Whether a version is before another one; not where one of them isn't semantic."""
+    try:
+        return Version.parse(version) < Version.parse(other)
+    except ValueError:
+        return False
+
+
 def suggestion(text: str) -> str:
     """The semantic version that a text may have meant, or how one looks."""
     numbers = re.findall(r"\d+", text)[:3]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from dataops_platform.contracts.model import LoadMode, Rule, SchemaPolicy, Table
 from dataops_platform.contracts.problems import ConfigError
-from dataops_platform.contracts.versions import Step, Version
+from dataops_platform.contracts.versions import Step, Version, is_older
 from dataops_platform.warehouse.definitions import Definition, History
 from dataops_platform.warehouse.names import addable, quarantine, staging
 from dataops_platform.warehouse.shapes import Difference, Remedy, Shape, differences
@@ -208,6 +208,10 @@ def _physical(table: Table, history: History, item: Difference) -> Change:
         same = item.remedy is Remedy.REBUILD and applied is not None and applied.partitioning == cut
     elif now is None and item.wanted:  # a column of the platform's own
         same = True
+    # What runs for long, or began before the contract changed, must not bring back what another one has changed.
+    undoes = ""
+    if applied is not None and is_older(table.contract_version, applied.version):
+        undoes = f"; version {table.contract_version} of the contract is older than {applied.version}, which is applied"
     by_hand = "; not by the contract: it was changed in the warehouse" if same else ""
     text = f"{item}{by_hand}"
     match item.remedy:
@@ -215,19 +219,21 @@ def _physical(table: Table, history: History, item: Difference) -> Change:
             text = f"column {item.relation}.{item.column} ({item.wanted}) was dropped in the warehouse"
             return Change("+", text, None, _anew(table), Remedy.REBUILD, breaking=True)
         case Remedy.ADD:
-            text = f"column {item.relation}.{item.column} ({item.wanted})"
+            text = f"column {item.relation}.{item.column} ({item.wanted}){undoes}"
             had = any(item.column in before.columns for before in history.versions.values())
             again = (
                 f"; it was there before, and `dataops reload {table.name}` loads what the lake has of it" if had else ""
             )
             consequence = f"null in the rows that are there{again}"
-            return Change("+", text, None if now is None else Step.MINOR, consequence, item.remedy)
+            step = None if now is None else Step.MINOR
+            return Change("+", text, step, consequence, item.remedy, breaking=bool(undoes))
         case Remedy.DROP:
             consequence = "its values go from staging and quarantine; the lake keeps what was delivered of them"
             had = applied is None or item.column in applied.columns
             return Change("-", text, Step.MAJOR if had else None, consequence, item.remedy, breaking=True)
         case Remedy.WIDEN | Remedy.RELAX:
-            return Change("~", text, None if same else Step.MINOR, "", item.remedy)
+            step = None if same else Step.MINOR
+            return Change("~", f"{text}{undoes}", step, "", item.remedy, breaking=bool(undoes))
         case Remedy.BY_HAND:
             consequence = f"drop {item.relation} by hand, if it isn't needed"
             return Change("~", text, None, consequence, item.remedy, breaking=True)

@@ -353,6 +353,18 @@ def test_a_staging_table_and_a_ledger_that_are_gone(tmp_path):
     assert home.rows("SELECT id FROM quarantine.orders") == [(-1,)]
 
 
+def test_a_process_with_an_older_contract(tmp_path):
+    """A run that began before a column was removed doesn't bring it back."""
+    home = Home(tmp_path)
+    wide = changed(T, "1.1.0", note=Kind.STRING)
+    home.load(wide, [home.deliver(wide, arrow(DAY1, 1, note="n"), partition=DAY1)])
+    home.warehouse.adopt(replace(T, contract_version="2.0.0"))
+    with pytest.raises(ConfigError, match=r"note .* version 1\.1\.0 of the contract is older than 2\.0\.0"):
+        home.load(replace(wide, description="Another process."), [])
+    home.warehouse.adopt(wide)  # where it is meant
+    assert home.rows("SELECT id, note FROM staging.orders") == [(1, None)]
+
+
 def test_a_column_that_comes_back(tmp_path):
     home = Home(tmp_path)
     wide = changed(T, "1.1.0", note=Kind.STRING)
