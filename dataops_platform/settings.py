@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from dataops_platform import addresses
 from dataops_platform.alerts.settings import AlertSettings
@@ -198,18 +199,26 @@ class Settings:
         if landing is None:
             return None
         where = f"{table.file}:{landing.line}"
-        near = [found for other in others if other.name != table.name and (found := self._landing(other)) is not None]
-        neighbours = [f"{self._base(found)}/{found.pattern.prefix}" for found in near]
+        near = [(other, found) for other in others if other.name != table.name and (found := self._landing(other))]
+        neighbours = [f"{self._base(found)}/{found.pattern.prefix}" for _, found in near]
         base = self._base(landing)
+        for other, found in near:
+            # Contracts that are read alone don't tell where the project is: of two paths, they know one kind at a time.
+            one_kind = os.path.isabs(found.location) is os.path.isabs(landing.location)
+            if not one_kind and overlap(self._landed(landing), self._landed(found)):
+                raise ConfigError(
+                    f"{where}: an object could be of table {table.name} and of table {other.name}"
+                    f" ({other.file}:{found.line}): both are about the same folder. Make one of the patterns narrower"
+                )
         if self.on_google_cloud:
             # Imported here: slow, and needless where landing is a folder.
             from dataops_platform.lake.gcs_inbox import GcsInbox
 
-            self._check_apart(where, landing, base, self.lake_url.rstrip("/"))
+            self._check_apart(where, landing, self.lake_url.rstrip("/"))
             bucket, prefix = addresses.bucket_and_prefix(where, landing.location)
             inbox: Inbox = GcsInbox(self.identity.storage_client(self.bigquery.project), bucket, prefix)
         else:
-            self._check_apart(where, landing, base, str(addresses.local_path("DATAOPS_LAKE", self.lake_url)))
+            self._check_apart(where, landing, str(addresses.local_path("DATAOPS_LAKE", self.lake_url)))
             inbox = LocalInbox(Path(base))
         return Place.open(landing, inbox, base, neighbours)
 
@@ -220,11 +229,14 @@ class Settings:
         """The address that names are relative to."""
         return landing.location if landing.in_bucket else os.path.normpath(self.project / landing.location)
 
-    def _check_apart(self, where: str, landing: Landing, base: str, lake: str) -> None:
+    def _landed(self, landing: Landing) -> tuple[Any, ...]:
+        """The pattern with its place in front."""
+        return (f"{self._base(landing)}/", *landing.pattern.tokens)
+
+    def _check_apart(self, where: str, landing: Landing, lake: str) -> None:
         """What the platform writes itself must not look like something new."""
-        landed = (f"{base}/", *landing.pattern.tokens)
         for own in ("raw_*/*/*", "_*/*/*", "_*/*/*/*", "_*/*/*/*/*"):
-            if overlap(landed, (f"{lake}/", *glob(own))):
+            if overlap(self._landed(landing), (f"{lake}/", *glob(own))):
                 raise ConfigError(
                     f"{where}: objects of the lake {self.lake_url} itself would match the pattern;"
                     " name a place apart from it"

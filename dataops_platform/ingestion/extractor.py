@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -25,11 +25,14 @@ class Arrival:
         created_at: when the source made it. A source that makes new data for the partition gives it a new time:
             partition and time identify the delivery.
         origin: where it comes from; goes into the manifest. `file` is what messages name.
+        only: whether it is all that the source has for the partition now, whatever it had before. Then it is new if
+            it isn't what the source was last found with, even where its time is an older one.
     """
 
     partition: str
     created_at: datetime
     origin: Mapping[str, Any] = field(default_factory=dict)
+    only: bool = False
 
 
 class Extractor(Protocol):
@@ -136,8 +139,12 @@ def extract(
         ConfigError: the lake can't be written.
     """
     arrivals = list(extractor.available(table, partitions))
-    known = {ref.key for ref in lake.manifests(table.name, {a.partition for a in arrivals})} if arrivals else set()
-    new = [a for a in arrivals if keys.manifest_key(table.name, a.partition, a.created_at) not in known]
+    known: dict[str, list[datetime]] = {}
+    if arrivals:
+        for ref in lake.manifests(table.name, {a.partition for a in arrivals}):
+            known.setdefault(ref.partition, []).append(ref.created_at)
+    found = (_news(table, lake, arrival, known.get(arrival.partition, [])) for arrival in arrivals)
+    new = [arrival for arrival in found if arrival is not None]
     delivered: list[Delivery] = []
     refused: list[RefusedArrival] = []
     if new:
@@ -156,6 +163,32 @@ def extract(
     return Extraction(
         tuple(delivered), len(arrivals) - len(new), tuple(p for p in partitions if p not in covered), tuple(refused)
     )
+
+
+MADE_AT = "made_at"
+"""In a manifest's origin: when the source made what it delivered, where that is older than what it had before."""
+
+
+def _news(table: Table, lake: Lake, arrival: Arrival, known: Collection[datetime]) -> Arrival | None:
+    """What is to be delivered of an arrival; None where it was.
+
+    Args:
+        known: when the deliveries of its partition were made.
+    """
+    moment = keys.parse_timestamp(keys.timestamp(arrival.created_at))
+    newest = max(known, default=moment)
+    if not arrival.only or newest <= moment:
+        return None if moment in known else arrival
+    # A file may be replaced by one with an older time: by `cp -p`, from an archive, or by the one that it had replaced.
+    made_at = keys.timestamp(moment)
+    for created_at in sorted(known, reverse=True):
+        origin = lake.read(keys.manifest_key(table.name, arrival.partition, created_at)).origin
+        if origin.get("extractor") == arrival.origin.get("extractor"):
+            if origin.get(MADE_AT, keys.timestamp(created_at)) == made_at:
+                return None
+            later = newest + timedelta(milliseconds=1)
+            return replace(arrival, created_at=later, origin={**arrival.origin, MADE_AT: made_at})
+    return None if moment in known else arrival  # what came later, came by other ways
 
 
 def _deliver(

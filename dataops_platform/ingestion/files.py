@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
@@ -23,7 +24,7 @@ _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
 
 
 class FilesExtractor:
-    """Delivers `path`, with `{partition}` replaced by the key. A file that is written anew is a new delivery.
+    """Delivers `path`, with `{partition}` replaced by the key. A file with another time than before is a new delivery.
 
     Options: `path` (relative to the project), and how the files are written (see `FileReading`); the format is by
     default that of the path's ending.
@@ -36,6 +37,11 @@ class FilesExtractor:
         if not isinstance(options.get("path"), str):
             raise ConfigError("it needs a `path`, like `data/orders/{partition}.csv`")
         self._path: str = options["path"]
+        if found := re.search(r"[*?]|\{(?!partition\})[^}]*\}", self._path):
+            raise ConfigError(
+                f"`{found[0]}` in its `path` {self._path!r} stands for nothing: a partition is one file. Of several, or"
+                " with other names, let a landing server tell (`servers` with an objectPattern)"
+            )
         try:
             self._reading = file_reading({k: v for k, v in options.items() if k != "path"}, self._path)
         except OptionError as error:
@@ -52,7 +58,8 @@ class FilesExtractor:
             if path.is_file():
                 # Milliseconds, as in the lake's keys.
                 modified = datetime.fromtimestamp(path.stat().st_mtime_ns // 1_000_000 / 1000, UTC)
-                arrivals.append(Arrival(partition, modified, {"file": str(path), "extractor": "files"}))
+                origin = {"file": str(path), "extractor": "files"}
+                arrivals.append(Arrival(partition, modified, origin, only=True))
         return arrivals
 
     def fetch(self, table: Table, arrivals: Sequence[Arrival], folder: Path) -> Iterator[tuple[Arrival, list[Path]]]:

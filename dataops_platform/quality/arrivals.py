@@ -44,7 +44,8 @@ def delivered_rows(warehouse: Warehouse, table: Table) -> Mapping[str, int]:
         "SELECT l.partition_key, l.rows_loaded + COALESCE(r.n, 0) AS rows_loaded,"
         " ROW_NUMBER() OVER (PARTITION BY l.partition_key ORDER BY l.created_at DESC) AS n"
         f" FROM {LEDGER}.loads AS l LEFT JOIN (SELECT load_id, SUM(rows_loaded) AS n FROM {LEDGER}.replays"
-        f" WHERE table_name = {name} GROUP BY load_id) AS r ON r.load_id = l.load_id WHERE l.table_name = {name}"
+        f" WHERE table_name = {name} AND undone_at IS NULL GROUP BY load_id) AS r ON r.load_id = l.load_id"
+        f" WHERE l.table_name = {name}"
     ).to_pylist()
     found: dict[str, int] = {}
     for row in rows:

@@ -139,7 +139,8 @@ def scorecard(warehouse: Warehouse, tables: Sequence[Table], models: Sequence[st
             " SUM(rows_loaded) AS rows_loaded, SUM(rows_quarantined) AS rows_quarantined FROM ("
             f"SELECT table_name, partition_key, rows_read, rows_loaded, rows_quarantined FROM {LEDGER}.loads"
             " UNION ALL SELECT table_name, partition_key, 0, rows_loaded,"  # of a replay, rows leave quarantine
-            f" 0 - rows_loaded - rows_superseded - rows_dropped FROM {LEDGER}.replays) AS moved GROUP BY table_name"
+            f" 0 - rows_loaded - rows_superseded - rows_dropped FROM {LEDGER}.replays WHERE undone_at IS NULL) AS moved"
+            " GROUP BY table_name"
         ).to_pylist()
     )
     published = _by(

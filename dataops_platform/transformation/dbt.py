@@ -287,7 +287,9 @@ def _in_words(message: str) -> str:
 
 _ADVICE = {
     r"exceeded limit for bytes billed": "Build fewer days at a time, or raise DATAOPS_MAXIMUM_BYTES_BILLED.",
-    r"Not found: Dataset \S+[:.]staging\b": "Load the staging tables first: `dataops run --select 'staging/*'`.",
+    r"Not found: Dataset \S+[:.]staging\b": (
+        "Load the staging tables first: `dataops run --select 'key:\"staging/*\"'`."
+    ),
     r"Access Denied": "Grant a role that has the permission; docs/google-cloud.md lists the roles of each identity.",
 }
 """Errors of BigQuery that a user can mend."""

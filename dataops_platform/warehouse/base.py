@@ -30,13 +30,13 @@ EXCLUSIVE_WAIT_SECONDS = 600.0
 
 
 def busy(by: str) -> str:
-    """What to say when others don't let go of models in time.
+    """What to say when others don't let go of models or tables in time.
 
     Args:
-        by: who builds what, and since when.
+        by: who has what, and since when.
     """
     return (
-        f"the models are being built by somebody else: {by}. Wait for that run to end, or end it, then run this again;"
+        f"somebody else is at work: {by}. Wait for that run to end, or end it, then run this again;"
         f" one that died is forgotten after some minutes"
     )
 
@@ -387,5 +387,8 @@ class Warehouse(Protocol):
         ...
 
     def reset(self, table: Table) -> None:
-        """Forget a table's staging rows, quarantine and loads, in one transaction; the lake still has everything."""
+        """Forget a table's staging rows, quarantine and loads, in one transaction; the lake still has everything.
+
+        What was done with quarantined rows stays in the ledger, as undone.
+        """
         ...

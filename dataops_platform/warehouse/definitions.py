@@ -17,6 +17,7 @@ import pyarrow as pa
 from dataops_platform.contracts.model import Rule, Table, Threshold
 from dataops_platform.contracts.partitions import Cut, NamedPartitioning
 from dataops_platform.contracts.problems import ConfigError
+from dataops_platform.contracts.types import Kind
 from dataops_platform.lake.deliveries import Delivery
 from dataops_platform.warehouse import ledger
 from dataops_platform.warehouse.base import NoSuchTable
@@ -61,14 +62,14 @@ class Definition:
     @classmethod
     def of(cls, table: Table) -> Definition:
         """That of a table."""
-        cut = table.partitioning
+        columns = {c.name: f"{c.type}{' required' if c.required else ''}" for c in table.columns}
         return cls(
             table.contract_version,
-            {c.name: f"{c.type}{' required' if c.required else ''}" for c in table.columns},
+            columns,
             table.primary_key,
             str(table.load_mode),
             str(table.schema_policy),
-            _cut(cut) if cut is not None else "",
+            _in_zone(_cut(table.partitioning), columns) if table.partitioning is not None else "",
             table.clustering,
             {rule.id: RuleSummary(rule.fingerprint, _words(rule)) for rule in table.rules},
         )
@@ -88,6 +89,7 @@ class Definition:
             body = json.loads(text)
             body["rules"] = {name: RuleSummary(**rule) for name, rule in body["rules"].items()}
             body |= {name: tuple(body[name]) for name in ("primary_key", "clustering")}
+            body["partitioning"] = _in_zone(body["partitioning"], body["columns"])
             return cls(**{item.name: body[item.name] for item in fields(cls)})
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise ConfigError(
@@ -100,6 +102,18 @@ def _cut(cut: Cut) -> str:
     if isinstance(cut, NamedPartitioning):
         return f"names of {cut.field}"
     return f"{cut.granularity} of {cut.field}, {cut.timezone}"
+
+
+def _in_zone(cut: str, columns: Mapping[str, str]) -> str:
+    """How a table is cut, without the zone where it decides nothing: only an instant has another date elsewhere.
+
+    Args:
+        cut: what `_cut` says.
+        columns: see `Definition`.
+    """
+    what, comma, _ = cut.rpartition(", ")
+    instant = columns.get(what.partition(" of ")[2], "").startswith(Kind.TIMESTAMP)
+    return cut if instant or not comma else what
 
 
 def _words(rule: Rule) -> str:

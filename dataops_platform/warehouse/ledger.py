@@ -108,6 +108,7 @@ TABLES: dict[str, dict[str, pa.DataType]] = {
         "contract_version": _TEXT,
         "run_id": _TEXT,
         "replayed_at": _TIME,
+        "undone_at": _TIME,
     },
     "runs": {
         "run_id": _TEXT,
@@ -428,7 +429,7 @@ class Ledger:
             f"SELECT table_name, partition_key, load_id, loaded_at, affected_partitions FROM {LEDGER}.loads"
             f" WHERE table_name IN ({names})"
             f" UNION ALL SELECT table_name, partition_key, replay_id, replayed_at, affected_partitions"
-            f" FROM {LEDGER}.replays WHERE table_name IN ({names}) AND rows_loaded > 0"
+            f" FROM {LEDGER}.replays WHERE table_name IN ({names}) AND rows_loaded > 0 AND undone_at IS NULL"
         )
         loads: dict[str, dict[str, set[str]]] = {table: {} for table in tables}
         for row in rows:

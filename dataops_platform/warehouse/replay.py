@@ -306,6 +306,7 @@ class ReplaySql:
             "contract_version": self._lit(self._table.contract_version),
             "run_id": self._lit(act.run_id),
             "replayed_at": self._now(),
+            "undone_at": f"CAST(NULL AS {self._instant})",
         }
         names = list(ledger.TABLES["replays"])
         return (
@@ -315,4 +316,8 @@ class ReplaySql:
 
     def _now(self) -> str:
         moment = f"'{self._act.at.astimezone(UTC):%Y-%m-%d %H:%M:%S.%f}+00'"
-        return f"{'TIMESTAMP' if self._big else 'TIMESTAMPTZ'} {moment}"
+        return f"{self._instant} {moment}"
+
+    @property
+    def _instant(self) -> str:
+        return "TIMESTAMP" if self._big else "TIMESTAMPTZ"

@@ -1,4 +1,4 @@
-"""Leases: for a while, one run at a time may build a model.
+"""Leases: for a while, one run at a time may build a model, and one process empty a table.
 
 A lease is a row of the ledger's `leases`. Its holder writes a token of its own into it, and renews it while the work
 goes on; when the holder dies it runs out, and the next may have it. Whoever still finds his token in the row at the end
@@ -43,6 +43,9 @@ class Leases:
     def held(self, names: Collection[str], holder: str) -> Iterator[Callable[[], bool]]:
         """All leases of these names, or none; waits for them. Gives a function that returns them, and tells whether
         they were held all the time.
+
+        Args:
+            holder: who that is, for those who wait in vain.
 
         Raises:
             Unavailable: somebody else holds one of them, for longer than the time to wait.
@@ -119,9 +122,7 @@ class _Lease:
             self._jobs.query_config(),
         )
         self._rows = sum(row["token"] == self._token for row in rows)
-        others = sorted(
-            {f"{r['name']} by run {r['holder']} since {r['since']}" for r in rows if r["token"] != self._token}
-        )
+        others = sorted({f"{r['name']} by {r['holder']} since {r['since']}" for r in rows if r["token"] != self._token})
         if others:
             self.give_back()
         return "; ".join(others) or None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import socket
 import uuid
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -138,7 +140,7 @@ class BigQueryWarehouse:
 
     def exclusive(self, models: Collection[str], run_id: str) -> AbstractContextManager[Callable[[], bool]]:
         """See `Warehouse.exclusive`: by leases."""
-        return self.leases.held(models, run_id)
+        return self.leases.held(models, f"run {run_id}")
 
     # -- tables -------------------------------------------------------------------------------------------------------
 
@@ -151,11 +153,30 @@ class BigQueryWarehouse:
                 self._ensured.add(LEDGER)
             missing = [table for table in wanted if self._mark(table) not in self._ensured]
             found = self._changes(pool, missing)
-            problems = [str(problem) for item in found if (problem := item.refusal()) is not None]
-            if problems:
-                raise ConfigError("\n".join(problems))
-            self._follow(pool, found)
+            anew = [item.table for item in found if item.rebuild]
+            if anew:  # as it looks where another process is emptying them: what there is when that is done, counts
+                with self._emptying(anew):
+                    self._ensure(pool, self._changes(pool, missing))
+            else:
+                self._ensure(pool, found)
         self._ensured |= {self._mark(table) for table in missing}
+
+    def _ensure(self, pool: ThreadPoolExecutor, found: Sequence[TableChanges]) -> None:
+        problems = [str(problem) for item in found if (problem := item.refusal()) is not None]
+        if problems:
+            raise ConfigError("\n".join(problems))
+        self._follow(pool, found)
+
+    @contextmanager
+    def _emptying(self, of: Collection[Table]) -> Iterator[None]:
+        """Be the only one who empties tables of contracts, drops them and makes them anew.
+
+        BigQuery does that in several steps. In between, a table and the ledger are as if somebody had dropped the one
+        or emptied the other: who would forget loads for it, could forget those that somebody else has made since.
+        """
+        names = {str(staging(table.name)) for table in of}
+        with self.leases.held(names, f"process {os.getpid()} on {socket.gethostname()}"):
+            yield
 
     def changes(self, wanted: Collection[Table]) -> list[TableChanges]:
         """See `Warehouse.changes`."""
@@ -336,19 +357,27 @@ class BigQueryWarehouse:
 
     def reset(self, table: Table) -> None:
         """See `Warehouse.reset`. The transaction empties the tables; then they are made anew, as the contract reads."""
-        self._forget(table, [r for r in (staging(table.name), quarantine(table.name)) if self.exists(r)])
-        self._ensured.discard(self._mark(table))
-        self.ensure([table])
+        self.ensure([])
+        with self._emptying([table]), ThreadPoolExecutor(max_workers=2) as pool:
+            self._forget(table, [r for r in (staging(table.name), quarantine(table.name)) if self.exists(r)])
+            with self._words("prepare", _EDITING):
+                self._ensure(pool, self._changes(pool, [table]))
+        self._ensured.add(self._mark(table))
 
     def _forget(self, table: Table, there: Sequence[Relation]) -> None:
-        """Forget a table's loads, and drop those of its tables that are there."""
+        """Forget a table's loads, and drop those of its tables that are there.
+
+        What was replayed or given up is loaded and judged anew with all the rest; the ledger keeps that it was done.
+        """
         loads = self._naming.sql(Relation(LEDGER, "loads"))
         where = in_partitions(table, None, "", self.dialect)
         lines = [
             f"DELETE FROM {self._naming.sql(r)} WHERE {where if r == staging(table.name) else 'TRUE'};" for r in there
         ]
         lines.append(f"DELETE FROM {loads} WHERE table_name = @name;")
-        lines.append(f"DELETE FROM {self._naming.sql(Relation(LEDGER, 'replays'))} WHERE table_name = @name;")
+        replays = self._naming.sql(Relation(LEDGER, "replays"))
+        undone = "undone_at = CURRENT_TIMESTAMP() WHERE table_name = @name AND undone_at IS NULL"
+        lines.append(f"UPDATE {replays} SET {undone};")
         # A load that is running is waited for, or aborted and repeated: it changes the same tables.
         script = "\n".join(["BEGIN TRANSACTION;", *lines, "COMMIT TRANSACTION;"])
         self.statement("reset", script, {"name": table.name}, ledger.now().isoformat())

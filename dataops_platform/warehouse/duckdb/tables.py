@@ -216,11 +216,15 @@ def ensure_table(connection: duckdb.DuckDBPyConnection, table: Table, history: H
 
 
 def forget(connection: duckdb.DuckDBPyConnection, table: Table) -> None:
-    """Drop a contract's tables and forget its loads, inside the open transaction."""
+    """Drop a contract's tables and forget its loads, inside the open transaction.
+
+    What was replayed or given up is loaded and judged anew with all the rest; the ledger keeps that it was done once.
+    """
     connection.execute(f"DROP TABLE IF EXISTS {staging(table.name).sql}")
     connection.execute(f"DROP TABLE IF EXISTS {quarantine(table.name).sql}")
-    for name in ("loads", "replays"):
-        connection.execute(f"DELETE FROM {LEDGER}.{name} WHERE table_name = {literal(table.name)}")
+    mine = f"table_name = {literal(table.name)}"
+    connection.execute(f"DELETE FROM {LEDGER}.loads WHERE {mine}")
+    connection.execute(f"UPDATE {LEDGER}.replays SET undone_at = now() WHERE {mine} AND undone_at IS NULL")
 
 
 def append_rows(connection: duckdb.DuckDBPyConnection, ledger_table: str, rows: pa.Table) -> None:

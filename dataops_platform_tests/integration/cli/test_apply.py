@@ -56,7 +56,7 @@ def test_before_anything_is_there(shop):
     shutil.rmtree(shop.folder / "home")
     code, said = shop("plan", "--check")
     assert code == 0
-    assert "+ table staging.orders: 4 columns, by day of order_date, UTC" in said
+    assert "+ table staging.orders: 4 columns, by day of order_date" in said
     assert "1 to add, 0 to change, 0 to remove" in said
     assert not (shop.folder / "home" / "lake").exists()
     code, said = shop("apply")

@@ -81,11 +81,16 @@ def test_given_up(shop):
     assert "--because is empty" in said(shop, "drop", "orders", "--because", " ", code=2)
     assert "0 rows of orders" in said(shop, "drop", "orders", "--because", "x", "--partitions", "2024-05-01")
     assert "1 row of orders dropped" in said(shop, "drop", "orders", "--because", "a test order")
-    kept = dataops(
-        ["query", "SELECT rows_dropped, because FROM dataops.replays"], shop.parent / "home", shop
-    )  # fmt: skip
-    assert re.search(r"1 │ a test order", kept.stdout)
+    home, kept = shop.parent / "home", "SELECT rows_dropped, because, undone_at IS NULL FROM dataops.replays"
+    assert re.search(r"1 │ a test order +│ True", dataops(["query", kept], home, shop).stdout)
     assert said(shop, "show", "orders").strip() == "Nothing of orders is in quarantine."
+    # What is loaded anew is held again; that it was given up once stays known.
+    assert dataops(["reload", "orders"], home, shop).returncode == 0
+    dataops(["run"], home, shop)
+    assert "amount_range" in said(shop, "show", "orders")
+    assert re.search(r"1 │ a test order +│ False", dataops(["query", kept], home, shop).stdout)
+    status = dataops(["status"], home, shop).stdout
+    assert re.search(r"staging.orders +│ +2 │ +5 │ +4 │ +1 │", status), status
 
 
 def test_what_is_not_public_is_masked(shop):

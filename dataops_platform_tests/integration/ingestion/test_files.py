@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from dataops_platform.contracts.model import Source
+from dataops_platform.contracts.model import LoadMode, Source
 from dataops_platform.contracts.problems import ConfigError
 from dataops_platform.contracts.types import FieldType, Kind
 from dataops_platform.ingestion.extractor import extract, extractor_for
@@ -77,6 +77,35 @@ def test_each_arrival_once(home, tmp_path):
     write(tmp_path, DAYS[0], HEAD + "2024-01-01,1,a,\n", at=1_700_000_001)
     assert [d.rows for d in run(home, t, tmp_path).delivered] == [1]
     assert len(list(home.lake.manifests("orders"))) == 2
+
+
+def test_a_correction_that_is_older(home, tmp_path):
+    """The file that is there counts, whatever its time: copied with its time, from an archive, or put back."""
+    t = replace(source("{partition}.csv"), load_mode=LoadMode.REPLACE)
+    for number, at in enumerate((5, 3, 5, 9, 3, 3)):
+        write(tmp_path, DAYS[0], HEAD + f"2024-01-01,{at},a,\n", at=1_700_000_000 + at)
+        delivered = run(home, t, tmp_path).delivered
+        assert [d.origin.get("made_at") for d in delivered] == {
+            0: [None], 1: ["2023-11-14T22:13:23.000Z"], 2: ["2023-11-14T22:13:25.000Z"], 3: [None],
+            4: ["2023-11-14T22:13:23.000Z"], 5: [],
+        }[number]  # fmt: skip
+        home.load(t)
+        assert home.rows("SELECT id FROM staging.orders") == [(at,)]
+        assert run(home, t, tmp_path).delivered == ()
+
+
+def test_a_file_stays_behind_what_came_by_hand(home, tmp_path):
+    t = replace(source("{partition}.csv"), load_mode=LoadMode.REPLACE)
+    write(tmp_path, DAYS[0], HEAD + "2024-01-01,1,a,\n")
+    run(home, t, tmp_path)
+    home.deliver(t, [{"day": DAY1, "id": 2}], partition=DAY1)  # later
+    assert run(home, t, tmp_path).delivered == ()
+    home.load(t)
+    assert home.rows("SELECT id FROM staging.orders") == [(2,)]
+    write(tmp_path, DAYS[0], HEAD + "2024-01-01,3,a,\n", at=1_600_000_000)
+    assert len(run(home, t, tmp_path).delivered) == 1
+    home.load(t)
+    assert home.rows("SELECT id FROM staging.orders") == [(3,)]
 
 
 @pytest.mark.parametrize(
@@ -256,6 +285,8 @@ def test_a_lake_that_can_not_be_written(tmp_path):
         ({"path": "x.csv", "format": "json"}, "format `json` can't be read; did you mean `jsonl`"),
         ({"path": "x.csv", "delimiter": ""}, "delimiter '' isn't one character"),
         ({"path": "x.csv", "glob": 1}, "unknown option glob"),
+        ({"path": "{partition}/*.csv"}, r"`\*` in its `path` '\{partition\}/\*\.csv' stands for nothing"),
+        ({"path": "{date}.csv"}, r"`\{date\}` in its `path`"),
     ],
 )
 def test_options(tmp_path, options, says):

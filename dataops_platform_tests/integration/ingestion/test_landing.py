@@ -492,6 +492,21 @@ def test_a_landed_file_is_not_delivered_by_hand_too(folder, tmp_path):
 
 
 @pytest.mark.cloud
+def test_two_names_of_one_folder(tmp_path):
+    """A relative path and an absolute one: only with the project's folder it is seen that they are the same."""
+    from dataops_platform.settings import Settings
+
+    def landed(name: str, location: str, pattern: str):
+        made = Landing(location, compile_pattern(pattern, T.partitioning), line=7)
+        return replace(T, name=name, landings=(made,))
+
+    settings = Settings.load({"DATAOPS_PROJECT": str(tmp_path)})
+    orders = landed("orders", "in", PATTERN)
+    assert settings.places([orders, landed("returns", str(tmp_path / "in"), "returns/{partition}.parquet")])
+    with pytest.raises(ConfigError, match=r"an object could be of table orders and of table sales \(contract.*:7\)"):
+        settings.places([orders, landed("sales", str(tmp_path), "in/orders/*/{partition}.*")])
+
+
 def test_the_settings_open_the_bucket(cloud_env, gcs_client, bucket, bq_project):
     """On Google Cloud, with the client and the credentials that the settings say."""
     from dataops_platform.settings import Settings

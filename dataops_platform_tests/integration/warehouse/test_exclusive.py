@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import threading
 import time
+from dataclasses import replace
 
 import pytest
 
+from dataops_platform.contracts.model import LoadMode, Source
 from dataops_platform.contracts.problems import Unavailable
+from dataops_platform.contracts.types import Kind
 from dataops_platform.warehouse.bigquery import leases
 from dataops_platform_tests.cloud import CloudHome
 from dataops_platform_tests.emulators.clients import bigquery_client, storage_client
 from dataops_platform_tests.emulators.fixtures import new_project, unique
-from dataops_platform_tests.support import Home
+from dataops_platform_tests.support import Home, table
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +47,7 @@ def homes(request, tmp_path) -> list[Home]:
 def test_another_run_has_to_wait(homes):
     one, other = homes
     with one.warehouse.exclusive(["a", "b"], "first") as still_alone:
-        refused = pytest.raises(Unavailable, match=r"being built by somebody else: .*run first")
+        refused = pytest.raises(Unavailable, match=r"somebody else is at work: .*run first")
         with refused, other.warehouse.exclusive(["b", "c"], "second"):
             raise AssertionError("both have it")
         assert still_alone()
@@ -127,3 +130,27 @@ def test_a_lease_is_renewed(clouds, monkeypatch):
         with pytest.raises(Unavailable), other.warehouse.exclusive(["long"], "second"):
             pass
         assert still_alone()
+
+
+@pytest.mark.cloud
+def test_a_dropped_table_is_found_by_two(cloud_env, gcs_client, bucket, bq_client, tmp_path):
+    """One looks, the other makes it anew and loads it meanwhile: those loads aren't forgotten."""
+    appended = table("orders", {"id": Kind.INTEGER}, mode=LoadMode.APPEND)
+    appended = replace(appended, source=Source("files", {"path": "orders.csv"}))
+    one, other = (CloudHome(tmp_path / str(n), gcs_client, bucket, bq_client) for n in range(2))
+    one.deliver(appended, [{"id": 1}])
+    one.load(appended)
+    one.by_hand("DROP TABLE staging.orders")
+    changes, again = other.warehouse._changes, replace(appended, description="Not looked at yet.")
+
+    def look(pool, wanted):
+        found = changes(pool, wanted)
+        assert found[0].gone
+        other.warehouse._changes = changes
+        one.load(again)
+        return found
+
+    other.warehouse._changes = look
+    other.load(replace(again, description="Nor by the other."))
+    assert one.rows("SELECT id FROM staging.orders") == [(1,)]
+    assert one.rows("SELECT rows_loaded FROM dataops.loads") == [(1,)]

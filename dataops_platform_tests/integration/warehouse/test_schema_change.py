@@ -261,11 +261,12 @@ def test_another_key(home):
 
 
 def test_another_cut(home):
-    home.load(T, [home.deliver(T, arrow(DAY1, 1), partition=DAY1)])
-    other = replace(T, partitioning=replace(daily(), timezone="Europe/Paris"), contract_version="2.0.0")
-    with pytest.raises(ConfigError, match="is cut by day of day, Europe/Paris, it was by day of day, UTC"):
+    by_instant = changed(replace(T, partitioning=daily("at")), "1.0.0", at=Kind.TIMESTAMP)
+    home.warehouse.ensure([by_instant])
+    other = replace(by_instant, partitioning=daily("at", "Europe/Paris"), contract_version="2.0.0")
+    with pytest.raises(ConfigError, match="is cut by day of at, Europe/Paris, it was by day of at, UTC"):
         home.warehouse.ensure([other])
-    longer = replace(T, partitioning=replace(daily(), end=None))
+    longer = replace(by_instant, partitioning=replace(daily("at"), end=None))
     home.warehouse.ensure([longer])  # more of the same partitions are no change
 
 

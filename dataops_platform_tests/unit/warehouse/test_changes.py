@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -43,6 +44,19 @@ def test_a_definition_is_kept_as_it_is():
     assert Definition.from_json(Definition.of(T).to_json()) == Definition.of(T)
 
 
+@pytest.mark.parametrize("kind", [Kind.DATE, Kind.DATETIME, Kind.TIMESTAMP])
+def test_a_zone_cuts_instants_only(kind):
+    before = replace(T, columns=(replace(T.columns[0], type=FieldType(kind)), *T.columns[1:]))
+    now = replace(before, partitioning=daily(timezone="Europe/Paris"), contract_version="2.0.0")
+    instants = kind is Kind.TIMESTAMP
+    assert [item.breaking for item in changes(now, before).items] == [True] * instants
+    stored = json.loads(Definition.of(before).to_json())
+    assert (stored["partitioning"] == "day of day, UTC") is instants
+    # Once the ledger had it always.
+    older = json.dumps(stored | {"partitioning": "day of day, UTC"})
+    assert Definition.from_json(older) == Definition.of(before)
+
+
 @pytest.mark.parametrize(
     ("now", "text", "step", "breaks", "remedy"),
     [
@@ -65,7 +79,7 @@ def test_a_definition_is_kept_as_it_is():
         ),
         (
             replace(T, partitioning=None),
-            "staging.orders is cut by nothing, it was by day of day, UTC", Step.MAJOR, True, Remedy.REBUILD,
+            "staging.orders is cut by nothing, it was by day of day", Step.MAJOR, True, Remedy.REBUILD,
         ),
         (
             replace(T, schema_policy=SchemaPolicy.IGNORE),
