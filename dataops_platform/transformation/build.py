@@ -68,9 +68,10 @@ def build(
                 " recorded, run the models again"
             )
     ledger = Ledger(warehouse)
-    ledger.record_builds(outcome.builds)
-    ledger.record_verdicts(outcome.verdicts)
-    ledger.record_costs(outcome.costs, "build", run_id)
+    with warehouse.session():
+        ledger.record_builds(outcome.builds)
+        ledger.record_verdicts(outcome.verdicts)
+        ledger.record_costs(outcome.costs, "build", run_id)
     return outcome
 
 
@@ -93,11 +94,32 @@ def _build(
     on_event: Callable[[Any], None] | None,
 ) -> BuildOutcome:
     """Run dbt, and find what is to be recorded of it."""
-    ledger = Ledger(warehouse)
     span = (min(partitions), max(partitions)) if partitions else None
-    before = ledger.all_data_versions(list(tables))
+    before = Ledger(warehouse).all_data_versions(list(tables))
     with environment({"DATAOPS_DBT_RUN": run_id}):  # dbt's jobs are labelled with it
         results = {result.unique_id: result for result in dbt.build(select, span, on_event)}
+    with warehouse.session():
+        return _found(models, warehouse, tables, run_id, partitions, results, before)
+
+
+def _found(
+    models: Models,
+    warehouse: Warehouse,
+    tables: Mapping[str, Table],
+    run_id: str,
+    partitions: Sequence[str] | None,
+    results: Mapping[str, NodeResult],
+    before: Mapping[str, Mapping[str, str]],
+) -> BuildOutcome:
+    """What is to be recorded of dbt's results.
+
+    Args:
+        before: table → partition → data version, as dbt found them.
+
+    Raises:
+        ConfigError: a table was loaded meanwhile.
+    """
+    ledger = Ledger(warehouse)
     after = ledger.all_data_versions(list(tables))
     if before != after:
         raise ConfigError("a table was loaded while dbt was building; nothing was recorded, run the models again")

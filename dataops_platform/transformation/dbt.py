@@ -133,7 +133,7 @@ class DbtProject:
             "--project-dir", str(self.folder), "--profiles-dir", str(self.folder),
             "--target-path", str(self.home / "target"), "--log-path", str(self.home / "logs"),
         ]  # fmt: skip
-        with withheld(), environment(self._environment_variables()), self.target.own_client():
+        with withheld(), environment(self._environment_variables()), self.target.connecting():
             runner = dbtRunner(manifest=manifest, callbacks=[on_event] if on_event else [])
             # Errors reach the user once, by us; dbt's own log is kept beside.
             quiet = ["--log-level", "none", "--log-level-file", "debug", "--no-use-colors", "--no-version-check"]

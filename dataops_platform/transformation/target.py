@@ -62,16 +62,21 @@ class DbtTarget:
         return cls(name, "bigquery", variables, lambda: identity.bigquery_client(project, location))
 
     @contextmanager
-    def own_client(self) -> Iterator[None]:
-        """Have dbt-bigquery work with clients of the platform, inside.
+    def connecting(self) -> Iterator[None]:
+        """Have dbt connect as the platform does, inside; afterwards it holds nothing.
 
+        DuckDB's file is let go: other steps write it, and those of other processes.
+        dbt-bigquery works with clients of the platform.
         By itself it knows neither chains of impersonation nor most external accounts, wants a key in its profile,
         and starts `gcloud auth application-default login` where there are no credentials. So there is one way to be
         somebody on Google Cloud, `Identity`; its tokens are renewed during builds of more than an hour.
         """
         make = self.client
         if make is None:
-            yield
+            try:
+                yield
+            finally:
+                _let_go()
             return
         from dbt.adapters.bigquery import clients
 
@@ -81,3 +86,11 @@ class DbtTarget:
             yield
         finally:
             clients._create_bigquery_client = before
+
+
+def _let_go() -> None:
+    """Close the file that dbt-duckdb keeps open where the profile says so (`keep_open`)."""
+    from dbt.adapters.duckdb.connections import DuckDBConnectionManager as Connections
+
+    if Connections._ENV is not None:
+        Connections._ENV.close()

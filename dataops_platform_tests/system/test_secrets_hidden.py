@@ -115,7 +115,7 @@ DBT = {
         shop:
           target: local
           outputs:
-            local: {type: duckdb, path: "{{ env_var('DATAOPS_WAREHOUSE_PATH') }}", schema: analytics, keep_open: false}
+            local: {type: duckdb, path: "{{ env_var('DATAOPS_WAREHOUSE_PATH') }}", schema: analytics, keep_open: true}
     """,
     # The error's text has what couldn't be converted.
     "models/numbers.sql": """
