@@ -17,6 +17,11 @@ from dataops_platform.warehouse.bigquery import load as bigquery_load
 from dataops_platform_tests.emulators.clients import bigquery_client
 from dataops_platform_tests.support import Home
 
+ENGINES = ["duckdb", pytest.param("bigquery", marks=[pytest.mark.cloud, pytest.mark.long])]
+"""Parameters of a fixture `home`: on BigQuery in the long suite."""
+on_both = pytest.mark.parametrize("home", ["duckdb", pytest.param("bigquery", marks=pytest.mark.cloud)], indirect=True)
+"""Of a test that asks something of its own of the engine: on BigQuery always."""
+
 
 class CloudHome(Home):
     """As `Home`, on Google Cloud's services."""

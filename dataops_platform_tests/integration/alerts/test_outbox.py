@@ -17,7 +17,7 @@ from dataops_platform.contracts.problems import Unavailable
 from dataops_platform.contracts.types import Kind as Type
 from dataops_platform.warehouse import ledger as ledger_module
 from dataops_platform.warehouse.ledger import RunEnd, RunStatus, Verdict, now
-from dataops_platform_tests.cloud import CloudHome
+from dataops_platform_tests.cloud import ENGINES, CloudHome, on_both
 from dataops_platform_tests.support import DAY1, DAY2, Home, daily, rule, table
 
 ORDERS = replace(
@@ -55,11 +55,7 @@ class Kept:
         return [(str(a.status), a.rule, a.partition) for a in self.messages[-1].alerts]
 
 
-ENGINES = pytest.mark.parametrize("home", ["duckdb", pytest.param("bigquery", marks=pytest.mark.cloud)], indirect=True)
-"""Of tests that ask something of their own of an engine; of the others the long suite has those on BigQuery."""
-ALL_ENGINES = pytest.mark.parametrize(
-    "home", ["duckdb", pytest.param("bigquery", marks=[pytest.mark.cloud, pytest.mark.long])], indirect=True
-)
+ALL_ENGINES = pytest.mark.parametrize("home", ENGINES, indirect=True)
 
 
 @pytest.fixture
@@ -96,7 +92,7 @@ def judge(home, **changes):
     home.ledger.record_verdicts([replace(verdict, **changes)])
 
 
-@ENGINES
+@on_both
 def test_told_once_until_it_changes_and_when_it_is_well_again(home):
     channel = Kept()
     judge(home)
@@ -179,7 +175,7 @@ def test_a_breaker_and_what_comes_after(home):
     assert channel.last == [("recovered", None, "2024-01-01")]
 
 
-@ENGINES
+@ALL_ENGINES
 def test_how_runs_ended(home):
     channel = Kept()
     failed = RunEnd("r1", "pipeline", "all", RunStatus.FAILURE, ("raw__orders",), {"staging__orders": "no'; x"}, now())

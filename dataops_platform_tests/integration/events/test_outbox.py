@@ -24,7 +24,7 @@ from dataops_platform.identity import Identity
 from dataops_platform.pubsub import Message, Topic
 from dataops_platform.warehouse import ledger
 from dataops_platform.warehouse.ledger import Refused, RunEnd, RunStatus, now
-from dataops_platform_tests.cloud import CloudHome
+from dataops_platform_tests.cloud import ENGINES, CloudHome, on_both
 from dataops_platform_tests.messages import Mail
 from dataops_platform_tests.support import DAY1, DAY2, Home, daily, rule, table
 
@@ -38,7 +38,7 @@ ORDERS = replace(
     owner="shop",
 )
 ABOUT = Subjects({"orders": ORDERS}, {"fct": ["orders"]})
-ENGINES = pytest.mark.parametrize("home", ["duckdb", pytest.param("bigquery", marks=pytest.mark.cloud)], indirect=True)
+ALL_ENGINES = pytest.mark.parametrize("home", ENGINES, indirect=True)
 EMBEDDED = pytest.mark.parametrize("home", ["duckdb"], indirect=True)
 
 
@@ -106,7 +106,7 @@ def ended(home, run_id="run1", status=RunStatus.SUCCESS, failures=None, at=None)
 
 
 @pytest.mark.cloud
-@ENGINES
+@on_both
 def test_what_happened_is_published_as_its_schema_says(home, mail):
     load(home, 5, -5)
     broken = home.deliver(ORDERS, [{"id": 1, "day": DAY2, "amount": 1}], partition=DAY2)
@@ -151,7 +151,7 @@ def attributes_of(event, severity, **more):
     return {"event": event, "severity": severity, "environment": "staging", "version": "1", "id": "", **more}
 
 
-@ENGINES
+@ALL_ENGINES
 def test_what_is_refused_again_is_no_news(home):
     """Of a delivery, of a file that can't become one, and of a partition of a model; two runs may say it at once."""
     topic = Kept()
@@ -217,7 +217,7 @@ def test_nothing_overtakes_what_failed(home, monkeypatch):
     assert [m.attributes["partition"] for m in topic.messages] == ["2024-01-01", "2024-01-02", "2024-01-03"]
 
 
-@ENGINES
+@ALL_ENGINES
 def test_a_process_that_dies_before_it_writes_down_what_it_published_publishes_it_again(home, monkeypatch):
     topic = Kept()
     load(home, -5)

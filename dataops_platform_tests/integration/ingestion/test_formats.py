@@ -30,7 +30,7 @@ from dataops_platform.ingestion.landing import deliver_files
 from dataops_platform.ingestion.reading import to_parquet
 from dataops_platform.quality import quarantine
 from dataops_platform.warehouse.base import Selection
-from dataops_platform_tests.cloud import engine_home
+from dataops_platform_tests.cloud import ENGINES, engine_home, on_both
 from dataops_platform_tests.support import Home, rule, table
 
 TYPES = {
@@ -48,7 +48,7 @@ TYPES = {
 T = table("t", TYPES)
 
 
-@pytest.fixture(params=["duckdb", pytest.param("bigquery", marks=pytest.mark.cloud)])
+@pytest.fixture(params=ENGINES)
 def home(request, tmp_path) -> Home:
     return engine_home(request, tmp_path)
 
@@ -140,6 +140,7 @@ def test_a_row_is_judged_by_nothing_else_and_stays_when_it_is_judged_again(home,
     assert "5 of 6 rows break blocking rules, more than maxPercent 10 allows" in home.load(t)[0].refused
 
 
+@on_both
 def test_objects_of_one_delivery_with_and_without_such_values(home, tmp_path):
     """Each object has the column or not, whichever of them is the first."""
     t = table("t", {"id": Kind.INTEGER, "n": Kind.INTEGER})
@@ -190,7 +191,9 @@ def test_how_csv_is_written(tmp_path, name, compressed):
     assert home.rows("SELECT id, name FROM staging.t") == [(1, text)]
 
 
-@pytest.mark.parametrize(("end", "quoting"), [("\n", csv.QUOTE_MINIMAL), ("\r\n", csv.QUOTE_ALL)])
+@pytest.mark.parametrize(
+    ("end", "quoting"), [("\n", csv.QUOTE_MINIMAL), pytest.param("\r\n", csv.QUOTE_ALL, marks=pytest.mark.long)]
+)
 def test_breaks_in_quoted_texts_of_large_files(tmp_path, end, quoting):
     """More than the engine gives one thread, and more than it holds at once; read by Python as the naive reader."""
     chance, kinds = random.Random(1), ["1,2\n", 'x"\n"y,z\n', 'he said "yes"\n', "plain", "\r\n", ""]
@@ -218,7 +221,7 @@ PIECE = st.sampled_from(["a", '"', '""', ",", "\n", "\r\n", "\r", "b,c\n", 'x,"y
 PIECES = st.lists(PIECE, max_size=14)
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck), print_blob=True)
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck), print_blob=True)
 @given(PIECES)
 def test_csv_is_read_as_python_reads_it_or_refused(tmp_path_factory, pieces):
     """Whatever stands in a file: each of its rows, with any kinds of line ends, or a refusal that says the line."""
@@ -585,7 +588,7 @@ def plain(row: tuple[Any, ...]) -> str:
     return repr([json.loads(v) if i == position and v is not None else v for i, v in enumerate(row)])
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck), print_blob=True)
+@settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck), print_blob=True)
 @given(ROWS)
 def test_all_formats_say_the_same(tmp_path_factory, rows):
     """The same texts are the same rows, whichever format they came in: the same staging, the same quarantine."""

@@ -53,21 +53,21 @@ def observed(verdicts, rule_id: str = "usual") -> list[float | None]:
     return [v.observed for v in sorted(verdicts, key=lambda v: v.partition_key) if v.rule_id == rule_id]
 
 
-def test_a_backfill_and_day_by_day_are_judged_alike(either_engine):
+def test_a_backfill_and_day_by_day_are_judged_alike(engine):
     """In one run, or in several: two days, then the one after, then the rest."""
     whole, parts = daily_table("whole"), daily_table("parts")
-    fill(either_engine, whole, DAYS)
+    fill(engine, whole, DAYS)
     wanted = [pytest.approx(value) if value is not None else None for value in expected(VALUES)]
-    verdicts = either_engine.judge(whole)
+    verdicts = engine.judge(whole)
     assert observed(verdicts) == observed(verdicts, "middle") == wanted
     assert {v.partition_key for v in verdicts if v.rule_id == "usual" and not v.passed} == {str(DAYS[3]), str(DAYS[8])}
     assert observed(verdicts, "rows") == [None] * MINIMUM + [0] * (len(DAYS) - MINIMUM)
 
     found = []
     for number, days in enumerate((DAYS[:2], DAYS[2:3], DAYS[3:])):
-        fill(either_engine, parts, days)
+        fill(engine, parts, days)
         keys = [str(day) for day in days]
-        found += either_engine.judge(parts, run_id=f"run {number}", partitions=keys)
+        found += engine.judge(parts, run_id=f"run {number}", partitions=keys)
     assert observed(found) == wanted
     first = json.loads(next(v for v in found if v.rule_id == "usual" and v.partition_key == keys[0]).details)
     before = VALUES[:3]
@@ -77,16 +77,16 @@ def test_a_backfill_and_day_by_day_are_judged_alike(either_engine):
     }  # fmt: skip
 
 
-def test_the_newest_value_of_a_partition_counts(engine):
+def test_the_newest_value_of_a_partition_counts(either_engine):
     """A day that is delivered once more changes what the days after it are compared with, from their next judgement."""
     t = daily_table("t")
-    fill(engine, t, DAYS[:4])
-    engine.judge(t)
+    fill(either_engine, t, DAYS[:4])
+    either_engine.judge(t)
     changed = [*VALUES[:2], 100.0, VALUES[3]]
     more = 4 * changed[2] - 2 * VALUES[2]  # with the two rows that are there, the mean is that
-    engine.load(t, [engine.deliver(t, [{"day": DAYS[2], "v": more / 2}] * 2, partition=DAYS[2])])
-    engine.judge(t, run_id="run 2", partitions=[str(DAYS[2])])
-    found = engine.judge(t, "usual", run_id="run 3", partitions=[str(DAYS[3])])
+    either_engine.load(t, [either_engine.deliver(t, [{"day": DAYS[2], "v": more / 2}] * 2, partition=DAYS[2])])
+    either_engine.judge(t, run_id="run 2", partitions=[str(DAYS[2])])
+    found = either_engine.judge(t, "usual", run_id="run 3", partitions=[str(DAYS[3])])
     assert observed(found) == [pytest.approx(expected(changed)[3])]
 
 

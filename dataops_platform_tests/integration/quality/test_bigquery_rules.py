@@ -110,7 +110,10 @@ schema:
 """
 
 
-@pytest.mark.parametrize("granularity", [g for g in Granularity if g is not Granularity.DAY])
+@pytest.mark.parametrize(
+    "granularity",
+    [Granularity.WEEK, *(pytest.param(g, marks=pytest.mark.long) for g in (Granularity.HOUR, Granularity.MONTH))],
+)
 def test_hours_weeks_and_months(cloud, granularity):
     cut = daily("at", "America/New_York", granularity)
     query = rule("query", RuleKind.QUERY, query="SELECT MIN(v) FROM {object}")

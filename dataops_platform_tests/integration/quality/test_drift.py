@@ -93,7 +93,7 @@ def contents() -> dict[str, tuple[Any, list[list[Any]]]]:
     }
 
 
-def test_distances(either_engine):
+def test_distances(engine):
     """Numbers with infinities, NaN and nulls, many zeros, decimals, texts beyond the bins, booleans, a constant."""
     from decimal import Decimal
 
@@ -111,11 +111,11 @@ def test_distances(either_engine):
         return Decimal(str(found)).quantize(Decimal("0.01")) if name == "d" else found
 
     rows = len(given["x"][1][0])
-    either_engine.fill(
+    engine.fill(
         t,
         [{"day": day} | {name: value(name, k, n) for name in given} for k, day in enumerate(DAYS) for n in range(rows)],
     )
-    found = {(v.rule_id, v.partition_key): v for v in either_engine.judge(t)}
+    found = {(v.rule_id, v.partition_key): v for v in engine.judge(t)}
     for name, (_, days) in given.items():
         reference = days[0] + days[1]
         for number, day in enumerate(DAYS):
@@ -133,37 +133,35 @@ def test_distances(either_engine):
     details = json.loads(found["i_psi_5", str(DAYS[3])].details)
     assert "0" in details["bins"]  # the many zeros are one bin
     assert sum(details["current"]) == pytest.approx(1)
-    assert either_engine.rows("SELECT COUNT(*) FROM dataops.baselines") == [
-        (2 * len(given) + 1,)
-    ]  # none for each metric
+    assert engine.rows("SELECT COUNT(*) FROM dataops.baselines") == [(2 * len(given) + 1,)]  # none for each metric
 
 
-def test_the_reference_stays(engine):
+def test_the_reference_stays(either_engine):
     """It waits for all its partitions; then nothing changes it, but another window is another reference."""
     t = table("t", {"day": Kind.DATE, "s": Kind.STRING}, partitioning=daily(), rules=[drift("d", "s")])
 
     def load(number: int, texts: str) -> None:
         rows = [{"day": DAYS[number], "s": text} for text in texts]
-        engine.load(t, [engine.deliver(t, rows, partition=DAYS[number])])
+        either_engine.load(t, [either_engine.deliver(t, rows, partition=DAYS[number])])
 
     def observed(judged=t) -> list[float | None]:
-        return [v.observed for v in sorted(engine.judge(judged), key=lambda v: v.partition_key)]
+        return [v.observed for v in sorted(either_engine.judge(judged), key=lambda v: v.partition_key)]
 
     load(1, "aabb")
     load(2, "abbb")
     assert observed() == [None, None]
-    assert engine.rows("SELECT COUNT(*) FROM dataops.baselines") == [(0,)]
+    assert either_engine.rows("SELECT COUNT(*) FROM dataops.baselines") == [(0,)]
     load(0, "aabb")
     psi = distances("aabb", "abbb", 5)[0]
     assert observed() == [pytest.approx(0), pytest.approx(0), pytest.approx(psi)]
-    frozen = engine.dump("dataops.baselines")
+    frozen = either_engine.dump("dataops.baselines")
     load(0, "bbbb")
     assert observed() == [pytest.approx(distances("aabb", "aabbbbbb", 5)[0]), 0, pytest.approx(psi)]
-    assert engine.dump("dataops.baselines") == frozen
+    assert either_engine.dump("dataops.baselines") == frozen
     other = table("t", {"day": Kind.DATE, "s": Kind.STRING}, partitioning=daily(),
                   rules=[drift("d", "s", last=str(DAYS[0]))])  # fmt: skip
     assert observed(other)[0] == pytest.approx(0)
-    assert engine.rows("SELECT COUNT(*) FROM dataops.baselines") == [(2,)]
+    assert either_engine.rows("SELECT COUNT(*) FROM dataops.baselines") == [(2,)]
 
 
 def test_a_table_without_partitions_drifts_from_its_first_judgement(tmp_path):

@@ -9,7 +9,7 @@ from dataops_platform.contracts.partitions import NamedPartitioning
 from dataops_platform.contracts.types import Kind
 from dataops_platform.quality import quarantine
 from dataops_platform.warehouse.base import Selection
-from dataops_platform_tests.cloud import engine_home
+from dataops_platform_tests.cloud import ENGINES, engine_home
 from dataops_platform_tests.support import rule, table
 
 SALES = table(
@@ -30,7 +30,7 @@ SALES = table(
 )
 
 
-@pytest.fixture(params=["duckdb", pytest.param("bigquery", marks=pytest.mark.cloud)])
+@pytest.fixture(params=ENGINES)
 def home(request, tmp_path):
     made = engine_home(request, tmp_path)
     with made.kept_open():

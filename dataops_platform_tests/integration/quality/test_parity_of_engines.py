@@ -108,7 +108,7 @@ def compare(judged: Sequence[Rule], made: tuple[Any, pd.DataFrame]) -> None:
         assert found[1][r.id] == wanted[1][r.id], explained
 
 
-@settings(QUIET, max_examples=40)
+@settings(QUIET, max_examples=20)
 @given(rules(), frames())
 def test_pandera_agrees_with_duckdb(judged, made):
     compare(judged, made)

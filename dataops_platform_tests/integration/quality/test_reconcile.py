@@ -43,10 +43,12 @@ def test_partitions_with_partitions(either_engine):
     invoices = [(0, "10.10"), (0, "0.20"), (1, "5"), (1, None), (2, "1")]
     payments = [(NIGHT, "10.30"), (NIGHT, None), (NIGHT + timedelta(days=1), "5.50"), (NIGHT + timedelta(days=3), "7")]
     either_engine.fill(t, [{"day": DAYS[n], "amount": Decimal(v) if v else None} for n, v in invoices])
+    deliveries = []
     for at, paid in payments:
         key = PAYMENTS.partitioning.key((at - timedelta(hours=5)).replace(tzinfo=None))
         rows = [{"at": at, "paid": Decimal(paid) if paid else None}]
-        either_engine.load(PAYMENTS, [either_engine.deliver(PAYMENTS, rows, partition=key)])
+        deliveries.append(either_engine.deliver(PAYMENTS, rows, partition=key))
+    either_engine.load(PAYMENTS, deliveries)
     found = {(v.rule_id, v.partition_key): (v.observed, v.passed) for v in either_engine.judge(t)}
     days = [str(day) for day in DAYS]
     assert [found["rows", day] for day in days[:3]] == [(0, True), (1, False), (1, False)]

@@ -321,7 +321,7 @@ def test_thresholds(home, operator, values, unit, passed):
     assert verdict.observed == (25 if unit is Unit.PERCENT else 1)
 
 
-def test_nan_makes_nan(either_engine):
+def test_nan_makes_nan(engine):
     """Which satisfies nothing, whatever the function and the operator; as one of the values it is one."""
     functions = {"avg": {}, "min": {}, "max": {}, "sum": {}, "stddev": {}, "median": {}, "quantile": {"quantile": 0.4}}
     rules = [
@@ -329,8 +329,8 @@ def test_nan_makes_nan(either_engine):
         for name, more in {**functions, "distinct": {}}.items()
     ]
     t = table("t", {"x": Kind.NUMBER}, rules=rules)
-    either_engine.fill(t, [{"x": value} for value in (1.0, 2.0, 3.0, 4.0, math.nan, math.nan, None)])
-    found = {v.rule_id: (v.observed, v.passed) for v in either_engine.judge(t)}
+    engine.fill(t, [{"x": value} for value in (1.0, 2.0, 3.0, 4.0, math.nan, math.nan, None)])
+    found = {v.rule_id: (v.observed, v.passed) for v in engine.judge(t)}
     assert found.pop("distinct") == (5, True)
     assert found == {name: (pytest.approx(math.nan, nan_ok=True), False) for name in functions}
 

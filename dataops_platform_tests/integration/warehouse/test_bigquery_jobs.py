@@ -102,7 +102,10 @@ def test_a_batch_that_is_refused_in_every_run(home, monkeypatch):
         assert outcome.refused_before == (number > 0)
 
 
-@pytest.mark.parametrize("mode", [LoadMode.APPEND, LoadMode.MERGE, LoadMode.REPLACE])
+@pytest.mark.parametrize(
+    "mode",
+    [LoadMode.APPEND, *(pytest.param(mode, marks=pytest.mark.long) for mode in (LoadMode.MERGE, LoadMode.REPLACE))],
+)
 def test_a_load_that_comes_too_late(home, monkeypatch, mode):
     """Between its look at the ledger and its transaction, another one loaded a part of the batch."""
     t = orders(f"late_{mode}", mode=mode, key=["id"] if mode is LoadMode.MERGE else [])

@@ -204,7 +204,7 @@ def test_the_breaker(home):
     assert home.rows("SELECT id, _reasons FROM quarantine.breaker") == [(None, ["id_required"])]
 
 
-@pytest.mark.parametrize("mode", [LoadMode.APPEND, LoadMode.MERGE])
+@pytest.mark.parametrize("mode", [LoadMode.APPEND, pytest.param(LoadMode.MERGE, marks=pytest.mark.long)])
 def test_the_same_delivery_from_several_processes(home, client, mode):
     """Each with a client of its own, all at once: the rows are there once, and so is the ledger's."""
     t = orders(f"race_{mode}", mode=mode, key=("day", "id") if mode is LoadMode.MERGE else ())

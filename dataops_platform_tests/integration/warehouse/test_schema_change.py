@@ -16,7 +16,7 @@ from dataops_platform.quality.quarantine import row_checks
 from dataops_platform.quality.verdicts import foresee
 from dataops_platform.warehouse.base import Selection
 from dataops_platform.warehouse.loss import Loss, loss
-from dataops_platform_tests.cloud import CloudHome, bigquery_client, engine_home
+from dataops_platform_tests.cloud import ENGINES, CloudHome, bigquery_client, engine_home, on_both
 from dataops_platform_tests.support import DAY1, DAY2, DAY3, Home, daily, rule, table
 
 T = table(
@@ -31,7 +31,7 @@ ADDITIVE = replace(T, schema_policy=SchemaPolicy.ADDITIVE)
 IGNORE = replace(T, schema_policy=SchemaPolicy.IGNORE)
 
 
-@pytest.fixture(params=["duckdb", pytest.param("bigquery", marks=pytest.mark.cloud)])
+@pytest.fixture(params=ENGINES)
 def home(request, tmp_path) -> Home:
     return engine_home(request, tmp_path)
 
@@ -88,6 +88,7 @@ def test_ignore(home):
     assert "column 'ID' is the contract's 'id' but for its case" in outcome.refused
 
 
+@on_both
 def test_additive(home):
     first = home.deliver(ADDITIVE, arrow(DAY1, 1), partition=DAY1)
     second = home.deliver(
@@ -181,6 +182,7 @@ def test_a_column_that_is_declared_later(home):
         home.warehouse.ensure([strict])
 
 
+@on_both
 def test_a_column_that_is_removed(home):
     wide = changed(T, "1.1.0", note=Kind.STRING)
     home.load(wide, [home.deliver(wide, arrow(DAY1, 1, note="n"), arrow(DAY1, -1, note="bad"), partition=DAY1)])
@@ -233,6 +235,7 @@ def test_another_type(home):
     assert home.rows("SELECT id FROM staging.orders") == [("one",)]
 
 
+@on_both
 def test_a_wider_type(home):
     home.load(T, [home.deliver(T, arrow(DAY1, 1), arrow(DAY1, -1), partition=DAY1)])
     wider = changed(T, "1.1.0", amount=FieldType(Kind.DECIMAL, 14, 3))
@@ -247,6 +250,7 @@ def test_a_wider_type(home):
     assert len(home.rows("SELECT amount FROM quarantine.orders")) == 1
 
 
+@on_both
 def test_another_key(home):
     home.load(T, [home.deliver(T, arrow(DAY1, 1), partition=DAY1)])
     other = replace(T, primary_key=("day", "id"), contract_version="2.0.0")
@@ -270,6 +274,7 @@ def test_another_cut(home):
     home.warehouse.ensure([longer])  # more of the same partitions are no change
 
 
+@on_both
 def test_optional_and_required(home):
     required = replace(
         T,
@@ -307,6 +312,7 @@ SOURCED = replace(T, source=Source("files"))
 """What is loaded from the lake; of tables without deliveries the ledger has no loads."""
 
 
+@on_both
 def test_what_a_table_that_is_loaded_anew_would_lose(home):
     first = home.deliver(SOURCED, arrow(DAY1, 1), partition=DAY1)
     second = home.deliver(SOURCED, arrow(DAY2, 2), partition=DAY2)
@@ -327,6 +333,7 @@ def test_what_a_table_that_is_loaded_anew_would_lose(home):
     assert home.rows("SELECT count(*) FROM dataops.refusals") == [(0,)]  # nobody was refused anything
 
 
+@on_both
 def test_a_staging_table_that_somebody_dropped(home):
     home.deliver(SOURCED, arrow(DAY1, 1), arrow(DAY1, -1), partition=DAY1)
     home.load(SOURCED)

@@ -22,7 +22,7 @@ def on_duckdb(name: str, scenario) -> None:
 
 
 @pytest.mark.parametrize("name", TABLES)
-@settings(QUIET, max_examples=12)
+@settings(QUIET, max_examples=6)
 @given(scenario=SCENARIO)
 def test_loads_do_what_the_model_says(name, scenario):
     on_duckdb(name, scenario)
