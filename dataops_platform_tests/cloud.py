@@ -49,5 +49,5 @@ def engine_home(request: pytest.FixtureRequest, folder: Path) -> Home:
     if request.param == "duckdb":
         return Home(folder / "home")
     asked = request.getfixturevalue
-    client = bigquery_client(asked("bigquery_server"), asked("bq_project"))
+    client = bigquery_client(asked("bigquery_server"), asked("bq_ledger"))
     return CloudHome(folder / "home", asked("gcs_client"), asked("bucket"), client)

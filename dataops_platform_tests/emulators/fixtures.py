@@ -24,6 +24,7 @@ if TYPE_CHECKING:  # every test run imports this module, and the clients take a 
 __all__ = [
     "bigquery_server",
     "bq_client",
+    "bq_ledger",
     "bq_project",
     "bucket",
     "cloud_env",
@@ -46,6 +47,21 @@ def new_project(server: BigQueryServer) -> Iterator[str]:
         yield project
     finally:
         server.forget(project)
+
+
+@contextmanager
+def ledger_project(server: BigQueryServer) -> Iterator[str]:
+    """As `new_project`, with the platform's datasets and its ledger without rows, as `Warehouse.ensure` makes them."""
+    from dataops_platform.warehouse.bigquery import BigQueryWarehouse
+    from dataops_platform_tests.emulators.clients import bigquery_client
+
+    if server.with_ledger is None:
+        made = unique("ledger")
+        BigQueryWarehouse(bigquery_client(server, made)).ensure([])
+        server.with_ledger = made
+    with new_project(server) as project:
+        server.copy(project, server.with_ledger)
+        yield project
 
 
 @pytest.fixture(scope="session")
@@ -96,6 +112,13 @@ def bucket(gcs_client: storage.Client) -> str:
 def bq_project(bigquery_server: BigQueryServer) -> Iterator[str]:
     """The id of a project without datasets."""
     with new_project(bigquery_server) as project:
+        yield project
+
+
+@pytest.fixture
+def bq_ledger(bigquery_server: BigQueryServer) -> Iterator[str]:
+    """The id of a project that the platform has made its ledger in."""
+    with ledger_project(bigquery_server) as project:
         yield project
 
 

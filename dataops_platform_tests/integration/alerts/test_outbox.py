@@ -17,8 +17,8 @@ from dataops_platform.contracts.problems import Unavailable
 from dataops_platform.contracts.types import Kind as Type
 from dataops_platform.warehouse import ledger as ledger_module
 from dataops_platform.warehouse.ledger import RunEnd, RunStatus, Verdict, now
-from dataops_platform_tests.cloud import ENGINES, CloudHome, on_both
-from dataops_platform_tests.support import DAY1, DAY2, Home, daily, rule, table
+from dataops_platform_tests.cloud import ENGINES, engine_home, on_both
+from dataops_platform_tests.support import DAY1, DAY2, daily, rule, table
 
 ORDERS = replace(
     table(
@@ -60,12 +60,7 @@ ALL_ENGINES = pytest.mark.parametrize("home", ENGINES, indirect=True)
 
 @pytest.fixture
 def home(request, tmp_path):
-    if request.param == "duckdb":
-        made = Home(tmp_path / "home")
-    else:
-        names = ("gcs_client", "bucket", "bq_client")
-        storage, bucket, client = (request.getfixturevalue(name) for name in names)
-        made = CloudHome(tmp_path / "home", storage, bucket, client)
+    made = engine_home(request, tmp_path)
     made.warehouse.ensure([ORDERS])
     return made
 

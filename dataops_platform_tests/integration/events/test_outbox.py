@@ -24,9 +24,9 @@ from dataops_platform.identity import Identity
 from dataops_platform.pubsub import Message, Topic
 from dataops_platform.warehouse import ledger
 from dataops_platform.warehouse.ledger import Refused, RunEnd, RunStatus, now
-from dataops_platform_tests.cloud import ENGINES, CloudHome, on_both
+from dataops_platform_tests.cloud import ENGINES, engine_home, on_both
 from dataops_platform_tests.messages import Mail
-from dataops_platform_tests.support import DAY1, DAY2, Home, daily, rule, table
+from dataops_platform_tests.support import DAY1, DAY2, daily, rule, table
 
 ORDERS = replace(
     table(
@@ -44,12 +44,7 @@ EMBEDDED = pytest.mark.parametrize("home", ["duckdb"], indirect=True)
 
 @pytest.fixture
 def home(request, tmp_path):
-    if request.param == "duckdb":
-        made = Home(tmp_path / "home")
-    else:
-        names = ("gcs_client", "bucket", "bq_client")
-        storage, bucket, client = (request.getfixturevalue(name) for name in names)
-        made = CloudHome(tmp_path / "home", storage, bucket, client)
+    made = engine_home(request, tmp_path)
     made.warehouse.ensure([ORDERS])
     return made
 

@@ -12,12 +12,12 @@ from dataops_platform_tests.support import Home
 
 
 @pytest.fixture
-def cloud(gcs_server, bigquery_server, bq_project, cloud_env, tmp_path) -> CloudHome:
+def cloud(gcs_server, bigquery_server, bq_ledger, cloud_env, tmp_path) -> CloudHome:
     from dataops_platform_tests.emulators.clients import bigquery_client, storage_client
 
     storage = storage_client(gcs_server)
     bucket = storage.create_bucket(unique("bucket")).name
-    return CloudHome(tmp_path / "cloud", storage, bucket, bigquery_client(bigquery_server, bq_project))
+    return CloudHome(tmp_path / "cloud", storage, bucket, bigquery_client(bigquery_server, bq_ledger))
 
 
 def _home(request: pytest.FixtureRequest, tmp_path: Path) -> Home:

@@ -125,10 +125,10 @@ def test_pandera_agrees_with_duckdb_long(judged, made):
 
 
 @pytest.fixture
-def cloud(gcs_server, bigquery_server, bq_project, cloud_env, tmp_path) -> CloudHome:
+def cloud(gcs_server, bigquery_server, bq_ledger, cloud_env, tmp_path) -> CloudHome:
     storage = storage_client(gcs_server)
     bucket = storage.create_bucket(unique("bucket")).name
-    return CloudHome(tmp_path / "cloud", storage, bucket, bigquery_client(bigquery_server, bq_project))
+    return CloudHome(tmp_path / "cloud", storage, bucket, bigquery_client(bigquery_server, bq_ledger))
 
 
 def on_bigquery(home: CloudHome, t: Table, content: pa.Table) -> tuple[Failing, Verdicts]:

@@ -16,7 +16,7 @@ from dataops_platform.warehouse.bigquery import jobs as bigquery_jobs
 from dataops_platform.warehouse.bigquery.load import Loader
 from dataops_platform_tests.cloud import CloudHome
 from dataops_platform_tests.emulators.clients import bigquery_client, storage_client
-from dataops_platform_tests.emulators.fixtures import new_project, unique
+from dataops_platform_tests.emulators.fixtures import ledger_project, unique
 from dataops_platform_tests.emulators.proxy import Call, Fault, Only, Proxy
 from dataops_platform_tests.support import DAY1, DAY2, DAY3, daily, rule, table
 
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.cloud
 
 @pytest.fixture(scope="module")
 def project(bigquery_server):
-    with new_project(bigquery_server) as name:
+    with ledger_project(bigquery_server) as name:
         yield name
 
 

@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 
 from dataops_platform_tests.cloud import CloudHome
 from dataops_platform_tests.emulators.clients import bigquery_client, storage_client
-from dataops_platform_tests.emulators.fixtures import new_project, unique
+from dataops_platform_tests.emulators.fixtures import ledger_project, unique
 from dataops_platform_tests.load_model import SCENARIO, TABLES, run
 
 pytestmark = pytest.mark.cloud
@@ -25,7 +25,7 @@ def scenario_runs(gcs_server, bigquery_server, cloud_env, tmp_path_factory):
         with ExitStack() as stack:
 
             def make() -> CloudHome:
-                project = stack.enter_context(new_project(bigquery_server))
+                project = stack.enter_context(ledger_project(bigquery_server))
                 client = bigquery_client(bigquery_server, project)
                 return CloudHome(tmp_path_factory.mktemp("home"), storage, bucket, client)
 

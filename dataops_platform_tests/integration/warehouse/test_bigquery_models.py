@@ -15,7 +15,7 @@ from dataops_platform.warehouse.ledger import Ledger
 from dataops_platform.warehouse.names import Relation
 from dataops_platform_tests import readme
 from dataops_platform_tests.emulators.clients import bigquery_client
-from dataops_platform_tests.emulators.fixtures import new_project, unique
+from dataops_platform_tests.emulators.fixtures import ledger_project, unique
 
 pytestmark = pytest.mark.cloud
 DAYS = ["2024-01-01", "2024-01-02", "2024-01-03"]
@@ -57,7 +57,7 @@ class Models:
 
 @pytest.fixture(scope="module")
 def models(gcs_server, bigquery_server):
-    with pytest.MonkeyPatch.context() as patch, new_project(bigquery_server) as project:
+    with pytest.MonkeyPatch.context() as patch, ledger_project(bigquery_server) as project:
         for name, value in (gcs_server.env | bigquery_server.env).items():
             patch.setenv(name, value)
         yield Models(bigquery_client(bigquery_server, project))

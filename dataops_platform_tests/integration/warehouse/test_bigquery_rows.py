@@ -18,7 +18,7 @@ from dataops_platform.warehouse.bigquery.rows import schema_of
 from dataops_platform.warehouse.ledger import schema as ledger_schema
 from dataops_platform.warehouse.names import Relation
 from dataops_platform_tests.emulators.clients import bigquery_client
-from dataops_platform_tests.emulators.fixtures import new_project, unique
+from dataops_platform_tests.emulators.fixtures import ledger_project, unique
 
 pytestmark = pytest.mark.cloud
 DAY = Window("Day", datetime(2024, 1, 2, tzinfo=UTC), datetime(2024, 1, 3, tzinfo=UTC))
@@ -26,7 +26,7 @@ DAY = Window("Day", datetime(2024, 1, 2, tzinfo=UTC), datetime(2024, 1, 3, tzinf
 
 @pytest.fixture(scope="module")
 def warehouse(gcs_server, bigquery_server):
-    with pytest.MonkeyPatch.context() as patch, new_project(bigquery_server) as project:
+    with pytest.MonkeyPatch.context() as patch, ledger_project(bigquery_server) as project:
         for name, value in (gcs_server.env | bigquery_server.env).items():
             patch.setenv(name, value)
         made = BigQueryWarehouse(bigquery_client(bigquery_server, project), pause=0.05)

@@ -22,7 +22,7 @@ from dataops_platform.transformation.publish import PublishOutcome, publish
 from dataops_platform.warehouse import ledger
 from dataops_platform_tests.cloud import CloudHome
 from dataops_platform_tests.emulators.clients import bigquery_client, storage_client
-from dataops_platform_tests.emulators.fixtures import new_project, unique
+from dataops_platform_tests.emulators.fixtures import ledger_project, unique
 from dataops_platform_tests.fake_dbt import FakeModel
 from dataops_platform_tests.support import DAY1, daily, rule, table
 
@@ -34,7 +34,7 @@ DAYS = [DAY1 + timedelta(days=number) for number in range(30)]
 def home(gcs_server, bigquery_server, tmp_path_factory) -> Iterator[CloudHome]:
     storage = storage_client(gcs_server)
     bucket = storage.create_bucket(unique("bucket")).name
-    with new_project(bigquery_server) as project:
+    with ledger_project(bigquery_server) as project:
         client = bigquery_client(bigquery_server, project)
         made = CloudHome(tmp_path_factory.mktemp("counts"), storage, bucket, client)
         made.warehouse.ensure([])

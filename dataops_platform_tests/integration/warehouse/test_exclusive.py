@@ -14,13 +14,13 @@ from dataops_platform.contracts.types import Kind
 from dataops_platform.warehouse.bigquery import leases
 from dataops_platform_tests.cloud import CloudHome
 from dataops_platform_tests.emulators.clients import bigquery_client, storage_client
-from dataops_platform_tests.emulators.fixtures import new_project, unique
+from dataops_platform_tests.emulators.fixtures import ledger_project, unique
 from dataops_platform_tests.support import Home, table
 
 
 @pytest.fixture(scope="module")
 def project(bigquery_server):
-    with new_project(bigquery_server) as name:
+    with ledger_project(bigquery_server) as name:
         yield name
 
 
@@ -133,11 +133,12 @@ def test_a_lease_is_renewed(clouds, monkeypatch):
 
 
 @pytest.mark.cloud
-def test_a_dropped_table_is_found_by_two(cloud_env, gcs_client, bucket, bq_client, tmp_path):
+def test_a_dropped_table_is_found_by_two(cloud_env, gcs_client, bucket, bigquery_server, bq_ledger, tmp_path):
     """One looks, the other makes it anew and loads it meanwhile: those loads aren't forgotten."""
     appended = table("orders", {"id": Kind.INTEGER}, mode=LoadMode.APPEND)
     appended = replace(appended, source=Source("files", {"path": "orders.csv"}))
-    one, other = (CloudHome(tmp_path / str(n), gcs_client, bucket, bq_client) for n in range(2))
+    client = bigquery_client(bigquery_server, bq_ledger)
+    one, other = (CloudHome(tmp_path / str(n), gcs_client, bucket, client) for n in range(2))
     one.deliver(appended, [{"id": 1}])
     one.load(appended)
     one.by_hand("DROP TABLE staging.orders")

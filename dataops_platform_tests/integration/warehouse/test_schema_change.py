@@ -544,9 +544,9 @@ def test_a_table_that_is_renamed_by_case_alone(tmp_path):
 
 
 @pytest.mark.cloud
-def test_a_clustered_column_that_is_removed(bigquery_server, bq_project, gcs_client, bucket, tmp_path, monkeypatch):
+def test_a_clustered_column_that_is_removed(bigquery_server, bq_ledger, gcs_client, bucket, tmp_path, monkeypatch):
     """BigQuery drops no column that a table is clustered by; the emulator would."""
-    client = bigquery_client(bigquery_server, bq_project)
+    client = bigquery_client(bigquery_server, bq_ledger)
     home = CloudHome(tmp_path / "home", gcs_client, bucket, client)
     wide = replace(changed(T, "1.1.0", note=Kind.STRING), clustering=("note", "id"))
     home.load(wide, [home.deliver(wide, arrow(DAY1, 1, note="n"), partition=DAY1)])
@@ -555,7 +555,7 @@ def test_a_clustered_column_that_is_removed(bigquery_server, bq_project, gcs_cli
 
     def watched(step, sql, *more):
         if "DROP COLUMN" in sql and "staging" in sql:
-            clustered.extend(client.get_table(f"{bq_project}.staging.orders").clustering_fields)
+            clustered.extend(client.get_table(f"{bq_ledger}.staging.orders").clustering_fields)
         return statement(step, sql, *more)
 
     monkeypatch.setattr(home.warehouse, "statement", watched)
