@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -74,6 +74,30 @@ def dataops(
 ) -> subprocess.CompletedProcess[str]:
     """Run the command to its end, in a process of its own; see `commands`."""
     return commands.run(arguments, environment(home, project, **(env or {})), None, timeout)
+
+
+@pytest.fixture
+def open_files(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Warehouses' files stay open for all of a test that does many small steps: opening one takes 20 ms.
+
+    Not for tests with other processes, which could not open them, or about what is in a file that was closed.
+    """
+    import duckdb
+
+    from dataops_platform.warehouse.duckdb import connection
+
+    connect, kept = connection._connect, dict[Path, duckdb.DuckDBPyConnection]()
+
+    def keeping(path: Path, lock_wait: float) -> duckdb.DuckDBPyConnection:
+        made = connect(path, lock_wait)
+        if path not in kept:
+            kept[path] = made.cursor()
+        return made
+
+    monkeypatch.setattr(connection, "_connect", keeping)
+    yield
+    for held in kept.values():
+        held.close()
 
 
 @pytest.fixture(scope="session")

@@ -20,6 +20,8 @@ from dataops_platform.warehouse.ledger import RunEnd, RunStatus, Verdict, now
 from dataops_platform_tests.cloud import ENGINES, engine_home, on_both
 from dataops_platform_tests.support import DAY1, DAY2, daily, rule, table
 
+pytestmark = pytest.mark.usefixtures("open_files")
+
 ORDERS = replace(
     table(
         "orders",

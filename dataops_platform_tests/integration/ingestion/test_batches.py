@@ -16,6 +16,8 @@ from dataops_platform.ingestion.batches import write_batch
 from dataops_platform.ingestion.extractor import Arrival, extract, extractor_for
 from dataops_platform_tests.support import DAY1, Home, rule, table
 
+pytestmark = pytest.mark.usefixtures("open_files")
+
 CONTENT: dict[str, pd.DataFrame] = {}
 """What the source has by partition."""
 

@@ -18,6 +18,8 @@ from dataops_platform.contracts.types import FieldType, Kind
 from dataops_platform.ingestion.extractor import extract, extractor_for
 from dataops_platform_tests.support import DAY1, DAY2, DAY3, Home, daily, file_size_limit, table
 
+pytestmark = pytest.mark.usefixtures("open_files")
+
 COLUMNS = {"day": Kind.DATE, "id": Kind.INTEGER, "name": Kind.STRING, "at": Kind.TIMESTAMP}
 HEAD = "day,id,name,at\n"
 DAYS = [str(DAY1), str(DAY2), str(DAY3)]

@@ -33,6 +33,8 @@ from dataops_platform.warehouse.base import Selection
 from dataops_platform_tests.cloud import ENGINES, engine_home, on_both
 from dataops_platform_tests.support import Home, rule, table
 
+pytestmark = pytest.mark.usefixtures("open_files")
+
 TYPES = {
     "name": Kind.STRING,
     "n": Kind.INTEGER,

@@ -11,6 +11,11 @@ from dataops_platform_tests.emulators.fixtures import unique
 from dataops_platform_tests.support import Home
 
 
+@pytest.fixture(autouse=True)
+def _open_files(open_files: None) -> None:
+    """No other process looks into these warehouses."""
+
+
 @pytest.fixture
 def cloud(gcs_server, bigquery_server, bq_ledger, cloud_env, tmp_path) -> CloudHome:
     from dataops_platform_tests.emulators.clients import bigquery_client, storage_client

@@ -13,6 +13,8 @@ from dataops_platform.contracts.types import FieldType, Kind
 from dataops_platform_tests.cloud import ENGINES, engine_home, on_both
 from dataops_platform_tests.support import DAY1, DAY2, Home, daily, rule, table
 
+pytestmark = pytest.mark.usefixtures("open_files")
+
 T = table(
     "orders",
     {"day": Kind.DATE, "id": Kind.INTEGER},

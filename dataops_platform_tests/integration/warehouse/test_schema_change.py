@@ -19,6 +19,8 @@ from dataops_platform.warehouse.loss import Loss, loss
 from dataops_platform_tests.cloud import ENGINES, CloudHome, bigquery_client, engine_home, on_both
 from dataops_platform_tests.support import DAY1, DAY2, DAY3, Home, daily, rule, table
 
+pytestmark = pytest.mark.usefixtures("open_files")
+
 T = table(
     "orders",
     {"day": Kind.DATE, "id": Kind.INTEGER, "amount": FieldType(Kind.DECIMAL, 10, 2)},

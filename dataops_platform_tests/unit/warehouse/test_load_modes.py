@@ -12,6 +12,8 @@ from dataops_platform.lake import local
 from dataops_platform_tests.load_model import SCENARIO, TABLES, run
 from dataops_platform_tests.support import Home
 
+pytestmark = pytest.mark.usefixtures("open_files")
+
 QUIET = settings(deadline=None, suppress_health_check=list(HealthCheck), print_blob=True)
 
 
