@@ -47,19 +47,34 @@ schema:
 """
 
 
+@pytest.fixture(scope="module")
+def dagster():
+    """Of all tests: making one takes as long as a run, and what is in it is nothing to IO managers."""
+    with dg.DagsterInstance.ephemeral() as made:
+        yield made
+
+
 @pytest.fixture
-def platform(shop, settings):
+def opened(settings):
+    """The warehouse's file stays open: it is asked many small things."""
+    with settings.warehouse().connect():
+        yield settings
+
+
+@pytest.fixture
+def platform(shop, opened):
     (shop / "contracts/prices.odcs.yaml").write_text(CONTRACT)
-    return Platform(settings, load_contracts(settings.contracts), Models(()))
+    return Platform(opened, load_contracts(opened.contracts), Models(()))
 
 
 @pytest.fixture
-def run(platform):
+def run(platform, dagster):
     """Materialise assets; the values they passed on, by name."""
 
     def materialise(*assets, **arguments):
         resources = {WAREHOUSE: WarehouseIOManager(platform), LAKE: LakeIOManager(platform)}
-        return dg.materialize(list(assets), resources=resources, **arguments)
+        resources["io_manager"] = dg.mem_io_manager  # of readers: the instance would keep what they return
+        return dg.materialize(list(assets), resources=resources, instance=dagster, **arguments)
 
     return materialise
 
@@ -224,7 +239,7 @@ def test_bad_rows_go_to_quarantine(run, platform, kind):
     assert {row["_source_object"] for row in platform.warehouse.query(HELD).to_pylist()} == {"other/prices"}
 
 
-def test_too_many_bad_rows_refuse_the_whole(run, platform, settings, shop):
+def test_too_many_bad_rows_refuse_the_whole(platform, dagster, settings, shop):
     (shop / "contracts/prices.odcs.yaml").write_text(
         CONTRACT.replace(
             "    properties:",
@@ -236,7 +251,7 @@ def test_too_many_bad_rows_refuse_the_whole(run, platform, settings, shop):
     manager = {WAREHOUSE: WarehouseIOManager(Platform(settings, load_contracts(settings.contracts), Models(())))}
     for prices, success in ((["1", "-1"], True), (["1", "-1", "-2"], False)):
         value = pd.DataFrame({"sku": list("abc")[: len(prices)], "price": prices})
-        result = dg.materialize([asset("prices", value)], resources=manager, raise_on_error=False)
+        result = dg.materialize([asset("prices", value)], resources=manager, instance=dagster, raise_on_error=False)
         assert result.success is success
         if not success:
             assert "2 of 3 rows break blocking rules, more than maxPercent 50 allows" in message(result)
@@ -292,10 +307,10 @@ schema:
 """
 
 
-def test_quarantine_of_partitions_is_replaced_with_them(settings, shop):
+def test_quarantine_of_partitions_is_replaced_with_them(opened, dagster, shop):
     """A row that lies in no partition of the run, for want of a date, belongs to those it was made with."""
     (shop / "contracts/visits.odcs.yaml").write_text(OF_DAYS)
-    platform = Platform(settings, load_contracts(settings.contracts), Models(()))
+    platform = Platform(opened, load_contracts(opened.contracts), Models(()))
     factor = [-1]
 
     @dg.asset(
@@ -311,7 +326,8 @@ def test_quarantine_of_partitions_is_replaced_with_them(settings, shop):
 
     def made(first, last=None):
         tags = {"dagster/asset_partition_range_start": first, "dagster/asset_partition_range_end": last or first}
-        return dg.materialize([visits], resources={WAREHOUSE: WarehouseIOManager(platform)}, tags=tags).success
+        resources = {WAREHOUSE: WarehouseIOManager(platform)}
+        return dg.materialize([visits], resources=resources, instance=dagster, tags=tags).success
 
     def held():
         rows = platform.warehouse.query(
@@ -383,15 +399,16 @@ def test_the_platforms_tables_are_read(run, platform):
 
 
 @pytest.mark.parametrize("key", [["fct_sales"], ["main", "fct_sales"], ["MAIN", "Fct_Sales"]])
-def test_a_dbt_models_table_is_not_written(settings, shop, key):
+def test_a_dbt_models_table_is_not_written(opened, dagster, key):
     model = Model("model.shop.fct_sales", "fct_sales", Relation("main", "fct_sales"), None, False, False, (), (), ())
-    platform = Platform(settings, load_contracts(settings.contracts), Models((model,)))
+    platform = Platform(opened, load_contracts(opened.contracts), Models((model,)))
 
     @dg.asset(key=key, io_manager_key=WAREHOUSE)
     def made():
         return FRAME
 
-    result = dg.materialize([made], resources={WAREHOUSE: WarehouseIOManager(platform)}, raise_on_error=False)
+    resources = {WAREHOUSE: WarehouseIOManager(platform)}
+    result = dg.materialize([made], resources=resources, instance=dagster, raise_on_error=False)
     assert "is the dbt model fct_sales" in message(result)
     assert not platform.warehouse.exists(Relation("main", "fct_sales"))
 
@@ -421,8 +438,14 @@ COLUMN_TYPES = {
 }
 
 
-@pytest.mark.parametrize("kind", ["instant", "instant elsewhere", "local", "pandas"])
-@pytest.mark.parametrize("zone", ["UTC", NEW_YORK])
+@pytest.mark.parametrize(
+    ("zone", "kind"),
+    [
+        *((NEW_YORK, kind) for kind in ("instant", "instant elsewhere", "local", "pandas")),
+        ("UTC", "instant"),
+        *(pytest.param("UTC", kind, marks=pytest.mark.long) for kind in ("instant elsewhere", "local", "pandas")),
+    ],
+)
 def test_hours_replace_and_read_their_own_rows(run, platform, kind, zone):
     hours, seen = dg.HourlyPartitionsDefinition("2024-05-01-00:00", timezone=zone), []
     made = cut(
@@ -435,15 +458,26 @@ def test_hours_replace_and_read_their_own_rows(run, platform, kind, zone):
     assert platform.warehouse.query("SELECT count(*) AS n FROM own.cut").to_pylist() == [{"n": 2}]
 
 
-@pytest.mark.parametrize("kind", COLUMN_TYPES)
+LONG_CUTS = {
+    "weeks": dg.WeeklyPartitionsDefinition("2024-04-28", timezone=NEW_YORK),
+    "months": dg.MonthlyPartitionsDefinition("2024-05-01", timezone=NEW_YORK),
+}
+
+
 @pytest.mark.parametrize(
-    "definition",
+    ("definition", "kind"),
     [
-        dg.DailyPartitionsDefinition("2024-05-01", timezone=NEW_YORK),
-        dg.WeeklyPartitionsDefinition("2024-04-28", timezone=NEW_YORK),
-        dg.MonthlyPartitionsDefinition("2024-05-01", timezone=NEW_YORK),
+        *(
+            pytest.param(dg.DailyPartitionsDefinition("2024-05-01", timezone=NEW_YORK), kind, id=f"days-{kind}")
+            for kind in COLUMN_TYPES
+        ),
+        *(
+            # What a type needs is the same for each cut: of one all types, of the others one are seen each time.
+            pytest.param(definition, kind, id=f"{name}-{kind}", marks=() if kind == "instant" else pytest.mark.long)
+            for name, definition in LONG_CUTS.items()
+            for kind in COLUMN_TYPES
+        ),
     ],
-    ids=["days", "weeks", "months"],
 )
 def test_days_begin_in_the_zone_of_the_partitions(run, platform, kind, definition):
     """The last minute of a day in New York is the next day in UTC."""
