@@ -42,15 +42,18 @@ def _environment():
         os.environ[BATCH_SIZE_VARIABLE] = before
 
 
-@pytest.fixture
-def shop(tmp_path):
+def write_shop(project):
     """The README's own table: two days of orders, a broken one among them. Partitions end with May."""
-    project = tmp_path / "shop"
     for path, text in own_table_files().items():
         if not path.startswith("dbt_project"):
             (project / path).parent.mkdir(parents=True, exist_ok=True)
             (project / path).write_text(text.replace("start: 2024-05-01", "start: 2024-05-01, end: 2024-05-31"))
     return project
+
+
+@pytest.fixture
+def shop(tmp_path):
+    return write_shop(tmp_path / "shop")
 
 
 @pytest.fixture

@@ -55,6 +55,7 @@ class Shop:
 
     def __init__(self, project, settings):
         self.project, self.settings = project, settings
+        self._definitions = None
         for day in range(1, 7):
             self.write(day, GOOD)
 
@@ -63,12 +64,19 @@ class Shop:
         path = self.project / f"data/orders/2024-05-0{day}.csv"
         path.write_text(rows if text is UNREADABLE else HEADER + rows)
 
+    @property
+    def definitions(self):
+        """The code location, which is the same until the contract is edited."""
+        if self._definitions is None:
+            self._definitions = build_definitions(self.settings)
+        return self._definitions
+
     def run(self, dagster, span=SPAN, selection=None):
-        job = build_definitions(self.settings).get_repository_def().get_job("pipeline")
-        return runs.execute(job, dagster, span, selection)
+        return runs.execute(self.definitions.get_repository_def().get_job("pipeline"), dagster, span, selection)
 
     def edit(self, old, new):
         """Replace a text of the contract."""
+        self._definitions = None
         contract = self.project / "contracts/orders.odcs.yaml"
         assert old in contract.read_text()
         contract.write_text(contract.read_text().replace(old, new))
