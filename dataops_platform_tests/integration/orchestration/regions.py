@@ -73,6 +73,7 @@ class Regions:
 
     def __init__(self, project, settings):
         self.project, self.settings = project, settings
+        self._definitions = None
         files = {
             "contracts/sales.odcs.yaml": CONTRACT,
             "dbt_project/models/marts/by_region.sql": MODEL,
@@ -93,9 +94,15 @@ class Regions:
         path.parent.mkdir(exist_ok=True)
         path.write_text("\n".join(["id,region,amount", *rows, ""]))
 
+    @property
+    def definitions(self):
+        """The code location, of the project as it is when it is asked for the first time."""
+        if self._definitions is None:
+            self._definitions = build_definitions(self.settings)
+        return self._definitions
+
     def run(self, dagster, span=None, selection=None):
-        definitions = build_definitions(self.settings)
-        job = definitions.get_repository_def().get_job("pipeline")
+        job = self.definitions.get_repository_def().get_job("pipeline")
         return runs.execute(job, dagster, span or (NAMES[0], NAMES[-1]), selection)
 
     def query(self, sql):

@@ -1,6 +1,7 @@
 """A table that is cut by name goes the same way as one that is cut by time, on either engine."""
 
 import os
+import shutil
 import time
 from datetime import UTC, datetime
 
@@ -12,7 +13,6 @@ from dataops_platform.contracts.problems import ConfigError
 from dataops_platform.ingestion.landing_scan import Position, scan, strange_names
 from dataops_platform.lake import Lake
 from dataops_platform.orchestration import runs
-from dataops_platform.orchestration.build import build_definitions
 from dataops_platform.orchestration.planning import plan
 from dataops_platform.orchestration.table_options import raw_key, staging_key
 from dataops_platform.settings import Settings
@@ -103,6 +103,7 @@ def test_a_model_that_fails_its_test_for_a_name(regions, tmp_path):
 
 @on_duckdb
 def test_what_others_write_lands_by_name(regions, tmp_path):
+    shutil.rmtree(regions.project / "dbt_project")  # nothing is made of it
     contract = regions.project / "contracts/sales.odcs.yaml"
     text = contract.read_text()
     source = next(line for line in text.splitlines(keepends=True) if "property: source" in line)
@@ -127,18 +128,17 @@ def test_what_others_write_lands_by_name(regions, tmp_path):
 
 @on_duckdb
 def test_what_is_new_is_planned(regions, tmp_path):
-    definitions = build_definitions(regions.settings)
     with instance(tmp_path / "dagster") as dagster:
-        (run,) = plan(definitions, None, None, regions.left().partitions()).runs
+        (run,) = plan(regions.definitions, None, None, regions.left().partitions()).runs
         assert run.span == ("apac", "us")
         assert regions.run(dagster).success
     regions.write("apac", "1,apac,11")
     regions.write("us", "4,us,41")
     todo = regions.left()
-    planned = plan(definitions, None, None, todo.partitions(), todo.settled())
+    planned = plan(regions.definitions, None, None, todo.partitions(), todo.settled())
     assert [run.span for run in planned.runs] == [("apac", "apac"), ("us", "us")]
     with pytest.raises(ConfigError, match="'eu-nort' is not one of eu-north, apac, eu, us"):
-        plan(definitions, None, ("eu", "eu-nort"), None)
+        plan(regions.definitions, None, ("eu", "eu-nort"), None)
 
 
 @on_duckdb
@@ -156,7 +156,7 @@ def test_merge_moves_a_row_between_names(regions, tmp_path):
 
 @on_duckdb
 def test_the_schedule_runs_all_names(regions):
-    repository = build_definitions(regions.settings).get_repository_def()
+    repository = regions.definitions.get_repository_def()
     (schedule,) = repository.schedule_defs
     with dg.build_schedule_context() as context:
         (request,) = schedule.evaluate_tick(context).run_requests
@@ -214,7 +214,7 @@ def test_a_model_by_day_takes_the_names_as_a_whole(regions, tmp_path):
 
     def run_what_is_new(dagster):
         todo = regions.left()
-        planned = plan(build_definitions(regions.settings), None, None, todo.partitions(), todo.settled()).runs
+        planned = plan(regions.definitions, None, None, todo.partitions(), todo.settled()).runs
         assert all(runs.execute(run.job, dagster, run.span, run.assets).success for run in planned)
         return {run.span for run in planned if run.span}  # what has no partitions may be made alone
 
@@ -245,7 +245,7 @@ def test_conditions_follow_names(tmp_path):
     raw, staging = raw_key("sales"), staging_key("sales")
     chain = [staging, dg.AssetKey("by_region"), dg.AssetKey(["transformed", "by_region"]), PRODUCTION]
     with dg.DagsterInstance.ephemeral() as dagster:
-        automation = Automation(build_definitions(regions.settings), dagster)
+        automation = Automation(regions.definitions, dagster)
         automation.cursor = None
         morning = datetime(2024, 5, 20, 6, 59, tzinfo=UTC)
         assert raw not in automation.tick(morning)

@@ -3,6 +3,7 @@
 import os
 import shutil
 import time
+from functools import cached_property
 
 import pytest
 
@@ -70,9 +71,12 @@ class Shops:
         settled = time.time() - 60  # what was just written may still be being written
         os.utime(path, (settled, settled))
 
+    @cached_property
+    def job(self):
+        return build_definitions(self.settings).get_repository_def().get_job("pipeline")
+
     def run(self, dagster):
-        job = build_definitions(self.settings).get_repository_def().get_job("pipeline")
-        return runs.execute(job, dagster, None)
+        return runs.execute(self.job, dagster, None)
 
     def query(self, sql):
         return [tuple(row.values()) for row in self.settings.warehouse().query(sql).to_pylist()]
