@@ -106,7 +106,9 @@ class Shop:
 def on_engine(request, project, folder):
     """Settings of a project on the engine that a fixture's parameter names: `duckdb` or `bigquery`."""
     if request.param == "duckdb":
-        yield settings_of(project, folder / "home")
+        settings = settings_of(project, folder / "home")
+        with settings.warehouse().connect():  # open all the time: a run opens the file fifty times
+            yield settings
         return
     servers = (request.getfixturevalue(name) for name in ("gcs_server", "bigquery_server"))
     with on_google_cloud(folder / "home", *servers, DATAOPS_PROJECT=str(project)) as settings:

@@ -104,7 +104,9 @@ def mode():
 def sales(request, mode, tmp_path):
     """Its six days are published; and see `dagster`."""
     if (request.param, mode) == ("duckdb", "merge"):
-        yield request.getfixturevalue("kept").put_back()
+        made = request.getfixturevalue("kept").put_back()
+        with made.settings.warehouse().connect():
+            yield made
         return
     with any_shop(request, tmp_path, mode) as made:
         first_run(made)

@@ -22,7 +22,9 @@ from dataops_platform_tests.integration.orchestration.sales import (
 
 @pytest.fixture
 def orders(shop, tmp_path):
-    return Shop(shop, settings_of(shop, tmp_path / "home"))
+    settings = settings_of(shop, tmp_path / "home")
+    with settings.warehouse().connect():
+        yield Shop(shop, settings)
 
 
 def test_the_others_go_on(orders, tmp_path):
