@@ -113,13 +113,14 @@ class Home:
     loading: ModuleType = duckdb_load
     """The module that loads, with its limits."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, delivered: int = 0) -> None:
+        """With `delivered`, so many deliveries are there already, as in a copy: those of this home are later."""
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
         self.lake = Lake(LocalStore(folder / "lake"))
         self.production: ObjectStore = LocalStore(folder / "production_lake")
         self.warehouse: Any = DuckDBWarehouse(folder / "warehouse.duckdb", "1GB")
-        self._clock = itertools.count()
+        self._clock = itertools.count(delivered)
         self._names = itertools.count()
 
     @contextmanager

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import shutil
 import tempfile
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -52,8 +54,8 @@ MART = FakeModel(
 class Platform:
     """A home with two tables and two models; `act` does what a user may do."""
 
-    def __init__(self, folder: Path) -> None:
-        self.home = Home(folder)
+    def __init__(self, folder: Path, delivered: int = 0) -> None:
+        self.home = Home(folder, delivered)
         self.tables = {"orders": ORDERS, "rates": RATES}
         self.dbt = FakeDbt(self.home.warehouse, [FCT, MART])
         self.runs = (f"run {number}" for number in itertools.count())
@@ -220,7 +222,7 @@ def run(actions) -> None:
 QUIET = settings(deadline=None, suppress_health_check=list(HealthCheck), print_blob=True)
 
 
-@settings(QUIET, max_examples=25)
+@settings(QUIET, max_examples=15)
 @given(actions=st.lists(ACTION, min_size=4, max_size=14))
 def test_production_holds_only_what_passed(actions):
     run(actions)
@@ -234,15 +236,25 @@ def test_production_holds_only_what_passed_long(actions):
     run(actions)
 
 
+@pytest.fixture(scope="module")
+def loaded(tmp_path_factory) -> Path:
+    """Two good days, loaded. Each test has a copy."""
+    folder = tmp_path_factory.mktemp("loaded")
+    made = Platform(folder)
+    with made.home.kept_open():
+        made.deliver(0, [1, 2], 0)
+        made.deliver(1, [3], 20)
+        made.deliver_rates(1)
+        made.load()
+    return folder
+
+
 @pytest.fixture
-def platform(tmp_path) -> Platform:
-    """Two good days, loaded."""
-    made = Platform(tmp_path)
-    made.deliver(0, [1, 2], 0)
-    made.deliver(1, [3], 20)
-    made.deliver_rates(1)
-    made.load()
-    return made
+def platform(loaded, tmp_path) -> Iterator[Platform]:
+    shutil.copytree(loaded, tmp_path, dirs_exist_ok=True)
+    made = Platform(tmp_path, delivered=3)
+    with made.home.kept_open():
+        yield made
 
 
 def refusals(platform: Platform) -> dict[str, str]:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import shutil
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
@@ -76,12 +79,30 @@ class Platform:
         assert {key.rpartition("/")[0] + "/" for key in objects} <= {prefix for (prefix,) in ledger}
 
 
+@pytest.fixture(scope="module")
+def built(tmp_path_factory) -> Path:
+    """Two days in staging and in the models. Each test has a copy."""
+    folder = tmp_path_factory.mktemp("built")
+    made = Platform(Home(folder))
+    with made.home.kept_open():
+        made.fill((DAY1, 1), (DAY1, 2), (DAY2, 3))
+        made.build()
+    return folder
+
+
 @pytest.fixture
-def platform(tmp_path) -> Platform:
-    made = Platform(Home(tmp_path))
-    made.fill((DAY1, 1), (DAY1, 2), (DAY2, 3))
-    made.build()
-    return made
+def platform(built, tmp_path) -> Iterator[Platform]:
+    shutil.copytree(built, tmp_path, dirs_exist_ok=True)
+    made = Platform(Home(tmp_path, delivered=2))
+    with made.home.kept_open():
+        yield made
+
+
+@pytest.fixture
+def home(tmp_path) -> Iterator[Home]:
+    made = Home(tmp_path)
+    with made.kept_open():
+        yield made
 
 
 def test_a_publication(platform):
@@ -247,8 +268,8 @@ def test_backup_is_written_once(platform):
     assert sorted(found) == sorted(home.rows("SELECT * FROM analytics.fct"))
 
 
-def test_a_model_never_built(tmp_path):
-    platform = Platform(Home(tmp_path))
+def test_a_model_never_built(home):
+    platform = Platform(home)
     platform.home.warehouse.ensure([T])
     with pytest.raises(NoSuchTable, match="build the model fct first"):
         platform.publish()
@@ -316,9 +337,8 @@ CHILDREN = table(
 )
 
 
-def test_a_parent_that_was_loaded_after_the_check(tmp_path):
+def test_a_parent_that_was_loaded_after_the_check(home):
     """A reference that passed says nothing any more once the table it points to has lost a row."""
-    home = Home(tmp_path)
     home.fill(PARENTS, [{"id": 1}, {"id": 2}])
     home.fill(CHILDREN, [{"day": DAY1, "id": 2}])
     home.judge(CHILDREN)
@@ -366,9 +386,9 @@ def test_a_staging_table_that_is_read_behind_dbts_back(platform):
         platform.build()
 
 
-def test_a_day_that_nothing_was_delivered_for(tmp_path):
+def test_a_day_that_nothing_was_delivered_for(home):
     """A gap between deliveries is neither published nor refused."""
-    platform = Platform(Home(tmp_path))
+    platform = Platform(home)
     platform.fill((DAY1, 1), (DAY3, 3))
     platform.build(DAYS)
     done = platform.publish(DAYS)
@@ -427,9 +447,8 @@ def test_a_build_that_was_not_alone_records_nothing(platform, monkeypatch):
     assert platform.home.dump("dataops.builds", "dataops.verdicts") == before
 
 
-def test_a_reference_is_judged_by_versions_not_by_clocks(tmp_path, monkeypatch):
+def test_a_reference_is_judged_by_versions_not_by_clocks(home, monkeypatch):
     """The worker's clock may be ahead of the warehouse's: a verdict of the future is older than the load after it."""
-    home = Home(tmp_path)
     home.fill(PARENTS, [{"id": 1}, {"id": 2}])
     home.fill(CHILDREN, [{"day": DAY1, "id": 2}])
     ahead = now() + timedelta(hours=1)
