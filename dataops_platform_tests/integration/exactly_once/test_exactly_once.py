@@ -32,7 +32,10 @@ def carry_out(processes: Processes, mode: str, histories: int, steps: int) -> Co
     return made.met
 
 
-@pytest.mark.parametrize("mode", MODES)
+LONG = pytest.mark.long
+
+
+@pytest.mark.parametrize("mode", ["merge", pytest.param("append", marks=LONG), pytest.param("replace", marks=LONG)])
 def test_some_histories(processes, mode):
     met = carry_out(processes, mode, 2, 12)
     assert met["rows staged"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -41,10 +42,24 @@ def contracts():
     return load_contracts(REPO / "contracts")
 
 
+@pytest.fixture(scope="module")
+def two_models(tmp_path_factory) -> Path:
+    """The demo's dbt project with two of its models, for what has little to do with models: dbt parses it sooner."""
+    folder = tmp_path_factory.mktemp("project") / "dbt_project"
+    shutil.copytree(REPO / "dbt_project", folder, ignore=shutil.ignore_patterns("models", "tests", "target", "logs"))
+    for name in ("staging/stg_airlines.sql", "marts/core/dim_carriers.sql"):
+        (folder / "models" / name).parent.mkdir(parents=True)
+        shutil.copyfile(REPO / "dbt_project/models" / name, folder / "models" / name)
+    settings = folder / "dbt_project.yml"
+    marts = "\nmodels:\n  dataops:\n    marts: {+materialized: table}\n"
+    settings.write_text(settings.read_text().split("\nmodels:")[0] + marts)
+    return folder
+
+
 @pytest.fixture
-def project(contracts, tmp_path) -> Callable[[DbtTarget], DbtProject]:
-    """Makes the demo's dbt project, with a home of its own."""
-    return lambda target: DbtProject(REPO / "dbt_project", tmp_path / "dbt", target, contracts)
+def project(two_models, contracts, tmp_path) -> Callable[[DbtTarget], DbtProject]:
+    """Makes it a project with a home of its own."""
+    return lambda target: DbtProject(two_models, tmp_path / "dbt", target, contracts)
 
 
 # -- targets ----------------------------------------------------------------------------------------------------------
@@ -66,7 +81,7 @@ def test_the_target_follows_from_the_settings(tmp_path, contracts):
     }
 
 
-def test_a_local_run_needs_nothing_of_google(tmp_path):
+def test_a_local_run_needs_nothing_of_google(two_models, tmp_path):
     """In a process of its own, because this one may have loaded anything."""
     code = (
         "import sys; from dataops_platform.contracts import load_contracts;"
@@ -80,13 +95,17 @@ def test_a_local_run_needs_nothing_of_google(tmp_path):
         for name, value in os.environ.items()
         if not name.startswith(("DATAOPS_", "GOOGLE_", "BIGQUERY_", "STORAGE_", "DBT_"))
     }
-    env = kept | {"DATAOPS_PROJECT": str(REPO), "DATAOPS_HOME": str(tmp_path)}
+    env = kept | {"DATAOPS_PROJECT": str(REPO), "DATAOPS_HOME": str(tmp_path), "DATAOPS_DBT_PROJECT": str(two_models)}
     done = subprocess.run([sys.executable, "-c", code], env=env, text=True, capture_output=True, timeout=120)
     assert (done.stdout.strip(), done.returncode) == ("[]", 0), done.stdout + done.stderr
 
 
-def test_the_manifest_of_both_engines(project, tmp_path):
+def test_the_manifest_of_both_engines(contracts, tmp_path):
     """The same project; types, place and layout are the engine's, and another target is parsed anew."""
+
+    def project(target: DbtTarget) -> DbtProject:
+        return DbtProject(REPO / "dbt_project", tmp_path / "dbt", target, contracts)
+
     local = project(DbtTarget.duckdb("local", tmp_path / "warehouse.duckdb")).manifest()
     identity = Identity.load({"BIGQUERY_EMULATOR_HOST": "http://127.0.0.1:1"})
     cloud = project(DbtTarget.bigquery("production", identity, "project-1", "EU")).manifest()
