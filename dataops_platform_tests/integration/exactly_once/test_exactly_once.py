@@ -37,7 +37,7 @@ LONG = pytest.mark.long
 
 @pytest.mark.parametrize("mode", ["merge", pytest.param("append", marks=LONG), pytest.param("replace", marks=LONG)])
 def test_some_histories(processes, mode):
-    met = carry_out(processes, mode, 2, 12)
+    met = carry_out(processes, mode, 2, 8)
     assert met["rows staged"]
 
 

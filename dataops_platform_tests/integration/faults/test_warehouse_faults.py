@@ -238,10 +238,10 @@ def carry_out(
     return sum((check(operation, proxy, case, wanted, PATIENCE) for case in cases), Counter())
 
 
-@pytest.mark.parametrize("name", ["merge", "ledger"])
-def test_some_faults(cloud, operations, name):
+@pytest.mark.parametrize(("name", "share"), [("merge", 1), ("ledger", 2)])
+def test_some_faults(cloud, operations, name, share):
     """Each operation under a few; all of them in the long suite."""
-    assert carry_out(operations[name], cloud.proxy, random.Random(2), 2)
+    assert carry_out(operations[name], cloud.proxy, random.Random(2), share)
 
 
 @pytest.mark.long

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -141,9 +143,8 @@ FAILING = {
 class Engine:
     """The small project on one engine."""
 
-    first: dict[str, NodeResult]
-
     def __init__(self, dialect: str, folder: Path, target: DbtTarget, warehouse: Any) -> None:
+        self.first: dict[str, NodeResult] = {}
         self.dialect = dialect
         self.warehouse = warehouse
         project = folder / "dbt_project"
@@ -206,10 +207,9 @@ def _sql(value: Any) -> str:
     return "NULL" if value is None else str(value)
 
 
-@pytest.fixture(scope="module", params=["duckdb", pytest.param("bigquery", marks=pytest.mark.cloud)])
-def engine(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
-    folder = tmp_path_factory.mktemp("engine")
-    if request.param == "duckdb":
+@contextmanager
+def opened(dialect: str, request: pytest.FixtureRequest, folder: Path) -> Iterator[Engine]:
+    if dialect == "duckdb":
         path = folder / "warehouse.duckdb"
         yield Engine("duckdb", folder, DbtTarget.duckdb("local", path), DuckDBWarehouse(path, "1GB"))
         return
@@ -223,11 +223,24 @@ def engine(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 
 @pytest.fixture(scope="module")
+def engines(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable]:
+    """An engine by its name: made when a test asks for it first, for all of them."""
+    with ExitStack() as stack:
+        yield cache(lambda name: stack.enter_context(opened(name, request, tmp_path_factory.mktemp(name))))
+
+
+@pytest.fixture(params=["duckdb", pytest.param("bigquery", marks=pytest.mark.cloud)])
+def engine(request: pytest.FixtureRequest, engines: Callable[[str], Engine]) -> Engine:
+    return engines(request.param)
+
+
+@pytest.fixture
 def built(engine: Engine) -> Engine:
-    engine.fill(ROWS)
-    engine.first = engine.build("*")
-    models = {name: r for name, r in engine.first.items() if not name.startswith("t_")}
-    assert {name: (r.status, r.message) for name, r in models.items() if r.status != "success"} == {}
+    if not engine.first:
+        engine.fill(ROWS)
+        engine.first = engine.build("*")
+        models = {name: r for name, r in engine.first.items() if not name.startswith("t_")}
+        assert {name: (r.status, r.message) for name, r in models.items() if r.status != "success"} == {}
     return engine
 
 
@@ -262,7 +275,20 @@ def test_layout_and_labels_in_words(built):
     assert json.loads(of_nothing) == labels
 
 
-@pytest.mark.parametrize(("day", "failing"), [(GOOD, dict.fromkeys(FAILING, 0)), (BAD, FAILING)])
+NONE_FAILING = dict.fromkeys(FAILING, 0)
+
+
+@pytest.mark.parametrize(
+    ("engine", "day", "failing"),
+    [
+        ("duckdb", GOOD, NONE_FAILING),
+        ("duckdb", BAD, FAILING),
+        pytest.param("bigquery", GOOD, NONE_FAILING, marks=[pytest.mark.cloud, pytest.mark.long]),
+        pytest.param("bigquery", BAD, FAILING, marks=pytest.mark.cloud),
+    ],
+    indirect=["engine"],
+    ids=["duckdb-good", "duckdb-bad", "bigquery-good", "bigquery-bad"],
+)
 def test_generic_tests_see_their_days_only(built, day, failing):
     results = built.build(*FAILING, days=(day, day))
     assert {name: (result.failures, result.status) for name, result in results.items()} == {
@@ -294,13 +320,19 @@ def test_a_range_is_replaced_and_the_rest_stays(built):
     assert built.by_day() == {GOOD: after[GOOD], OUTSIDE: [(9, 9, 99)]}
 
 
+VALUE, COLUMN = ("", "no number", "no number"), (", 1 as unknown", "15", "contract")
+
+
 @pytest.mark.parametrize(
-    ("more", "number", "says"),
+    ("engine", "more", "number", "says"),
     [
-        ("", "no number", "no number"),
-        (", 1 as unknown", "15", "contract"),
+        ("duckdb", *VALUE),
+        ("duckdb", *COLUMN),
+        pytest.param("bigquery", *VALUE, marks=pytest.mark.cloud),
+        pytest.param("bigquery", *COLUMN, marks=[pytest.mark.cloud, pytest.mark.long]),
     ],
-    ids=["a value that can't be converted", "a column that isn't in the contract"],
+    indirect=["engine"],
+    ids=["duckdb-value", "duckdb-column", "bigquery-value", "bigquery-column"],
 )
 def test_a_failing_model_leaves_its_table_as_it_was(built, monkeypatch, more, number, says):
     built.fill(ROWS)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
 import signal
 import sys
 import time
@@ -170,20 +171,23 @@ def main(what: str, folder: Path, kills: int, seed: int) -> None:
         "load": (load_all, loaded_whole, loaded_state, (0, 0.6)),
         "publish": (publish_all, published_whole, published_state, (0.4, 1.1)),
     }[what]
-    lake = Home(folder / "lake_of_all")
+    first = Home(folder / "first")
     if what == "load":
-        prepare(lake, 24)
+        prepare(first, 24)
+    else:
+        ask(lambda: prepare(first, 12), scratch)
+        ask(lambda: build_all(first), scratch)
     counter = 0
 
     def fresh() -> Home:
         nonlocal counter
         counter += 1
-        home = Home(folder / f"home{counter}")
+        place = folder / f"home{counter}"
+        if what == "publish":
+            shutil.copytree(first.folder, place)
+        home = Home(place)
         if what == "load":
-            home.lake = lake.lake
-        else:
-            ask(lambda: prepare(home, 12), scratch)
-            ask(lambda: build_all(home), scratch)
+            home.lake = first.lake
         return home
 
     calm = fresh()
