@@ -30,6 +30,12 @@ MODELS = (
 TABLES = ("airlines", "airports", "flights", "planes", "weather")
 
 
+@pytest.fixture
+def settings(settings):
+    with settings.warehouse().connect():  # a run opens the file many times
+        yield settings
+
+
 @pytest.fixture(scope="module")
 def demo_settings(tmp_path_factory):
     return settings_of(REPO, tmp_path_factory.mktemp("demo"))
@@ -250,8 +256,9 @@ def test_the_batching_event_log_stores_what_the_stock_one_does(shop, tmp_path):
     found = {}
     for storage in (BATCHING, STOCK):
         home = tmp_path / storage["class"]
-        definitions = build_definitions(settings_of(shop, home))
-        with instance(home / "dagster", storage) as made:
+        settings = settings_of(shop, home)
+        definitions = build_definitions(settings)
+        with instance(home / "dagster", storage) as made, settings.warehouse().connect():
             first = run(definitions, made, DAYS)
             second = run(definitions, made, (DAYS[1], DAYS[1]))
             assert type(made.event_log_storage).__name__ == storage["class"]

@@ -20,8 +20,10 @@ BY_DAY = {"stg_flights", "stg_weather", "fct_flights", "mart_daily_delays", "mar
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory) -> Demo:
-    made = Demo(embedded(tmp_path_factory.mktemp("demo") / "home"), DAYS)
-    made.judge()
+    settings = embedded(tmp_path_factory.mktemp("demo") / "home")
+    with settings.warehouse().connect():  # for many small steps
+        made = Demo(settings, DAYS)
+        made.judge()
     made.first = made.build(run_id="first")
     return made
 
@@ -71,10 +73,11 @@ def test_an_unchanged_rebuild_gives_the_same_versions(demo, monkeypatch):
 
 
 def test_everything_is_published(demo):
-    for model in demo.models.published:
-        done = demo.publish(model.name)
-        assert done.refusals == (), done.refusals
-        assert demo.publish(model.name).published == ()
+    with demo.warehouse.connect():
+        for model in demo.models.published:
+            done = demo.publish(model.name)
+            assert done.refusals == (), done.refusals
+            assert demo.publish(model.name).published == ()
 
 
 def test_a_failing_test_is_its_days(demo):
@@ -87,7 +90,7 @@ def test_a_failing_test_is_its_days(demo):
     assert verdicts == {DAYS[0]: (True, 0), DAYS[1]: (False, *spoiled), DAYS[2]: (True, 0)}
     assert [r.partition_key for r in demo.publish("mart_daily_delays").refusals] == [DAYS[1]]
     assert demo.rows("SELECT * FROM production.mart_daily_delays ORDER BY ALL") == before
-    demo.build()
+    demo.build("mart_daily_delays", *(test.name for test in demo.models["mart_daily_delays"].tests))
     assert demo.publish("mart_daily_delays").refusals == ()
 
 
@@ -123,7 +126,11 @@ def test_a_changed_macro_changes_every_test_and_model(demo):
 def test_a_test_keeps_its_severity_when_a_macro_changes(demo, tmp_path):
     """dbt alone forgets it: what changed is parsed by itself, without the YAML that says so."""
     folder = tmp_path / "dbt_project"
-    shutil.copytree(REPO / "dbt_project", folder, ignore=shutil.ignore_patterns("target", "logs", "generated"))
+    shutil.copytree(REPO / "dbt_project", folder, ignore=shutil.ignore_patterns("models", "target", "logs"))
+    (folder / "models").mkdir()
+    (folder / "models/fct_flights.sql").write_text("select 1 as only_parsed")
+    settings = folder / "dbt_project.yml"
+    settings.write_text(settings.read_text().partition("\nmodels:")[0])
 
     def severities() -> dict[str, str]:
         models = read_models(DbtProject(folder, tmp_path / "dbt", demo.dbt.target, demo.contracts).manifest())
