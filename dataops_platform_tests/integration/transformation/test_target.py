@@ -186,7 +186,7 @@ class Google:
 @pytest.fixture
 def google() -> Iterator[Google]:
     made = Google()
-    Thread(target=made.server.serve_forever, daemon=True).start()
+    Thread(target=made.server.serve_forever, args=(0.02,), daemon=True).start()
     yield made
     made.server.shutdown()
 
