@@ -57,7 +57,9 @@ def runs_meet(processes: Processes, mode: str, hold: int | str) -> bool:
     return bool(made.met["held in the lake"] + made.met["held in the warehouse"])
 
 
-@pytest.mark.parametrize("hold", ["before create _landings", "after create _landings", "before remove landed"])
+@pytest.mark.parametrize(
+    "hold", ["before create _landings", pytest.param("after create _landings", marks=LONG), "before remove landed"]
+)
 def test_runs_meet_where_it_is_decided(processes, hold):
     assert runs_meet(processes, "append", hold)
 
