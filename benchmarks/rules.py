@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -30,8 +30,7 @@ PATTERNS = {"l_shipinstruct": "^[A-Z ]+$", "l_shipmode": "^[A-Z ]{3,10}$"}
 COMPOSITE = ["l_orderkey", "l_linenumber"]
 ROWS = data.FILES * data.ROWS_PER_FILE
 
-
-DAYS = 365
+DAYS = 40 if data.QUICK else 365
 
 
 def _contracts(by_day: bool = False) -> dict[str, Table]:
@@ -158,7 +157,8 @@ def _prepare_days(by_day: bool, _: Path) -> tuple[Path, Table]:
 def _days(state: tuple[Path, Table]) -> None:
     """The rules day by day, in one go; or, by the contract without partitions, on the table as a whole."""
     path, table = state
-    keys = None if table.partitioning is None else table.partitioning.keys("2024-01-01", "2024-12-30")
+    last = date(2024, 1, 1) + timedelta(days=DAYS - 1)
+    keys = None if table.partitioning is None else table.partitioning.keys("2024-01-01", str(last))
     verdicts = evaluate(DuckDBWarehouse(path), table, "benchmark", keys or ["all"])
     assert len(verdicts) == 24 * (len(keys) if keys else 1) + 1, len(verdicts)  # freshness is about the table
     assert all(v.passed for v in verdicts), [v for v in verdicts if not v.passed][:3]

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-RUNS = 1 if os.environ.get("DATAOPS_BENCH_QUICK") else 3
+RUNS, WARM = (1, 0) if os.environ.get("DATAOPS_BENCH_QUICK") else (3, 1)
+"""Rounds that count, and before them those that don't."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,12 +52,12 @@ def once(prepare: Callable[[Path], Any], work: Callable[[Any], None]) -> tuple[f
 def rivals(
     contestants: Mapping[str, tuple[Callable[[Path], Any], Callable[[Any], None]]], runs: int = RUNS
 ) -> dict[str, Measured]:
-    """Run all contestants in turn, `runs` times over, after one round that isn't counted."""
+    """Run all contestants in turn, `runs` times over, after a round that isn't counted."""
     results: dict[str, list[tuple[float, float]]] = {name: [] for name in contestants}
-    for turn in range(runs + 1):
+    for turn in range(WARM + runs):
         for name, (prepare, work) in contestants.items():
             measured = once(prepare, work)
-            if turn:
+            if turn >= WARM:
                 results[name].append(measured)
     return {
         name: Measured(

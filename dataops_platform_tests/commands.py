@@ -28,17 +28,26 @@ _MODULES = (
     "dataops_platform.cli.main", "dataops_platform.cli.run", "dataops_platform.orchestration.build",
     "dataops_platform.orchestration.model_assets", "dagster_dbt", "dagster_gcp", "dbt.cli.main", "dbt.task.build",
     "dbt.adapters.duckdb", "google.cloud.bigquery", "google.cloud.storage", "pandera.pandas",
+    # What Dagster, dbt, pandera, sqlglot and the report import at their first use: as much as a short command takes.
+    "dagster._core.storage.legacy_storage", "dagster._core.storage.sqlite_storage", "dbt_common.clients.agate_helper",
+    "matplotlib.backends.backend_svg", "matplotlib.figure", "pandera.backends.pandas.builtin_checks",
+    "sqlglot.dialects.bigquery", "sqlglot.dialects.duckdb",
 )  # fmt: skip
 REPO = Path(__file__).parents[1]
 _server: subprocess.Popen[str] | None = None
 
 
 def run(
-    arguments: Sequence[str], env: Mapping[str, str], cwd: Path | None, timeout: float
+    arguments: Sequence[str], env: Mapping[str, str], cwd: Path | None, timeout: float, first: str = ""
 ) -> subprocess.CompletedProcess[str]:
-    """Run the command to its end; as `subprocess.run` does."""
+    """Run the command to its end; as `subprocess.run` does.
+
+    Args:
+        first: Python that its process runs before the command, to let it die at a certain place, for example.
+    """
     global _server
     if env.get("PYTHONPATH") != os.environ.get("PYTHONPATH"):  # it imports other things
+        assert not first, "only a process of the server's runs something before"
         script = [str(Path(sys.executable).with_name("dataops")), *arguments]
         return subprocess.run(script, env=env, cwd=cwd, text=True, capture_output=True, timeout=timeout)
     if _server is None or _server.poll() is not None:
@@ -53,6 +62,7 @@ def run(
         out, err = Path(folder) / "out", Path(folder) / "err"
         request = {"arguments": list(arguments), "env": dict(env), "cwd": str(cwd) if cwd else None, "timeout": timeout}
         request |= {"out": str(out), "err": str(err), "largest": resource.getrlimit(resource.RLIMIT_FSIZE)}
+        request["first"] = first
         print(json.dumps(request), file=_server.stdin, flush=True)
         answer = _server.stdout.readline()
         assert answer, "the server of commands has ended"
@@ -150,6 +160,7 @@ def _command(request: dict[str, Any]) -> None:
             os.chdir(request["cwd"])
         sys.argv = ["dataops", *request["arguments"]]
         sys.modules["__main__"].__package__ = None  # by which usage texts would call the command
+        exec(request["first"], {})
         from dataops_platform.cli.main import main
 
         main()

@@ -71,9 +71,10 @@ def dataops(
     project: Path = REPO,
     env: Mapping[str, str] | None = None,
     timeout: float = 240,
+    first: str = "",
 ) -> subprocess.CompletedProcess[str]:
     """Run the command to its end, in a process of its own; see `commands`."""
-    return commands.run(arguments, environment(home, project, **(env or {})), None, timeout)
+    return commands.run(arguments, environment(home, project, **(env or {})), None, timeout, first)
 
 
 @pytest.fixture

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 
 import pytest
@@ -102,15 +100,11 @@ DIES = """
 import os, signal
 from dataops_platform.orchestration import alerting
 alerting.send = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
-from dataops_platform.cli.main import main
-main()
 """
 
 
 def test_a_process_that_is_killed_between_commit_and_sending_loses_nothing(run, server, shop, tmp_path):
-    killed = subprocess.run(
-        [sys.executable, "-c", DIES, "run"], env=environment(tmp_path / "home", shop), capture_output=True, timeout=120
-    )
+    killed = dataops(["run"], tmp_path / "home", shop, first=DIES)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     assert server.bodies == []
     assert run().returncode == 0  # nothing new: only what wasn't told is told

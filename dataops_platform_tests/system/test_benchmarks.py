@@ -1,4 +1,4 @@
-"""The benchmarks run: on a hundredth of the data, to show that they work, not how fast anything is."""
+"""The benchmarks run: on a five-hundredth of the data, to show that they work, not how fast anything is."""
 
 import json
 import os
@@ -27,7 +27,8 @@ def test_group_prints_and_writes_its_figures(group, figures, tmp_path):
         "import benchmarks.__main__ as b, pathlib, sys;"
         f" b.LATEST = pathlib.Path({str(latest)!r}); sys.exit(b.main([{group!r}]))"
     )
-    environment = {**os.environ, "DATAOPS_BENCH_QUICK": "1"}
+    # What benchmarks keep between their runs may be of another version of the platform.
+    environment = {**os.environ, "DATAOPS_BENCH_QUICK": "1", "TMPDIR": str(tmp_path)}
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     written = json.loads(latest.read_text())

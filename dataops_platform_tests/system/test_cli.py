@@ -19,15 +19,35 @@ from dataops_platform_tests.support import file_size_limit
 OK, REFUSED, WRONG = 0, 1, 2
 
 
-@pytest.fixture
-def shop(tmp_path):
-    """A project folder with one contract and two days of CSV files, without dbt: the README's own table."""
-    project = tmp_path / "shop"
+def own_table(project):
     for path, text in own_table_files().items():
         if not path.startswith("dbt_project"):
             (project / path).parent.mkdir(parents=True, exist_ok=True)
             (project / path).write_text(text)
     return project
+
+
+@pytest.fixture
+def shop(tmp_path):
+    """A project folder with one contract and two days of CSV files, without dbt: the README's own table."""
+    return own_table(tmp_path / "shop")
+
+
+@pytest.fixture(scope="module")
+def ran(tmp_path_factory):
+    """The shop and its home after a first run. Copy it before changing anything: see `sold`."""
+    folder = tmp_path_factory.mktemp("ran")
+    done = dataops(["run"], folder / "home", own_table(folder / "shop"))
+    assert done.returncode == OK, done.stdout + done.stderr
+    assert "All well" in done.stdout
+    return folder
+
+
+@pytest.fixture
+def sold(ran, tmp_path):
+    """Copies of the shop and of its home after a first run."""
+    shutil.copytree(ran, tmp_path, dirs_exist_ok=True)
+    return tmp_path / "shop", tmp_path / "home"
 
 
 @pytest.fixture(scope="module")
@@ -63,11 +83,8 @@ def ledger(home):
 # -- a project of one's own --------------------------------------------------------------------------------------------
 
 
-def test_a_project_folder_with_contracts_alone_runs_once(shop, tmp_path):
-    home = tmp_path / "home"
-    first = dataops(["run"], home, shop)
-    assert first.returncode == OK, first.stdout + first.stderr
-    assert "All well" in first.stdout
+def test_a_project_folder_with_contracts_alone_runs_once(sold):
+    shop, home = sold
     assert rows(home, "SELECT list(order_id ORDER BY order_id) FROM staging.orders") == [([1, 2, 3, 4],)]
     assert rows(home, "SELECT order_id, _reasons FROM quarantine.orders") == [(5, ["amount_range"])]
     before = ledger(home)
@@ -101,9 +118,8 @@ def test_the_project_is_found_from_its_folder(shop, tmp_path):
     assert "1 contract: 1 tables" in done.stdout.replace("1 table,", "1 tables,")
 
 
-def test_a_file_written_anew_is_merged_by_key(shop, tmp_path):
-    home = tmp_path / "home"
-    assert dataops(["run"], home, shop).returncode == OK
+def test_a_file_written_anew_is_merged_by_key(sold):
+    shop, home = sold
     (shop / "data/orders/2024-05-02.csv").write_text(
         "order_id,order_date,country,amount\n4,2024-05-02,DE,21.00\n5,2024-05-02,FR,5.00\n"
     )
@@ -201,9 +217,8 @@ def test_what_came_after_a_refused_delivery_goes_on(shop, tmp_path):
     assert rows(home, "SELECT order_id FROM staging.orders ORDER BY 1") == [(1,), (2,), (3,), (4,), (6,)]
 
 
-def test_a_row_that_moves_to_another_day_leaves_nothing_to_do(shop, tmp_path):
-    home = tmp_path / "home"
-    assert dataops(["run"], home, shop).returncode == OK
+def test_a_row_that_moves_to_another_day_leaves_nothing_to_do(sold):
+    shop, home = sold
     (shop / "data/orders/2024-05-03.csv").write_text("order_id,order_date,country,amount\n1,2024-05-03,FR,1.00\n")
     done = dataops(["run"], home, shop)
     assert done.returncode == OK, done.stdout + done.stderr
@@ -211,9 +226,8 @@ def test_a_row_that_moves_to_another_day_leaves_nothing_to_do(shop, tmp_path):
     assert rows(home, f"{last} GROUP BY 1 ORDER BY 1") == [("2024-05-01", 2), ("2024-05-02", 1), ("2024-05-03", 1)]
 
 
-def test_a_reload_needs_the_lake_alone(shop, tmp_path):
-    home = tmp_path / "home"
-    assert dataops(["run"], home, shop).returncode == OK
+def test_a_reload_needs_the_lake_alone(sold):
+    shop, home = sold
     shutil.rmtree(shop / "data")
     assert dataops(["reload", "orders"], home, shop).returncode == OK
     done = dataops(["run"], home, shop)
@@ -416,11 +430,7 @@ def delivered(tmp_path_factory):
 
     def deliver(count):
         if count not in made:
-            project, home = folder / f"shop_{count}", folder / f"home_{count}"
-            for path, text in own_table_files().items():
-                if not path.startswith("dbt_project"):
-                    (project / path).parent.mkdir(parents=True, exist_ok=True)
-                    (project / path).write_text(text)
+            project, home = own_table(folder / f"shop_{count}"), folder / f"home_{count}"
             draw = random.Random(count)  # what can be compressed would fit on the disk
             orders = [
                 f"{draw.getrandbits(60)},2024-05-03,DE,{draw.getrandbits(24) / 100:.2f}" for _ in range(count - 4)

@@ -163,7 +163,11 @@ def by_hand(client: bigquery.Client, change: str) -> None:
     ("change", "says"),
     [
         ("type", "staging.orders.country is INTEGER REQUIRED, the contract says STRING REQUIRED"),
-        ("partitioning", "staging.orders is partitioned by MONTH of order_date, the contract says DAY of order_date"),
+        pytest.param(
+            "partitioning",
+            "staging.orders is partitioned by MONTH of order_date, the contract says DAY of order_date",
+            marks=pytest.mark.long,
+        ),
     ],
 )
 @pytest.mark.usefixtures("_tables")

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import shutil
 import signal
-import subprocess
-import sys
 
 import pytest
 
-from dataops_platform_tests.conftest import REPO, dataops, environment
+from dataops_platform_tests.conftest import REPO, dataops
 from dataops_platform_tests.messages import Mail
 from dataops_platform_tests.readme import own_table_files
 
@@ -42,8 +40,6 @@ DIES = """
 import os, signal
 from dataops_platform.{module} import {name}
 {name}.{function} = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
-from dataops_platform.cli.main import main
-main()
 """
 
 
@@ -52,11 +48,11 @@ def test_a_process_that_is_killed_after_the_commit_loses_nothing(mail, shop, tmp
 
     In between a topic that is missing: no run fails for it.
     """
-    home, env = tmp_path / "home", environment(tmp_path / "home", shop, **settings(mail))
+    home = tmp_path / "home"
 
     def killed_at(module, name, function):
         code = DIES.format(module=module, name=name, function=function)
-        done = subprocess.run([sys.executable, "-c", code, "run"], env=env, capture_output=True, timeout=200)
+        done = dataops(["run"], home, shop, settings(mail), first=code)
         assert done.returncode == -signal.SIGKILL, done.stderr
 
     killed_at("orchestration", "alerting", "publish")
