@@ -7,6 +7,7 @@ fraction of the time. A question is known by its text: if the server asks in oth
 
 from __future__ import annotations
 
+import functools
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
@@ -51,6 +52,7 @@ def apply() -> None:
         return fetch(sql, params)
 
     database.objects, database.fetch = objects, quick
+    _one_thread()
     _columns_once()
     _without_temporary()
     _one_after_the_other()
@@ -101,6 +103,19 @@ def _of_result(table_id: str) -> Objects:
     except duckdb.CatalogException:
         return []
     return [(table_id, "TABLE", rows)]
+
+
+def _one_thread() -> None:
+    """Of the engine, whose tables are small here: several only wait for each other."""
+    original = database._connect
+
+    @functools.cache
+    def connect() -> duckdb.DuckDBPyConnection:
+        made = original()
+        made.execute("SET threads = 1")
+        return made
+
+    database._connect = connect
 
 
 def _columns_once() -> None:
