@@ -8,6 +8,7 @@ fraction of the time. A question is known by its text: if the server asks in oth
 from __future__ import annotations
 
 import functools
+import sys
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
@@ -53,6 +54,7 @@ def apply() -> None:
 
     database.objects, database.fetch = objects, quick
     _one_thread()
+    sys.modules.setdefault("pandas", None)  # type: ignore[arg-type] # DuckDB looks for it at every parameter, in vain
     _columns_once()
     _without_temporary()
     _one_after_the_other()

@@ -11,7 +11,6 @@ from dataops_platform.contracts.problems import ConfigError, DataOpsError, Unava
 from dataops_platform.contracts.types import Kind
 from dataops_platform.google_errors import RETRY
 from dataops_platform.warehouse import ledger
-from dataops_platform.warehouse.base import NoSuchTable
 from dataops_platform.warehouse.bigquery import BigQueryWarehouse
 from dataops_platform.warehouse.bigquery.tables import shape_of, staging_table
 from dataops_platform.warehouse.names import PRODUCTION, staging
@@ -99,7 +98,7 @@ def test_a_project_that_is_not_there(production, setting, monkeypatch):
         with pytest.raises(ConfigError, match=f"there is no project {production or 'acme'}, .*: correct {setting}, or"):
             warehouse.ensure([])
         assert warehouse.exists(staging("orders")) is False
-        with pytest.raises(NoSuchTable):
+        with pytest.raises(ConfigError, match="there is no project"):
             warehouse.reset(T)
 
 
