@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import subprocess
@@ -103,10 +104,19 @@ def open_files(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def loaded_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Five days of the demo, from source to production. Copy it before changing anything: see `home_copy`."""
-    home = tmp_path_factory.mktemp("loaded")
-    done = dataops(["run", "--partitions", "..".join(DAYS)], home)
-    assert done.returncode == 0, done.stdout + done.stderr
+    """Five days of the demo, from source to production. Copy it before changing anything: see `home_copy`.
+
+    The processes of a test run share it: whichever asks first makes it.
+    """
+    base = tmp_path_factory.getbasetemp()
+    home = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "loaded"
+    with home.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not home.exists():
+            done = dataops(["run", "--partitions", "..".join(DAYS)], home)
+            if done.returncode:
+                shutil.rmtree(home, ignore_errors=True)
+            assert done.returncode == 0, done.stdout + done.stderr
     return home
 
 

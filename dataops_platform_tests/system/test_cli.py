@@ -383,7 +383,9 @@ def test_a_dbt_project_that_doesnt_parse(shop, tmp_path):
     assert ledger(tmp_path / "home") is None
 
 
-@pytest.mark.parametrize("parsed", [False, True], ids=["never parsed", "parsed before"])
+@pytest.mark.parametrize(
+    "parsed", [pytest.param(False, marks=pytest.mark.long), True], ids=["never parsed", "parsed before"]
+)
 def test_dbt_that_isnt_installed(used_home, tmp_path, parsed):
     stub = tmp_path / "stub" / "dbt"
     stub.mkdir(parents=True)
@@ -449,7 +451,8 @@ def delivered(tmp_path_factory):
 @pytest.mark.parametrize(
     ("count", "limit", "named"),
     [
-        (150_000, 1_000_000, "warehouse.duckdb is full"),  # the statement that loads
+        # The statement that loads.
+        pytest.param(150_000, 1_000_000, "warehouse.duckdb is full", marks=pytest.mark.long),
         (100_000, 1_000_000, "warehouse.duckdb.wal is full"),  # COMMIT
         (100_000, 60_000, "DATAOPS_HOME"),  # Dagster's storage
     ],

@@ -314,7 +314,6 @@ SOURCED = replace(T, source=Source("files"))
 """What is loaded from the lake; of tables without deliveries the ledger has no loads."""
 
 
-@on_both
 def test_what_a_table_that_is_loaded_anew_would_lose(home):
     first = home.deliver(SOURCED, arrow(DAY1, 1), partition=DAY1)
     second = home.deliver(SOURCED, arrow(DAY2, 2), partition=DAY2)
@@ -335,7 +334,6 @@ def test_what_a_table_that_is_loaded_anew_would_lose(home):
     assert home.rows("SELECT count(*) FROM dataops.refusals") == [(0,)]  # nobody was refused anything
 
 
-@on_both
 def test_a_staging_table_that_somebody_dropped(home):
     home.deliver(SOURCED, arrow(DAY1, 1), arrow(DAY1, -1), partition=DAY1)
     home.load(SOURCED)
