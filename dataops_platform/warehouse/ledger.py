@@ -535,7 +535,8 @@ class Ledger:
         rows = self._warehouse.query(
             f"SELECT {', '.join(names)} FROM (SELECT *, ROW_NUMBER() OVER"
             f" (PARTITION BY object_name, partition_key, rule_id ORDER BY evaluated_at DESC, run_id DESC) AS newest"
-            f" FROM {LEDGER}.verdicts WHERE object_name IN ({', '.join(map(literal, objects))})) AS ranked WHERE newest = 1"
+            f" FROM {LEDGER}.verdicts WHERE object_name IN ({', '.join(map(literal, objects))})) AS ranked"
+            " WHERE newest = 1"
         )
         # By column: years of days have more verdicts than anything else that is read.
         columns = {name: rows[name].to_pylist() for name in names}
