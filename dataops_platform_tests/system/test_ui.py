@@ -111,6 +111,7 @@ def test_a_click_loads_one_day(ui, page, home):
     assert query(home, f"SELECT count(*) FROM production.fct_flights WHERE flight_date = '{NEW_DAY}'") == [(0,)]
 
 
+@pytest.mark.long  # the command line meets the same gate in test_cli
 def test_a_click_on_production_is_refused_without_verdicts(ui, page, home):
     run = browser.materialise(page, ui, "production/fct_flights", UNJUDGED_DAY)
     assert ui.finished(run) == "FAILURE"

@@ -142,7 +142,7 @@ def test_slacks_api_refuses(server):
     ("answer", "says"),
     [
         ((500, {}, {}), "Slack answers 500"),
-        ((503, "not a document", {}), "Slack answers 503"),
+        pytest.param((503, "not a document", {}), "Slack answers 503", marks=pytest.mark.long),
         ((429, {"ok": False, "error": "ratelimited"}, {"Retry-After": "1"}), "Slack answers 429 ratelimited"),
     ],
 )

@@ -97,7 +97,7 @@ def shops(request, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("shops", "mode", "landing", "expected"),
     [
-        ("duckdb", "replace", False, {"Lyon": 1, "Paris": 1}),
+        pytest.param("duckdb", "replace", False, {"Lyon": 1, "Paris": 1}, marks=pytest.mark.long),
         ("duckdb", "merge", True, {"Lyon": 2, "Paris": 1}),
         pytest.param(
             "bigquery", "replace", False, {"Lyon": 1, "Paris": 1}, marks=[pytest.mark.cloud, pytest.mark.long]

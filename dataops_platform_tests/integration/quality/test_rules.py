@@ -268,7 +268,7 @@ def run(rows, rules) -> None:
 QUIET = settings(deadline=None, suppress_health_check=list(HealthCheck), print_blob=True)
 
 
-@settings(QUIET, max_examples=25)
+@settings(QUIET, max_examples=12)
 @given(
     rows=st.lists(ROW, max_size=12),
     rules=st.just(()) | st.sets(st.sampled_from([r.id for r in RULES]), min_size=1, max_size=4),

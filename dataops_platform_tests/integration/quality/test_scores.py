@@ -29,8 +29,8 @@ T = table(
 )
 
 
-def test_the_example_of_the_docs(either_engine):
-    home = either_engine
+def test_the_example_of_the_docs(engine):
+    home = engine
     home.fill(T, [
         {"day": DAYS[0], "v": 1, "name": "a"}, {"day": DAYS[1], "v": -1, "name": None},
         {"day": DAYS[2], "v": 2, "name": None},

@@ -25,7 +25,7 @@ def killed(folder: Path, what: str, kills: int) -> dict:
     return report
 
 
-@pytest.mark.parametrize(("what", "kills"), [("load", 6), ("publish", 2)])
+@pytest.mark.parametrize(("what", "kills"), [("load", 3), ("publish", 1)])
 def test_killed_and_run_again(tmp_path, what, kills):
     killed(tmp_path, what, kills)
 

@@ -252,7 +252,6 @@ def test_a_wider_type(home):
     assert len(home.rows("SELECT amount FROM quarantine.orders")) == 1
 
 
-@on_both
 def test_another_key(home):
     home.load(T, [home.deliver(T, arrow(DAY1, 1), partition=DAY1)])
     other = replace(T, primary_key=("day", "id"), contract_version="2.0.0")
