@@ -41,9 +41,8 @@ def in_memory() -> None:
 in_memory()
 
 LONGEST = (
-    "test_readme.py", "test_docs.py", "test_parity.py", "test_cli.py", "test_late_data.py", "test_ui.py",
-    "test_schema_change.py", "test_bigquery_loads.py", "test_benchmarks.py", "test_named_partitions.py",
-    "test_refused.py",
+    "test_readme.py", "test_parity.py", "test_docs.py", "test_ui.py", "test_cli.py", "test_schema_change.py",
+    "test_bigquery_warehouse.py", "test_rules.py", "test_formats.py", "test_target.py", "test_benchmarks.py",
 )  # fmt: skip
 """Files that begin the run: with one worker for each file, the last one to start decides when all is done."""
 

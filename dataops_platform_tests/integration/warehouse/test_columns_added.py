@@ -10,7 +10,7 @@ import pytest
 from dataops_platform.contracts.model import Column, LoadMode, RuleKind
 from dataops_platform.contracts.problems import ConfigError
 from dataops_platform.contracts.types import FieldType, Kind
-from dataops_platform_tests.cloud import ENGINES, engine_home, on_both
+from dataops_platform_tests.cloud import ENGINES, engine_home
 from dataops_platform_tests.support import DAY1, DAY2, Home, daily, rule, table
 
 pytestmark = pytest.mark.usefixtures("open_files")
@@ -36,7 +36,6 @@ def wider(**more: bool):
     return replace(T, columns=(T.columns[0], *added, *T.columns[1:]), contract_version="1.1.0")
 
 
-@on_both
 def test_a_column_is_added(home):
     home.load(T, [home.deliver(T, [{"day": DAY1, "id": 1}, {"day": DAY1, "id": -1}], partition=DAY1)])
     new = wider(note=False)

@@ -10,6 +10,7 @@ from dataops_platform.contracts import load_contracts
 from dataops_platform.ingestion.extractor import extract, extractor_for
 from dataops_platform_tests.support import Home
 
+pytestmark = pytest.mark.long  # the README's `make demo` is asked for the same in short
 REPO = Path(__file__).parents[3]
 ROWS = {"flights": 336_776, "weather": 26_115, "airlines": 16, "airports": 1_458, "planes": 3_322}
 

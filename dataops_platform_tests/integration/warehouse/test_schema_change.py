@@ -184,7 +184,6 @@ def test_a_column_that_is_declared_later(home):
         home.warehouse.ensure([strict])
 
 
-@on_both
 def test_a_column_that_is_removed(home):
     wide = changed(T, "1.1.0", note=Kind.STRING)
     home.load(wide, [home.deliver(wide, arrow(DAY1, 1, note="n"), arrow(DAY1, -1, note="bad"), partition=DAY1)])
