@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, Protocol
 from dataops_platform.contracts.model import Table
 from dataops_platform.contracts.problems import ConfigError, DataRefused
 from dataops_platform.lake import keys
-from dataops_platform.lake.deliveries import Delivery, Lake, remove_scratch
+from dataops_platform.lake.deliveries import Delivery, Lake, ManifestRef, remove_scratch
 from dataops_platform.progress import Progress, silent
 
 
@@ -139,12 +139,7 @@ def extract(
         ConfigError: the lake can't be written.
     """
     arrivals = list(extractor.available(table, partitions))
-    known: dict[str, list[datetime]] = {}
-    if arrivals:
-        for ref in lake.manifests(table.name, {a.partition for a in arrivals}):
-            known.setdefault(ref.partition, []).append(ref.created_at)
-    found = (_news(table, lake, arrival, known.get(arrival.partition, [])) for arrival in arrivals)
-    new = [arrival for arrival in found if arrival is not None]
+    new = news(table, lake, arrivals, lake.manifests(table.name, {a.partition for a in arrivals}))
     delivered: list[Delivery] = []
     refused: list[RefusedArrival] = []
     if new:
@@ -169,6 +164,19 @@ MADE_AT = "made_at"
 """In a manifest's origin: when the source made what it delivered, where that is older than what it had before."""
 
 
+def news(table: Table, lake: Lake, arrivals: Sequence[Arrival], manifests: Iterable[ManifestRef]) -> list[Arrival]:
+    """What is to be delivered of a source's arrivals.
+
+    Args:
+        manifests: those of the arrivals' partitions, at least.
+    """
+    known: dict[str, list[datetime]] = {}
+    for ref in manifests:
+        known.setdefault(ref.partition, []).append(ref.created_at)
+    found = (_news(table, lake, arrival, known.get(arrival.partition, [])) for arrival in arrivals)
+    return [arrival for arrival in found if arrival is not None]
+
+
 def _news(table: Table, lake: Lake, arrival: Arrival, known: Collection[datetime]) -> Arrival | None:
     """What is to be delivered of an arrival; None where it was.
 
@@ -182,7 +190,10 @@ def _news(table: Table, lake: Lake, arrival: Arrival, known: Collection[datetime
     # A file may be replaced by one with an older time: by `cp -p`, from an archive, or by the one that it had replaced.
     made_at = keys.timestamp(moment)
     for created_at in sorted(known, reverse=True):
-        origin = lake.read(keys.manifest_key(table.name, arrival.partition, created_at)).origin
+        try:
+            origin = lake.read(keys.manifest_key(table.name, arrival.partition, created_at)).origin
+        except DataRefused:  # a damaged manifest: the load names it
+            continue
         if origin.get("extractor") == arrival.origin.get("extractor"):
             if origin.get(MADE_AT, keys.timestamp(created_at)) == made_at:
                 return None

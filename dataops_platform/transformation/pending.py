@@ -8,10 +8,9 @@ from pathlib import Path
 
 from dataops_platform.contracts.model import Scope, Table
 from dataops_platform.contracts.partitions import UNPARTITIONED
-from dataops_platform.ingestion.extractor import extractor_for
+from dataops_platform.ingestion.extractor import extractor_for, news
 from dataops_platform.ingestion.landing import Place, undelivered
-from dataops_platform.lake import keys
-from dataops_platform.lake.deliveries import Lake
+from dataops_platform.lake.deliveries import Lake, ManifestRef
 from dataops_platform.quality.gate import WHOLE_TABLE, input_name, outdated
 from dataops_platform.transformation.build import source_inputs
 from dataops_platform.transformation.models import Models, cut_like
@@ -75,10 +74,10 @@ def pending(
     unloaded: dict[str, list[str]] = {}
     foreign: dict[str, list[str]] = {}
     for name, table in tables.items():
-        manifests = {ref.key: ref.partition for ref in lake.manifests(name)}
+        manifests = list(lake.manifests(name))
         loaded = ledger.loaded(name)
         _put(undelivered, name, _missing(table, lake, project, (places or {}).get(name), manifests))
-        new = {partition for key, partition in manifests.items() if key not in loaded}
+        new = {ref.partition for ref in manifests if ref.key not in loaded}
         others = {partition for partition in new if foreign_partition(table, partition)}
         _put(unloaded, name, list(new - others))
         _put(foreign, name, list(others))
@@ -94,12 +93,14 @@ def pending(
     )
 
 
-def _missing(table: Table, lake: Lake, project: Path, place: Place | None, manifests: Collection[str]) -> Sequence[str]:
+def _missing(
+    table: Table, lake: Lake, project: Path, place: Place | None, manifests: Sequence[ManifestRef]
+) -> Sequence[str]:
     """Partitions that a source, or landing, has something for that the lake doesn't have."""
     if table.source is None:
         return [] if place is None else list(undelivered(table, place, lake, table.partition_keys()))
     arrivals = extractor_for(table, project).available(table, table.partition_keys())
-    return [a.partition for a in arrivals if keys.manifest_key(table.name, a.partition, a.created_at) not in manifests]
+    return [arrival.partition for arrival in news(table, lake, arrivals, manifests)]
 
 
 def arrived(

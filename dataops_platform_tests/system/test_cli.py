@@ -1,5 +1,6 @@
 """The command as a user meets it: exit codes, one clear message, nothing half done."""
 
+import os
 import random
 import re
 import shutil
@@ -200,6 +201,21 @@ def test_a_delivery_with_too_many_bad_rows_is_refused_as_a_whole(shop, tmp_path)
     assert re.search(r"refused delivery.*orders 2024-05-02", done.stdout)
     assert rows(home, "SELECT order_id FROM staging.orders ORDER BY 1") == [(1,), (2,), (3,)]
     assert rows(home, "SELECT count(*) FROM quarantine.orders") == [(0,)]
+
+
+def test_a_correction_with_an_older_time(sold):
+    """A run over what is new finds it once, and so it does when the first file is put back."""
+    shop, home = sold
+    file = shop / "data/orders/2024-05-02.csv"
+    first, at = file.read_text(), file.stat().st_mtime
+    for text, time in ((first.replace("20.00", "21.00"), at - 86_400), (first, at)):
+        file.write_text(text)
+        os.utime(file, (time, time))
+        done = dataops(["run"], home, shop)
+        assert done.returncode == OK, done.stdout + done.stderr
+        wanted = re.search(r"4,2024-05-02,DE,(\S+)", text)[1]
+        assert rows(home, "SELECT amount::VARCHAR FROM staging.orders WHERE order_id = 4") == [(wanted,)]
+        assert "Nothing new" in dataops(["run"], home, shop).stdout
 
 
 def test_what_came_after_a_refused_delivery_goes_on(shop, tmp_path):

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import shutil
 import subprocess
 from collections import Counter
 from collections.abc import Iterator
@@ -225,7 +224,6 @@ def test_what_it_cost_is_in_the_ledger(both):
     assert sum(row["bytes_billed"] for row in cloud if row["object_name"] == "staging.flights") > 0
 
 
-@pytest.mark.skipif(shutil.which("bq") is None, reason="Google's bq isn't installed")
 def test_googles_bq_reads_the_tables(both, tmp_path):
     embedded, cloud = both
     url, project = cloud.env["BIGQUERY_EMULATOR_HOST"], cloud.settings.bigquery.project
@@ -244,7 +242,6 @@ def test_googles_bq_reads_the_tables(both, tmp_path):
     assert (int(row["n"]), int(row["miles"])) == (len(rows), sum(item["distance_miles"] for item in rows))
 
 
-@pytest.mark.skipif(shutil.which("gcloud") is None, reason="Google's gcloud isn't installed")
 def test_googles_storage_client_reads_the_files(both, tmp_path):
     _, cloud = both
     url = cloud.env["STORAGE_EMULATOR_HOST"]

@@ -96,6 +96,18 @@ def test_a_correction_that_is_older(home, tmp_path):
         assert run(home, t, tmp_path).delivered == ()
 
 
+def test_a_damaged_manifest_stops_no_other_arrival(home, tmp_path):
+    t = source("{partition}.csv")
+    for day in DAYS[:2]:
+        write(tmp_path, day, HEAD)
+    damaged = run(home, t, tmp_path, DAYS[:1]).delivered[0].manifest
+    path = Path(home.lake.store.uri(damaged))
+    path.unlink()
+    path.write_text("{")
+    write(tmp_path, DAYS[0], HEAD + "2024-01-01,1,a,\n", at=1_600_000_000)
+    assert {d.partition: d.rows for d in run(home, t, tmp_path).delivered} == {DAYS[0]: 1, DAYS[1]: 0}
+
+
 def test_a_file_stays_behind_what_came_by_hand(home, tmp_path):
     t = replace(source("{partition}.csv"), load_mode=LoadMode.REPLACE)
     write(tmp_path, DAYS[0], HEAD + "2024-01-01,1,a,\n")
