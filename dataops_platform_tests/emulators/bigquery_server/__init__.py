@@ -6,6 +6,7 @@ version is pinned, and `integration/emulators/test_gaps.py` tells which patches 
 """
 
 PATCHES = (
+    "remembered",
     "quick_catalog",
     "row_counts",
     "bytes_processed",

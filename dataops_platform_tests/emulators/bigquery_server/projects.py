@@ -19,6 +19,8 @@ from local_bigquery.engine import database
 from local_bigquery.engine.database import quote
 from local_bigquery.settings import settings
 
+from bigquery_server import remembered
+
 
 def apply() -> None:
     app.add_api_route("/emulator/projects/{project_id}", forget, methods=["DELETE"], status_code=204)
@@ -40,6 +42,7 @@ def copy(project_id: str, other_id: str) -> None:
             f" FROM emulator.{resources} WHERE project_id = ?",
             [project_id, other_id, project_id, other_id],
         )
+    remembered.forget(project_id)
 
 
 def forget(project_id: str) -> None:
@@ -60,3 +63,4 @@ def forget(project_id: str) -> None:
         shutil.rmtree(settings.data_dir / project_id, ignore_errors=True)
         for file in settings.data_dir.glob(f"{project_id}.ducklake*"):
             file.unlink()
+    remembered.forget(project_id)
