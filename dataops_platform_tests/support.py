@@ -31,6 +31,7 @@ from dataops_platform.contracts.model import (
 from dataops_platform.contracts.partitions import UNPARTITIONED, Granularity, Partitioning
 from dataops_platform.contracts.types import FieldType, Kind
 from dataops_platform.lake import Delivery, Lake, LocalStore, ObjectStore
+from dataops_platform.lake.deliveries import OBJECTS
 from dataops_platform.quality.quarantine import row_checks
 from dataops_platform.quality.verdicts import evaluate
 from dataops_platform.warehouse.base import LoadOutcome
@@ -149,15 +150,19 @@ class Home:
         *objects: pa.Table | Sequence[Mapping[str, Any]],
         partition: date | str = UNPARTITIONED,
         at: datetime | None = None,
+        landed: Sequence[str] = (),
         **options: Any,
     ) -> Delivery:
-        """Deliver one file for each of `objects`; later calls are later deliveries, unless `at` says otherwise."""
+        """Deliver one file for each of `objects`; later calls are later deliveries, unless `at` says otherwise.
+
+        With `landed`, names, the objects are as many files that landed.
+        """
         return self.lake.deliver(
             table.name,
             str(partition),
             at or moment(next(self._clock)),
             [self.file(rows, table, **options) for rows in objects],
-            origin={"file": "test"},
+            origin={"file": "test"} | ({OBJECTS: [{"name": n, "generation": 7} for n in landed]} if landed else {}),
             contract_version=table.contract_version,
             declared=[column.name for column in table.columns],
             cut=table.cut,

@@ -32,9 +32,9 @@ from dataops_platform.contracts.file_formats import (
 from dataops_platform.contracts.model import AfterLanding, Landing, Table
 from dataops_platform.contracts.partitions import Cut, NamedPartitioning, Partitioning
 from dataops_platform.contracts.problems import ConfigError, DataRefused
-from dataops_platform.ingestion.landing_log import OBJECTS, Entry, Identity, LandingLog, Refusal, Registered
+from dataops_platform.ingestion.landing_log import Entry, Identity, LandingLog, Refusal, Registered
 from dataops_platform.ingestion.reading import to_parquet
-from dataops_platform.lake.deliveries import Delivery, Lake, Part, file_part, remove_scratch, written_by_others
+from dataops_platform.lake.deliveries import OBJECTS, Delivery, Lake, Part, file_part, remove_scratch, written_by_others
 from dataops_platform.lake.inbox import Inbox, Unreadable
 from dataops_platform.lake.store import ObjectInfo, ObjectMissing, checksum
 from dataops_platform.progress import Progress, silent

@@ -23,14 +23,11 @@ from datetime import datetime, timedelta
 from dataops_platform.contracts.model import Table
 from dataops_platform.contracts.problems import DataRefused
 from dataops_platform.lake import keys
-from dataops_platform.lake.deliveries import Delivery, Lake
+from dataops_platform.lake.deliveries import OBJECTS, Delivery, Lake
 from dataops_platform.lake.store import ObjectConflict, ObjectInfo, ObjectMissing, ObjectStore
 
 Identity = tuple[str, int]
 """Name and generation: an object that is written anew is another one."""
-
-OBJECTS = "objects"
-"""Under this name the origin of a delivery lists its landed objects."""
 
 _READERS = 16
 

@@ -30,6 +30,9 @@ from dataops_platform.lake.store import (
     checksum_name,
 )
 
+OBJECTS = "objects"
+"""Under this name the origin of a delivery lists the files that landed, each of which is one of its objects."""
+
 
 @dataclass(frozen=True, slots=True)
 class DeliveredObject:
@@ -89,6 +92,14 @@ class Delivery:
     def schema_of(self, item: DeliveredObject) -> Mapping[str, str]:
         """Column name → Arrow type of one of its objects."""
         return self.schema if item.schema is None else item.schema
+
+    def file_of(self, item: DeliveredObject) -> str | None:
+        """The landed file that an object is: its name, `#`, which one of that name. None: it isn't one by itself."""
+        landed = self.origin.get(OBJECTS, ())
+        if len(landed) != len(self.objects):
+            return None
+        found = landed[self.objects.index(item)]
+        return f"{found['name']}#{found['generation']}"
 
     @property
     def rows(self) -> int:

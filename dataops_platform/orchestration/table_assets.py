@@ -136,11 +136,11 @@ def _beyond(outcomes: Sequence[LoadOutcome]) -> list[str]:
 
 
 class Refusal(NamedTuple):
-    """A delivery that was not loaded.
+    """A delivery that was not loaded, or a file that was left out of one.
 
     Attributes:
         before: an earlier run was refused it too, for the same reason, and has said so.
-        superseded: a later delivery of the partition is loaded.
+        superseded: a later delivery of the partition is loaded, or all of this one but the file.
     """
 
     partition: str
@@ -163,7 +163,7 @@ def load_new(
         earlier: runs that this one goes on with. They may have died before they said what they were refused.
 
     Returns:
-        What became of each delivery that is in the lake as it was delivered; and all that were refused.
+        What became of each delivery that is in the lake as it was delivered; and all that were refused, or left out.
     """
     warehouse, lake = platform.warehouse, platform.lake
     known = platform.ledger.loaded(table.name)
@@ -187,12 +187,22 @@ def load_new(
         uris = {item.key: lake.store.uri(item.key) for delivery in deliveries for item in delivery.objects}
         outcomes = warehouse.load(table, deliveries, uris, row_checks(table, warehouse.dialect), run_id, progress)
     found += [(o.delivery.manifest, o.delivery.partition, o.refused, o.refused_before) for o in outcomes if o.refused]
-    unsaid = {item.manifest for item in platform.ledger.refused_in(table.name, earlier)}
+    before_this = platform.ledger.refused_in(table.name, earlier)
+    unsaid = {item.manifest for item in before_this}
     found = [(key, partition, why, before and key not in unsaid) for key, partition, why, before in found]
     failed = {key for key, *_ in found}
     # They are listed, and sort, in the order of arrival.
     newest = {ref.partition: ref.key for ref in refs if ref.key not in failed}
-    return outcomes, [Refusal(p, why, before, newest.get(p, "") > key) for key, p, why, before in found]
+    refusals = [Refusal(p, why, before, newest.get(p, "") > key) for key, p, why, before in found]
+    # A file that is left out of its delivery keeps nothing from going on, like one that isn't delivered at all.
+    left_out = {(o.delivery.partition, left.reason): left.before for o in outcomes for left in o.left_out}
+    asked = None if keys is None else set(keys)
+    left_out |= {
+        (item.partition_key, item.reason): False
+        for item in before_this
+        if item.load_id and item.file and (asked is None or item.partition_key in asked)
+    }
+    return outcomes, refusals + [Refusal(p, why, before, True) for (p, why), before in sorted(left_out.items())]
 
 
 def table_checks(table: Table) -> dg.AssetChecksDefinition | None:

@@ -288,11 +288,18 @@ def _costs(warehouse: Warehouse) -> list[Expense]:
 
 
 def _refusals(warehouse: Warehouse) -> list[dict[str, Any]]:
-    """Deliveries that were refused and have not been loaded since, newest reason each."""
+    """Deliveries that were refused and have not been loaded since, newest reason each.
+
+    And files that were left out of a delivery, while no later run has loaded anything for its partition.
+    """
     rows: list[dict[str, Any]] = warehouse.query(
         "SELECT table_name, partition_key, manifest, reason FROM (SELECT *, ROW_NUMBER() OVER (PARTITION BY manifest"
         f" ORDER BY refused_at DESC) AS newest FROM {LEDGER}.refusals WHERE manifest IS NOT NULL) AS ranked"
         f" WHERE newest = 1 AND manifest NOT IN (SELECT manifest FROM {LEDGER}.loads)"
+        " UNION ALL SELECT DISTINCT r.table_name, r.partition_key, r.file, r.reason"
+        f" FROM {LEDGER}.refusals AS r WHERE r.file IS NOT NULL AND r.load_id IS NOT NULL AND NOT EXISTS"
+        f" (SELECT 1 FROM {LEDGER}.loads AS o WHERE o.table_name = r.table_name"
+        " AND o.partition_key = r.partition_key AND o.loaded_at > r.refused_at AND o.run_id <> r.run_id)"
         " ORDER BY table_name, partition_key"
     ).to_pylist()
     return rows

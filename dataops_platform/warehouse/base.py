@@ -54,12 +54,27 @@ class RowCheck:
 
 
 @dataclass(frozen=True, slots=True)
+class LeftOut:
+    """A landed file that can't be read, of a delivery whose other files are loaded.
+
+    Attributes:
+        file: as `Delivery.file_of` says it.
+        before: whether an earlier load had left it out for the same reason.
+    """
+
+    file: str
+    reason: str
+    before: bool
+
+
+@dataclass(frozen=True, slots=True)
 class LoadOutcome:
     """What became of one delivery. rows_read = rows_loaded + rows_quarantined + rows_superseded.
 
     Attributes:
         rows_superseded: rows that gave way to a later row of the same key, or a whole snapshot to a later one.
         beyond: the columns that it has beyond the contract.
+        left_out: those of its files that can't be read; their rows aren't counted.
         refused: why nothing of it was loaded, if so.
         refused_before: whether an earlier attempt had been refused for the same reason.
     """
@@ -71,6 +86,7 @@ class LoadOutcome:
     rows_superseded: int = 0
     affected_partitions: tuple[str, ...] = ()
     beyond: Beyond = NOTHING
+    left_out: tuple[LeftOut, ...] = ()
     refused: str | None = None
     refused_before: bool = False
 
@@ -260,7 +276,8 @@ class Warehouse(Protocol):
 
         Rows that a check finds bad go to quarantine. Data, quarantine and ledger rows of a batch of deliveries commit
         together; deliveries that the ledger holds already are left out. An unreadable delivery, or one that doesn't
-        fit the contract, is refused and recorded as such; the others are loaded.
+        fit the contract, is refused and recorded as such; the others are loaded. Of a delivery of several files that
+        landed, one that is damaged inside is left out, and recorded in the same way.
 
         Args:
             uris: object key → address the engine reads it at.

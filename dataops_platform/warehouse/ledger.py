@@ -266,6 +266,7 @@ class Refused:
         manifest: of a delivery that is in the lake.
         file: of what can't become a delivery: the address of the object or file, `#`, and which one of that name it is.
         data_version: of the rows that a gate refused.
+        load_id: of the delivery, where a load refused it, or left out the file.
     """
 
     table_name: str
@@ -275,6 +276,7 @@ class Refused:
     manifest: str | None = None
     file: str | None = None
     data_version: str | None = None
+    load_id: str | None = None
     refused_at: datetime = field(default_factory=lambda: now())
 
     def __post_init__(self) -> None:

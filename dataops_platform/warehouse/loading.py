@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 from dataops_platform.contracts.model import BadRows, Column, Table
 from dataops_platform.contracts.partitions import UNPARTITIONED, NamedPartitioning
-from dataops_platform.lake.deliveries import Delivery
+from dataops_platform.lake.deliveries import DeliveredObject, Delivery
+from dataops_platform.secrets import redact
 from dataops_platform.warehouse.names import CAST, literal
 
 MAX_BATCH_ROWS = 8_000_000
@@ -52,6 +53,13 @@ def foreign_partition(table: Table, key: str, cut: str | None = None) -> list[st
     if key >= partitioning.example and (partitioning.end is None or day <= partitioning.end):
         return []
     return [f"partition {key!r} is outside {partitioning.example}..{partitioning.end or ''} of the contract"]
+
+
+def why_left_out(delivery: Delivery, item: DeliveredObject, damage: str) -> tuple[str, str]:
+    """The landed file that a damaged object is, and what to say of it."""
+    file = delivery.file_of(item)
+    assert file is not None
+    return file, redact(f"{file.rpartition('#')[0]}: {damage} (kept as {item.key})")
 
 
 def cast_reasons(table: Table, uncast: str, dialect: str) -> list[str]:

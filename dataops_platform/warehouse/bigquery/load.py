@@ -26,7 +26,7 @@ from dataops_platform.lake.deliveries import DeliveredObject, Delivery
 from dataops_platform.progress import Progress, silent
 from dataops_platform.secrets import redact
 from dataops_platform.warehouse import ledger
-from dataops_platform.warehouse.base import LoadOutcome, RowCheck
+from dataops_platform.warehouse.base import LeftOut, LoadOutcome, RowCheck
 from dataops_platform.warehouse.bigquery import tables
 from dataops_platform.warehouse.bigquery.fit import misfits
 from dataops_platform.warehouse.bigquery.jobs import JobFailed, Jobs, job_name
@@ -34,7 +34,7 @@ from dataops_platform.warehouse.bigquery.load_sql import BREAKER, LoadSql, Stage
 from dataops_platform.warehouse.bigquery.naming import Naming
 from dataops_platform.warehouse.definitions import UNKNOWN, History
 from dataops_platform.warehouse.delivered import Beyond, since, with_brought
-from dataops_platform.warehouse.loading import batches, foreign_partition, too_many_bad_rows
+from dataops_platform.warehouse.loading import batches, foreign_partition, too_many_bad_rows, why_left_out
 from dataops_platform.warehouse.names import LEDGER, Relation, staging
 
 MAX_OBJECTS = 400
@@ -53,6 +53,12 @@ def judged(table: Table, delivery: Delivery, history: History) -> tuple[list[str
     """What keeps a delivery from being loaded, what it has beyond the contract, and the table with that."""
     lines, more, grown = misfits(table, delivery, since(table, delivery, history))
     return foreign_partition(table, delivery.partition, delivery.cut) + lines, more, grown
+
+
+def _can_do_without(delivery: Delivery, failed: Mapping[str, JobFailed]) -> bool:
+    """Whether what failed are files that landed by themselves, and are damaged: other failures may pass."""
+    alone = all(delivery.file_of(item) is not None for item in delivery.objects)
+    return alone and len(failed) < len(delivery.objects) and all(error.reason == "invalid" for error in failed.values())
 
 
 class Loader:
@@ -116,16 +122,28 @@ class Loader:
                 beyond[str(delivery.load_id)], self._table = more, grown
         # Not in the transaction, where BigQuery changes no tables: columns without values do no harm.
         tables.add_columns(self._jobs, self._naming, self._table, self._table.columns[before:])
-        staged, unreadable = self._stage(good)
-        outcomes += [self._refuse(d, unreadable[str(d.load_id)]) for d in good if str(d.load_id) in unreadable]
-        good = [d for d in good if str(d.load_id) not in unreadable]
+        staged, failures = self._stage(good)
+        left_out: dict[str, tuple[LeftOut, ...]] = {}
+        for delivery in good:
+            failed = failures.get(str(delivery.load_id), {})
+            if failed and not _can_do_without(delivery, failed):
+                reason = "; ".join(f"{key}: {error.text}" for key, error in failed.items())
+                outcomes.append(self._refuse(delivery, reason))
+            else:  # before the transaction: who dies in between says it again
+                left_out[str(delivery.load_id)] = self._leave_out(delivery, failed)
+        good = [d for d in good if str(d.load_id) in left_out]
+        readable = [s for s in staged if s.item.key not in failures.get(str(s.delivery.load_id), {})]
         try:
             while good:
-                tripped = self._transaction(good, [s for s in staged if s.delivery in good], beyond)
+                tripped = self._transaction(good, [s for s in readable if s.delivery in good], beyond)
                 known = self._ledger_rows([str(d.load_id) for d in good])
                 outcomes += [self._refuse(d, tripped[str(d.load_id)]) for d in good if str(d.load_id) in tripped]
                 outcomes += [
-                    replace(_outcome(d, known[str(d.load_id)]), beyond=beyond[str(d.load_id)])
+                    replace(
+                        _outcome(d, known[str(d.load_id)]),
+                        beyond=beyond[str(d.load_id)],
+                        left_out=left_out[str(d.load_id)],
+                    )
                     for d in good
                     if str(d.load_id) in known
                 ]
@@ -154,27 +172,45 @@ class Loader:
     def _refuse(self, delivery: Delivery, reason: str) -> LoadOutcome:
         """Record a refusal, unless it is known: a delivery that is refused again for the same reason is no news."""
         reason = redact(reason)
+        same = {"load_id": str(delivery.load_id), "reason": reason}
+        known = not self._record(delivery, {**same, "manifest": delivery.manifest, "run_id": self._run_id}, same)
+        return LoadOutcome(delivery, rows_read=delivery.rows, refused=reason, refused_before=known)
+
+    def _leave_out(self, delivery: Delivery, failed: Mapping[str, JobFailed]) -> tuple[LeftOut, ...]:
+        """Record the files of a delivery that its load is to leave out. One that is made anew says so anew."""
+        found = []
+        for item in delivery.objects:
+            if item.key in failed:
+                file, reason = why_left_out(delivery, item, failed[item.key].text)
+                same = {"load_id": str(delivery.load_id), "reason": reason}
+                before = self._is_known(same)
+                same["run_id"] = self._run_id
+                self._record(delivery, {**same, "file": file}, same)
+                found.append(LeftOut(file, reason, before))
+        return tuple(found)
+
+    def _is_known(self, same: Mapping[str, str]) -> bool:
         refusals = self._naming.sql(Relation(LEDGER, "refusals"))
-        values = {
-            "load_id": str(delivery.load_id),
-            "table_name": self._table.name,
-            "partition_key": delivery.partition,
-            "manifest": delivery.manifest,
-            "reason": reason,
-            "run_id": self._run_id,
-        }
+        where = " AND ".join(f"{name} = @{name}" for name in same)
+        parameters = [bigquery.ScalarQueryParameter(name, "STRING", value) for name, value in same.items()]
+        config = self._jobs.query_config(self._labels, query_parameters=parameters)
+        return bool(list(self._jobs.select(f"SELECT 1 FROM {refusals} WHERE {where} LIMIT 1", config)))
+
+    def _record(self, delivery: Delivery, what: Mapping[str, str], same: Mapping[str, str]) -> bool:
+        """Record a refusal, unless there is the same; whether it was recorded."""
+        refusals = self._naming.sql(Relation(LEDGER, "refusals"))
+        values = {"table_name": self._table.name, "partition_key": delivery.partition, **what}
         columns = ", ".join(values)
         parameters = [bigquery.ScalarQueryParameter(name, "STRING", value) for name, value in values.items()]
         sql = (
             f"INSERT INTO {refusals} ({columns}, refused_at)"
             f" SELECT {', '.join(f'@{name}' for name in values)}, CURRENT_TIMESTAMP() FROM (SELECT 1)"
-            f" WHERE NOT EXISTS (SELECT 1 FROM {refusals} WHERE load_id = @load_id AND reason = @reason)"
+            f" WHERE NOT EXISTS (SELECT 1 FROM {refusals} WHERE {' AND '.join(f'{name} = @{name}' for name in same)})"
         )
         # The statement itself can be repeated, and must run to say whether the refusal was known.
-        name = job_name("refuse", self._run_id, delivery.load_id, reason, ledger.now())
+        name = job_name("refuse", self._run_id, *same.values(), ledger.now())
         job = self._jobs.run(name, lambda job_id: self._start(sql, job_id, parameters))
-        known = job.num_dml_affected_rows == 0
-        return LoadOutcome(delivery, rows_read=delivery.rows, refused=reason, refused_before=known)
+        return bool(job.num_dml_affected_rows)
 
     def _start(
         self, sql: str, job_id: str, parameters: Sequence[bigquery.ScalarQueryParameter] = ()
@@ -186,18 +222,18 @@ class Loader:
 
     # -- staging objects ----------------------------------------------------------------------------------------------
 
-    def _stage(self, deliveries: Sequence[Delivery]) -> tuple[list[Staged], dict[str, str]]:
-        """Load each object into its own table, all at the same time; and why deliveries can't be read."""
+    def _stage(self, deliveries: Sequence[Delivery]) -> tuple[list[Staged], dict[str, dict[str, JobFailed]]]:
+        """Load each object into its own table, all at the same time; load id → object key → why it can't be read."""
         staged = [
             Staged(d, item, self._stage_relation(d, item), self._loaded(d.schema_of(item)))
             for d in deliveries
             for item in d.objects
         ]
-        unreadable: dict[str, str] = {}
+        failures: dict[str, dict[str, JobFailed]] = {}
         for item, failure in self._run_all(staged):
             if failure is not None:
-                unreadable[str(item.delivery.load_id)] = f"{item.item.key}: {failure}"
-        return staged, unreadable
+                failures.setdefault(str(item.delivery.load_id), {})[item.item.key] = failure
+        return staged, failures
 
     def _stage_relation(self, delivery: Delivery, item: DeliveredObject) -> Relation:
         """Each run has its own: none takes the table from under another."""
@@ -230,8 +266,8 @@ class Loader:
         rows: int | None = found.num_rows
         return rows
 
-    def _run_all(self, staged: Sequence[Staged]) -> Iterator[tuple[Staged, str | None]]:
-        def run(item: Staged) -> str | None:
+    def _run_all(self, staged: Sequence[Staged]) -> Iterator[tuple[Staged, JobFailed | None]]:
+        def run(item: Staged) -> JobFailed | None:
             self._create_stage(item)
             config = bigquery.LoadJobConfig(
                 source_format=bigquery.SourceFormat.PARQUET,
@@ -258,9 +294,9 @@ class Loader:
                 # A job of an earlier attempt may be found whose table was dropped since, and is empty now.
                 job = self._jobs.run(name, start, done=lambda: self._rows_in(item.relation) == item.item.rows)
             except JobFailed as error:
-                return error.text
+                return error
             if job.output_rows != item.item.rows:
-                return f"BigQuery read {job.output_rows} of {item.item.rows} rows"
+                return JobFailed("rows", f"BigQuery read {job.output_rows} of {item.item.rows} rows")
             return None
 
         with ThreadPoolExecutor(max_workers=PARALLEL) as pool:

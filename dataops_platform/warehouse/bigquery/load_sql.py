@@ -81,7 +81,7 @@ class LoadSql:
         else:
             before.append(self._kept())
             change = self._merge(batch)
-        inside += [*self._breaker(), *change, self._quarantine(), self._record(batch, beyond)]
+        inside += [*self._breaker(), *change, self._quarantine(), self._record(batch, staged, beyond)]
         # A script that ends with an error is rolled back by BigQuery. A handler that does it fails where the commit
         # itself was refused, and then hides why.
         return ";\n".join([*before, "BEGIN TRANSACTION", *inside, "COMMIT TRANSACTION"]) + ";"
@@ -285,7 +285,7 @@ class LoadSql:
             f" WHERE ARRAY_LENGTH(i._reasons) > 0{self._current('AND')}"
         )
 
-    def _record(self, batch: Sequence[Delivery], beyond: Mapping[str, Beyond]) -> str:
+    def _record(self, batch: Sequence[Delivery], staged: Sequence[Staged], beyond: Mapping[str, Beyond]) -> str:
         """The ledger's rows, with what became of each delivery's rows."""
 
         def said(delivery: Delivery) -> str:
@@ -293,10 +293,11 @@ class LoadSql:
             return "CAST(NULL AS STRING)" if text is None else literal(text)
 
         mode = self._table.load_mode
+        sizes = {str(d.load_id): [s.item.size for s in staged if s.delivery == d] for d in batch}
         known = ", ".join(
             f"STRUCT({literal(str(d.load_id))} AS load_id, {literal(d.partition)} AS partition_key,"
-            f" {_instant(d.created_at)} AS created_at, {literal(d.manifest)} AS manifest, {len(d.objects)} AS objects,"
-            f" {d.size} AS bytes, {said(d)} AS columns_beyond)"
+            f" {_instant(d.created_at)} AS created_at, {literal(d.manifest)} AS manifest, {len(sizes[str(d.load_id)])}"
+            f" AS objects, {sum(sizes[str(d.load_id)])} AS bytes, {said(d)} AS columns_beyond)"
             for d in batch
         )
         read = "SELECT _load, COUNT(*) AS n, COUNTIF(ARRAY_LENGTH(_reasons) > 0) AS bad FROM _incoming GROUP BY 1"

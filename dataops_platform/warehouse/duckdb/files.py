@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import duckdb
@@ -74,6 +74,23 @@ def explain_unreadable(error: duckdb.Error) -> str:
     if "No magic bytes" in text or "too small" in text:
         return "not a parquet file, or cut off at the end"
     return "a damaged parquet file: " + " ".join(text.splitlines()[0].split())
+
+
+def damaged(connection: duckdb.DuckDBPyConnection, table: Table, schemas: Mapping[str, FileSchema]) -> dict[str, str]:
+    """Path → why its rows can't be read, of files whose footers can. Reads them whole: for when a load has failed.
+
+    Nothing is known where it is the machine that can't read, out of file handles, say: that passes.
+    """
+    found: dict[str, str] = {}
+    for path, schema in schemas.items():
+        try:
+            connection.execute(f"SELECT bit_xor(hash(p)) FROM {relation(table, {path: schema})} AS p").fetchall()
+        except duckdb.IOException:
+            return {}
+        except duckdb.Error as error:
+            if type(error) is duckdb.Error or isinstance(error, duckdb.InvalidInputException):
+                found[path] = explain_unreadable(error)
+    return found
 
 
 _ROW_ERRORS = (duckdb.DataError,)

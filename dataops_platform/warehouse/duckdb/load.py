@@ -23,11 +23,11 @@ from dataops_platform.contracts.model import LoadMode, Table
 from dataops_platform.contracts.partitions import UNPARTITIONED, NamedPartitioning
 from dataops_platform.contracts.problems import ConfigError
 from dataops_platform.contracts.types import Kind
-from dataops_platform.lake.deliveries import Delivery
+from dataops_platform.lake.deliveries import DeliveredObject, Delivery
 from dataops_platform.progress import Progress, silent
 from dataops_platform.secrets import redact
 from dataops_platform.warehouse import ledger
-from dataops_platform.warehouse.base import LoadOutcome, RowCheck
+from dataops_platform.warehouse.base import LeftOut, LoadOutcome, RowCheck
 from dataops_platform.warehouse.definitions import UNKNOWN, History
 from dataops_platform.warehouse.delivered import NOTHING, Beyond, extended, since, with_brought
 from dataops_platform.warehouse.duckdb import files, tables
@@ -40,6 +40,7 @@ from dataops_platform.warehouse.loading import (
     cast_reasons,
     foreign_partition,
     too_many_bad_rows,
+    why_left_out,
 )
 from dataops_platform.warehouse.names import LEDGER, UNCAST, literal, quarantine, quote, staging
 from dataops_platform.warehouse.partition_sql import in_partitions, partition_start
@@ -84,6 +85,8 @@ class Loader:
         self._checks = list(checks)
         self._run_id = run_id
         self._progress = progress
+        self._damaged: dict[str, dict[str, str]] = {}
+        """Load id → object key → why it can't be read, of deliveries whose other objects can."""
         self._target = staging(table.name).sql
         self._held = quarantine(table.name).sql
 
@@ -136,12 +139,31 @@ class Loader:
                 reason = files.data_error(error)
                 if reason is None:
                     raise self._explain(error) from error
+                if len(good) == 1 and self._leave_out(good[0], schemas):
+                    continue
                 if len(good) == 1:
                     return [*outcomes, self._refuse(good[0], f"{_keys(good[0])}: {reason}")]
                 for delivery in good:
                     outcomes += self._load_batch([delivery])
                 return outcomes
         return outcomes
+
+    def _leave_out(self, delivery: Delivery, schemas: Mapping[str, files.FileSchema]) -> bool:
+        """Whether a delivery that failed has damaged files, and others, which then can be loaded without them."""
+        objects = {self._uris[item.key]: item for item in self._objects(delivery)}
+        if None in map(delivery.file_of, objects.values()):
+            return False
+        found = files.damaged(self._con, self._table, {path: schemas[path] for path in objects})
+        if not found or len(found) == len(objects):
+            return False
+        known = self._damaged.setdefault(str(delivery.load_id), {})
+        known |= {objects[path].key: reason for path, reason in found.items()}
+        return True
+
+    def _objects(self, delivery: Delivery) -> list[DeliveredObject]:
+        """The objects of a delivery that are to be loaded."""
+        left_out = self._damaged.get(str(delivery.load_id), {})
+        return [item for item in delivery.objects if item.key not in left_out]
 
     def _inspect(self, batch: Sequence[Delivery]) -> tuple[dict[str, files.FileSchema], dict[str, str]]:
         paths = {self._uris[item.key]: item.key for d in batch for item in d.objects}
@@ -169,7 +191,7 @@ class Loader:
         """What keeps a delivery from being loaded, what it has beyond the contract, and the table with that."""
         lines, beyond = [], NOTHING
         earlier = since(table, delivery, self._history)
-        for item in delivery.objects:
+        for item in self._objects(delivery):
             found, more = files.misfits(table, schemas[self._uris[item.key]], earlier)
             lines += [f"{item.key}: {line}" for line in found]
             beyond, table = beyond | more, extended(table, more.added)
@@ -193,12 +215,10 @@ class Loader:
             "run_id": self._run_id,
             "refused_at": ledger.now(),
         }
-        known = self._rows(
-            f"SELECT 1 FROM {LEDGER}.refusals WHERE load_id = ? AND reason = ?", str(delivery.load_id), reason
-        )
+        known = self._is_known(str(delivery.load_id), reason)
         if not known:  # a delivery that is refused again for the same reason is no news
             self._append("refusals", [row])
-        return LoadOutcome(delivery, rows_read=delivery.rows, refused=reason, refused_before=bool(known))
+        return LoadOutcome(delivery, rows_read=delivery.rows, refused=reason, refused_before=known)
 
     # -- one transaction ----------------------------------------------------------------------------------------------
 
@@ -208,8 +228,14 @@ class Loader:
         """Load a batch inside the open transaction."""
         updated_at = ledger.now()
         tables.add_columns(self._con, self._table, self._table.columns[len(self._known.columns) :])
-        paths = {self._uris[item.key]: schemas[self._uris[item.key]] for d in batch for item in d.objects}
-        outcomes = {str(d.load_id): LoadOutcome(d, rows_read=d.rows, beyond=beyond[str(d.load_id)]) for d in batch}
+        paths = {self._uris[item.key]: schemas[self._uris[item.key]] for d in batch for item in self._objects(d)}
+        outcomes = {
+            str(d.load_id): LoadOutcome(
+                d, sum(item.rows for item in self._objects(d)), beyond=beyond[str(d.load_id)], left_out=left_out
+            )
+            for d in batch
+            for left_out in [self._record_left_out(d, updated_at)]
+        }
         if paths:
             self._map_files(batch)
             if self._table.load_mode is LoadMode.REPLACE:
@@ -229,12 +255,40 @@ class Loader:
         self._append("loads", [self._ledger_row(outcome, updated_at) for outcome in outcomes.values()])
         return list(outcomes.values())
 
+    def _record_left_out(self, delivery: Delivery, updated_at: datetime) -> tuple[LeftOut, ...]:
+        """Write down what is left out of a delivery; with its load, so that neither is without the other."""
+        load_id, found = str(delivery.load_id), []
+        for item in delivery.objects:
+            damage = self._damaged.get(load_id, {}).get(item.key)
+            if damage is not None:
+                file, reason = why_left_out(delivery, item, damage)
+                found.append(LeftOut(file, reason, self._is_known(load_id, reason)))
+        rows = [
+            {
+                "load_id": load_id,
+                "table_name": self._table.name,
+                "partition_key": delivery.partition,
+                "file": left.file,
+                "reason": left.reason,
+                "run_id": self._run_id,
+                "refused_at": updated_at,
+            }
+            for left in found
+        ]
+        if rows:
+            self._append("refusals", rows)
+        return tuple(found)
+
+    def _is_known(self, load_id: str, reason: str) -> bool:
+        known = f"SELECT 1 FROM {LEDGER}.refusals WHERE load_id = ? AND reason = ?"
+        return bool(self._rows(known, load_id, reason))
+
     def _map_files(self, batch: Sequence[Delivery]) -> None:
         """Temp tables: `_files` says what a file belongs to, `_skip` collects rows that must not be inserted."""
         rows = []
         for delivery in batch:
             low, high = self._bounds(delivery.partition)
-            for item in delivery.objects:
+            for item in self._objects(delivery):
                 rows.append(
                     (
                         self._uris[item.key],
@@ -390,7 +444,7 @@ class Loader:
         for partition in newest:
             where = in_partitions(self._table, [partition]) if partitioned else "TRUE"
             self._con.execute(f"DELETE FROM {self._target} WHERE {where}")
-        kept = {self._uris[item.key] for delivery in newest.values() for item in delivery.objects}
+        kept = {self._uris[item.key] for delivery in newest.values() for item in self._objects(delivery)}
         self._con.execute(f"DELETE FROM _files WHERE _file NOT IN (SELECT unnest({files.file_list(kept)}::VARCHAR[]))")
         return {path: schema for path, schema in paths.items() if path in kept}
 
@@ -398,6 +452,7 @@ class Loader:
 
     def _ledger_row(self, outcome: LoadOutcome, loaded_at: datetime) -> dict[str, object]:
         delivery = outcome.delivery
+        objects = self._objects(delivery)
         return {
             "load_id": str(delivery.load_id),
             "table_name": self._table.name,
@@ -405,8 +460,8 @@ class Loader:
             "created_at": delivery.created_at,
             "manifest": delivery.manifest,
             "mode": str(self._table.load_mode),
-            "objects": len(delivery.objects),
-            "bytes": delivery.size,
+            "objects": len(objects),
+            "bytes": sum(item.size for item in objects),
             "rows_read": outcome.rows_read,
             "rows_loaded": outcome.rows_loaded,
             "rows_quarantined": outcome.rows_quarantined,

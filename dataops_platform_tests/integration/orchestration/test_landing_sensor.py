@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import time
+from datetime import date
+from decimal import Decimal
 from pathlib import Path
 
 import dagster as dg
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from dataops_platform.contracts.problems import ConfigError
@@ -32,11 +37,11 @@ schema:
 HEAD = "order_id,order_date,country,amount\n"
 
 
-def project(folder: Path, path: str = "landing", environment: str | None = None) -> Path:
+def project(folder: Path, path: str = "landing", environment: str | None = None, kind: str = "csv") -> Path:
     """The README's own table, whose files others write."""
     (text,) = [text for name, text in own_table_files().items() if name.startswith("contracts")]
     source = next(line for line in text.splitlines(keepends=True) if "property: source" in line)
-    server = SERVER.format(path=path)
+    server = SERVER.format(path=path).replace("csv", kind)
     if environment:
         server = server.replace("    type: local\n", f"    type: local\n    environment: {environment}\n")
     text = text.replace(source, "").replace("start: 2024-05-01", "start: 2024-05-01, end: 2024-05-31")
@@ -46,8 +51,8 @@ def project(folder: Path, path: str = "landing", environment: str | None = None)
 
 
 class Shop:
-    def __init__(self, folder: Path) -> None:
-        self.settings = settings_of(project(folder / "shop"), folder / "home")
+    def __init__(self, folder: Path, kind: str = "csv") -> None:
+        self.settings = settings_of(project(folder / "shop", kind=kind), folder / "home")
         self.definitions = build_definitions(self.settings)
         self.repository = self.definitions.get_repository_def()
         self.sensor = self.repository.get_sensor_def("landing_orders")
@@ -152,6 +157,49 @@ def test_what_can_not_be_read_stops_nothing_else(shop, tmp_path, monkeypatch):
         assert not shop.run(request, dagster).success
         bad.unlink()
         assert shop.run(request, dagster).success
+
+
+def test_a_file_that_is_damaged_inside_stops_nothing_else(tmp_path, monkeypatch):
+    """Its footer is good: that it can't be read shows when it is loaded, with the others that landed with it."""
+    shop = Shop(tmp_path, "parquet")
+    types = {"order_id": pa.int64(), "order_date": pa.date32(), "country": pa.string(), "amount": pa.decimal128(10, 2)}
+
+    def land(name: str, first: int, damaged: bool = False) -> None:
+        ids = list(range(first, first + 2000))
+        columns = [ids, [date(2024, 5, 1)] * 2000, ["FR"] * 2000, [Decimal(i) for i in ids]]
+        sink = io.BytesIO()
+        pq.write_table(pa.table(columns, schema=pa.schema(list(types.items()))), sink)
+        data = bytearray(sink.getvalue())
+        if damaged:
+            data[500:700] = bytes(255 - byte for byte in data[500:700])
+        path = shop.write(1, name)
+        path.write_bytes(data)
+        os.utime(path, (time.time() - 60, time.time() - 60))
+
+    land("a.parquet", 0)
+    land("b.parquet", 5000, damaged=True)
+    with instance(tmp_path / "dagster") as dagster:
+        (request,) = shop.tick(dagster).run_requests
+        result = shop.run(request, dagster)
+        assert not result.success
+        checked = {e.check_name: e for e in result.get_asset_check_evaluations()}
+        assert not checked[CHECK].passed
+        assert "orders/dt=2024-05-01/b.parquet: a damaged parquet file: " in checked[CHECK].description
+        assert len(shop.staged()) == 2000
+        assert dagster.get_materialized_partitions(staging_key("orders")) == {"2024-05-01"}
+        (failure,) = [runs.step_failure(event) for event in result.all_events if event.is_step_failure]
+        assert (failure.step, failure.refused, failure.unexpected) == ("deliveries", True, False)
+        # Said once; and by a run that goes on with this one, which may have died before it said so.
+        assert shop.tick(dagster).run_requests == []
+        assert shop.run(request, dagster).success
+        with monkeypatch.context() as patch:
+            patch.setattr("dataops_platform.orchestration.refused.earlier_runs", lambda context: {result.run_id})
+            assert not shop.run(request, dagster).success
+
+        land("b.parquet", 5000)
+        (request,) = shop.tick(dagster).run_requests
+        assert shop.run(request, dagster).success
+        assert len(shop.staged()) == 4000
 
 
 def test_by_hand(shop, tmp_path):

@@ -13,7 +13,8 @@ import pytest
 from dataops_platform.contracts.model import BadRows, LoadMode, RuleKind
 from dataops_platform.contracts.problems import ConfigError
 from dataops_platform.contracts.types import Kind
-from dataops_platform.warehouse.duckdb import DuckDBWarehouse
+from dataops_platform.quality.scorecard import scorecard
+from dataops_platform.warehouse.duckdb import DuckDBWarehouse, files
 from dataops_platform_tests.support import BLOCK, DAY1, DAY2, DAY3, Home, daily, moment, rule, table
 
 T = table(
@@ -91,6 +92,97 @@ def test_an_object_damaged_in_the_lake(home, content, says):
     (mended,) = home.load(T)
     assert (mended.refused, mended.rows_loaded) == (None, 3000)
     assert home.rows("SELECT count(*) AS n FROM staging.orders") == [(3006,)]
+
+
+FILES = ("dt=1/a.parquet", "dt=1/b.parquet", "dt=1/c.parquet")
+
+
+def landed(home: Home, t, day=DAY1, files=FILES):
+    """A delivery of files that landed, each with 1,000 rows of their own."""
+    parts = [[{"day": day, "id": 1000 * f + n, "amount": n * 0.37} for n in range(1000)] for f in range(len(files))]
+    return home.deliver(t, *parts, partition=day, landed=files)
+
+
+def break_page(home: Home, delivery, number: int) -> None:
+    path = Path(home.lake.store.uri(delivery.objects[number].key))
+    data = path.read_bytes()
+    path.unlink()
+    path.write_bytes(middle(data))
+
+
+@pytest.mark.parametrize("mode", LoadMode)
+def test_a_file_that_is_damaged_inside_keeps_out_no_other_that_landed_with_it(home, mode):
+    t = replace(T, load_mode=mode)
+    good = home.deliver(t, rows(DAY2), partition=DAY2)
+    bad = landed(home, t)
+    break_page(home, bad, 1)
+    outcomes = {o.delivery.partition: o for o in home.load(t, run_id="first")}
+    outcome = outcomes[str(DAY1)]
+    assert (outcome.refused, outcome.rows_read, outcome.rows_loaded) == (None, 2000, 2000)
+    (left,) = outcome.left_out
+    assert (left.file, left.before) == ("dt=1/b.parquet#7", False)
+    assert left.reason.startswith("dt=1/b.parquet: a damaged parquet file: ")
+    assert left.reason.endswith(f" (kept as {bad.objects[1].key})")
+    assert home.rows("SELECT load_id, partition_key, manifest, file, reason, run_id FROM dataops.refusals") == [
+        (str(bad.load_id), str(DAY1), None, left.file, left.reason, "first")
+    ]
+    sizes = sum(item.size for item in (bad.objects[0], bad.objects[2]))
+    loads = "SELECT manifest, objects, bytes, rows_read, rows_loaded FROM dataops.loads WHERE partition_key = '{}'"
+    assert home.rows(loads.format(DAY1)) == [(bad.manifest, 2, sizes, 2000, 2000)]
+    objects = {row[0] for row in home.rows("SELECT DISTINCT _source_object FROM staging.orders")}
+    assert objects == {good.objects[0].key, bad.objects[0].key, bad.objects[2].key}
+
+    before = home.rows("SELECT * FROM staging.orders ORDER BY ALL")
+    assert home.load(t) == []  # it is loaded, and not asked again
+    shown = scorecard(home.warehouse, [t], []).refusals
+    assert [(r["partition_key"], r["manifest"], r["reason"]) for r in shown] == [(str(DAY1), left.file, left.reason)]
+
+    home.warehouse.reset(t)
+    anew = {o.delivery.partition: o for o in home.load(t, run_id="second")}
+    assert anew[str(DAY1)].left_out == (replace(left, before=True),)
+    assert sorted(home.rows("SELECT day, id, amount FROM staging.orders")) == sorted({row[:3] for row in before})
+    assert [r["reason"] for r in scorecard(home.warehouse, [t], []).refusals] == [left.reason]
+
+    mended = landed(home, t, files=FILES[1:2])
+    (outcome,) = home.load(t, run_id="third")
+    assert (outcome.delivery, outcome.left_out, outcome.rows_loaded) == (mended, (), 1000)
+    assert scorecard(home.warehouse, [t], []).refusals == []
+
+
+def test_files_that_are_all_damaged_or_aren_t_files_by_themselves_are_refused_whole(home):
+    """Parts of one file belong together: half a file is not what somebody delivered."""
+    many = [{"day": DAY2, "id": n, "amount": n * 0.37} for n in range(1000)]
+    parts = home.deliver(T, many, many, partition=DAY2)
+    all_bad = landed(home, T, files=FILES[:2])
+    for delivery, numbers in ((parts, [1]), (all_bad, [0, 1])):
+        for number in numbers:
+            break_page(home, delivery, number)
+    outcomes = home.load(T)
+    assert [(bool(o.refused), o.left_out) for o in outcomes] == [(True, ()), (True, ())]
+    assert home.rows("SELECT count(*) FROM staging.orders") == [(0,)]
+    assert {row[0] for row in home.rows("SELECT manifest FROM dataops.refusals")} == {parts.manifest, all_bad.manifest}
+
+
+def test_damage_and_too_many_bad_rows(home):
+    """The breaker refuses the delivery: then nothing of it is loaded, and nothing left out."""
+    bad = landed(home, T)
+    break_page(home, bad, 1)
+    strict = rule("amount_range", RuleKind.RANGE, "amount", minimum=300)
+    (outcome,) = home.load(replace(T, rules=(strict,), bad_rows=BadRows(max_percent=40)))
+    assert "break blocking rules" in outcome.refused
+    assert outcome.left_out == ()
+    assert home.rows("SELECT manifest, file FROM dataops.refusals") == [(bad.manifest, None)]
+    (outcome,) = home.load(T)
+    assert (outcome.rows_loaded, len(outcome.left_out)) == (2000, 1)
+
+
+def test_what_the_machine_can_not_read_now_is_no_damage(home):
+    delivery = home.deliver(T, rows(DAY1), partition=DAY1)
+    path = home.lake.store.uri(delivery.objects[0].key)
+    with home.warehouse.connect() as connection:
+        schemas, _ = files.inspect(connection, [path])
+        assert files.damaged(connection, T, schemas) == {}
+        assert files.damaged(connection, T, {f"{path}.gone": schemas[path]}) == {}
 
 
 @pytest.mark.parametrize(

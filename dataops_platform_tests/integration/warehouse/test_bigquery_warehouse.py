@@ -193,6 +193,33 @@ def test_an_object_that_is_not_parquet(home):
     assert outcomes[str(DAY2)].rows_loaded == 1
 
 
+def test_a_file_that_is_damaged_inside_keeps_out_no_other_that_landed_with_it(home):
+    t = orders("divided")
+    bad = home.deliver(t, rows(1, 2), rows(3), rows(4), partition=DAY1, landed=["a.parquet", "b.parquet", "c.parquet"])
+    good = home.deliver(t, rows(5, day=DAY2), partition=DAY2)
+    home.lake.store._bucket.blob(f"lake/{bad.objects[1].key}").upload_from_string(b"PAR1 and then nothing of the kind")
+    outcomes = {o.delivery.partition: o for o in home.load(t, [bad, good], run_id="first")}
+    assert outcomes[str(DAY2)].rows_loaded == 1
+    outcome = outcomes[str(DAY1)]
+    (left,) = outcome.left_out
+    assert (outcome.refused, outcome.rows_read, outcome.rows_loaded) == (None, 3, 3)
+    assert (left.file, left.before) == ("b.parquet#7", False)
+    assert left.reason.endswith(f" (kept as {bad.objects[1].key})")
+    refusals = "SELECT load_id, manifest, file, reason, run_id FROM dataops.refusals WHERE table_name = 'divided'"
+    known = (str(bad.load_id), None, left.file, left.reason)
+    assert home.rows(refusals) == [(*known, "first")]
+    loads = "SELECT manifest, objects, bytes, rows_read, rows_loaded FROM dataops.loads WHERE load_id = '{}'"
+    sizes = sum(item.size for item in (bad.objects[0], bad.objects[2]))
+    assert home.rows(loads.format(bad.load_id)) == [(bad.manifest, 2, sizes, 3, 3)]
+    assert home.rows("SELECT id FROM staging.divided ORDER BY id") == [(1,), (2,), (4,), (5,)]
+    assert home.load(t, [bad, good]) == []
+
+    home.warehouse.reset(t)
+    (outcome,) = home.load(t, [bad], run_id="second")
+    assert outcome.left_out == (replace(left, before=True),)
+    assert home.rows(f"{refusals} ORDER BY run_id") == [(*known, "first"), (*known, "second")]
+
+
 def test_the_breaker(home):
     """Too many bad rows refuse the delivery as a whole, and only that one."""
     t = orders("breaker", bad_rows=BadRows(BadRowAction.QUARANTINE, 40.0))
