@@ -103,10 +103,13 @@ def _serve() -> None:
 
 def _warm_dbt() -> None:
     """Let dbt parse the demo: at the first time it makes code for its many dataclasses, which takes two seconds."""
+    from dbt_common.tests import enable_test_caching
+
     from dataops_platform.contracts import load_contracts
     from dataops_platform.orchestration.resources import dbt_project
     from dataops_platform.settings import Settings
 
+    enable_test_caching()  # what is parsed of dbt's own macros is there for every command
     os.environ["DBT_STATIC_PARSER"] = "false"  # it would start threads; no command gets this environment
     with tempfile.TemporaryDirectory() as folder:
         settings = Settings.load({"DATAOPS_PROJECT": str(REPO), "DATAOPS_HOME": folder})

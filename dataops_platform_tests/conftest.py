@@ -10,11 +10,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pytest
+from dbt_common.tests import enable_test_caching
 from hypothesis import settings
 
 # How long an example takes is the machine's business: no test fails for it.
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
+
+# dbt has this for tests: the syntax trees of its own macros, half of a parse, are kept for the next project.
+enable_test_caching()
 
 pytest.register_assert_rewrite("dataops_platform_tests.load_model")  # its assertions say what differs, too
 

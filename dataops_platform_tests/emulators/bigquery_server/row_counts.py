@@ -7,9 +7,10 @@ rows loaded with rows in the table, and dbt logs the number.
 from __future__ import annotations
 
 from local_bigquery.catalog import tables
-from local_bigquery.engine import database
 from local_bigquery.engine.database import quote
 from local_bigquery.models import Table
+
+from bigquery_server import remembered
 
 
 def apply() -> None:
@@ -18,7 +19,7 @@ def apply() -> None:
     def load(project_id: str, dataset_id: str, table_id: str) -> Table:
         table = original(project_id, dataset_id, table_id)
         if dataset_id != tables.RESULTS and table.type in ("TABLE", "SNAPSHOT"):
-            found = database.fetch(_counted(project_id), [dataset_id, table_id])
+            found = remembered.fetch(project_id, _counted(project_id), [dataset_id, table_id])
             return with_rows(table, int(found[0][0])) if found else table
         return table
 
