@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 from typing import Any
 
 from dataops_platform.contracts.model import Table
@@ -128,7 +129,7 @@ def _found(
     moment = now()
     tested = {test.model for uid, test in models.tests().items() if uid in results}
     touched = [m for uid, m in by_id.items() if uid in tested or (uid in results and results[uid].status in _BUILT)]
-    versions = _Versions(warehouse, ledger, models, tables, before, partitions)
+    versions = _Versions(warehouse, ledger, models, tables, StagingVersions(before), partitions)
     builds = []
     for model in touched:
         result = results.get(model.unique_id)
@@ -176,19 +177,29 @@ _STAGING_TABLE = re.compile(rf"""(?<![\w."`:-])(?:["`]?[\w.:-]+["`]?\s*\.\s*)?["
 colon; quoted by parts or as a whole."""
 
 
-def source_inputs(
-    model: Model, key: str, tables: Mapping[str, Table], staging_versions: Mapping[str, Mapping[str, str]]
-) -> dict[str, str]:
+@dataclass(frozen=True)
+class StagingVersions:
+    """Data versions of staging tables: of their partitions, as the ledger has them, and of each table as a whole."""
+
+    partitions: Mapping[str, Mapping[str, str]]
+
+    @cached_property
+    def whole(self) -> Mapping[str, str]:
+        """Table → version. Made once: it is a hash of all partitions, and asked for with each of them."""
+        return {name: version_of(found.values()) for name, found in self.partitions.items()}
+
+
+_NEVER_LOADED = version_of(())
+
+
+def source_inputs(model: Model, key: str, tables: Mapping[str, Table], staging: StagingVersions) -> dict[str, str]:
     """What a partition of a model is made of: the model's own code, and the versions of staging tables.
 
     A partitioned model takes the same partition of tables that are cut as it is, and all of the others.
-
-    Args:
-        staging_versions: table → partition → data version, as the ledger has them.
     """
     inputs = {input_name("code", model.name, WHOLE_TABLE): model.checksum}
     for source in model.sources:
-        table, versions = tables.get(source), staging_versions.get(source, {})
+        table, versions = tables.get(source), staging.partitions.get(source, {})
         if table is None:
             continue
         for partition in [key] if cut_like(model, table) else versions or [UNPARTITIONED]:
@@ -196,7 +207,7 @@ def source_inputs(
             inputs[input_name("staging", source, partition)] = versions.get(partition, "none")
         if table.partitioning is not None:
             # Recorded whether or not a rule asks for it today: one that is written tomorrow will.
-            inputs[input_name("staging", source, WHOLE_TABLE)] = version_of(versions.values())
+            inputs[input_name("staging", source, WHOLE_TABLE)] = staging.whole.get(source, _NEVER_LOADED)
     return inputs
 
 
@@ -209,13 +220,13 @@ class _Versions:
         ledger: Ledger,
         models: Models,
         tables: Mapping[str, Table],
-        staging_versions: Mapping[str, Mapping[str, str]],
+        staging: StagingVersions,
         partitions: Sequence[str] | None,
     ) -> None:
         self._warehouse = warehouse
         self._models = models
         self._tables = tables
-        self._staging = staging_versions
+        self._staging = staging
         self._partitions = partitions
         self._found: dict[tuple[str, bool], dict[str, ModelVersion]] = {}
         self._builds = ledger.latest_builds([model.name for model in models.items])

@@ -12,7 +12,7 @@ from dataops_platform.ingestion.extractor import extractor_for, news
 from dataops_platform.ingestion.landing import Place, undelivered
 from dataops_platform.lake.deliveries import Lake, ManifestRef
 from dataops_platform.quality.gate import WHOLE_TABLE, input_name, outdated
-from dataops_platform.transformation.build import source_inputs
+from dataops_platform.transformation.build import StagingVersions, source_inputs
 from dataops_platform.transformation.models import Models, cut_like
 from dataops_platform.warehouse.base import Warehouse
 from dataops_platform.warehouse.ledger import Ledger, version_of
@@ -163,6 +163,7 @@ def _unbuilt(
     items = [model for model in models.items if not model.view]
     builds = ledger.latest_builds([model.name for model in items])
     verdicts = ledger.latest_verdicts([model.name for model in items])
+    staged = StagingVersions(versions)
     result: dict[str, list[str]] = {}
     for model in items:
         keys_of_model = {UNPARTITIONED}
@@ -177,7 +178,7 @@ def _unbuilt(
         found = {(key, v.rule_id): v for key, group in verdicts[model.name].items() for v in group}
         for key in keys_of_model:
             build = builds[model.name].get(key)
-            wanted = source_inputs(model, key, tables, versions)
+            wanted = source_inputs(model, key, tables, staged)
             for name in model.sources:  # as a whole, a table counts only where a rule judges it as a whole
                 if name in tables and not any(rule.scope is Scope.TABLE for rule in tables[name].rules):
                     wanted.pop(input_name("staging", name, WHOLE_TABLE), None)
