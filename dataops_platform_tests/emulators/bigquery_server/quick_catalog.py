@@ -16,7 +16,7 @@ from typing import Any
 
 import duckdb
 from local_bigquery.catalog import tables
-from local_bigquery.engine import database
+from local_bigquery.engine import database, results
 from local_bigquery.engine.database import quote
 from local_bigquery.jobs import query
 from local_bigquery.models import TableFieldSchema
@@ -57,6 +57,7 @@ def apply() -> None:
         return fetch(sql, params)
 
     database.objects, database.fetch = objects, quick
+    _note_results()
     _one_thread()
     sys.modules.setdefault("pandas", None)  # type: ignore[arg-type] # DuckDB looks for it at every parameter, in vain
     _columns_once()
@@ -104,9 +105,26 @@ def _of_project(project_id: str, dataset_id: str, table_id: str | None) -> Objec
     )
 
 
+_results: set[str] = set()
+"""Of queries: those that were ever made. To say that a table isn't there DuckDB looks through all that are."""
+
+
+def _note_results() -> None:
+    original = results.materialise
+
+    def materialise(cur: Any, query: str, name: str, *args: Any, **options: Any) -> None:
+        original(cur, query, name, *args, **options)
+        _results.add(name)
+
+    results.materialise = materialise
+
+
 def _of_result(table_id: str) -> Objects:
+    name = quote("emulator", tables.RESULTS, table_id)
+    if name not in _results:
+        return []
     try:
-        (rows,) = database.fetch(f"SELECT count(*) FROM {quote('emulator', tables.RESULTS, table_id)}")[0]
+        (rows,) = database.fetch(f"SELECT count(*) FROM {name}")[0]
     except duckdb.CatalogException:
         return []
     return [(table_id, "TABLE", rows)]
