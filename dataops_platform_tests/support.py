@@ -108,6 +108,12 @@ def file_size_limit(size: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
+def middle(data: bytes) -> bytes:
+    """The bytes of a parquet file with another page, and the same footer."""
+    start = 4 + (len(data) - 4) // 4
+    return data[:start] + bytes(255 - byte for byte in data[start : start + 200]) + data[start + 200 :]
+
+
 class Home:
     """A lake, a production lake and a warehouse: below one folder, unless others are given."""
 
@@ -168,6 +174,13 @@ class Home:
             cut=table.cut,
             policy=table.schema_policy,
         )
+
+    def break_page(self, delivery: Delivery, number: int) -> None:
+        """Damage an object inside, as whoever wrote the file may have: its footer is good."""
+        path = Path(self.lake.store.uri(delivery.objects[number].key))
+        data = path.read_bytes()
+        path.unlink()
+        path.write_bytes(middle(data))
 
     def load(
         self, table: Table, deliveries: Sequence[Delivery] | None = None, run_id: str = "run"

@@ -9,6 +9,7 @@ import pytest
 
 from dataops_platform.alerts import facts as facts_module
 from dataops_platform.alerts import looking, outbox
+from dataops_platform.alerts.events import Kind as Problem
 from dataops_platform.alerts.events import Status
 from dataops_platform.alerts.outbox import send
 from dataops_platform.alerts.subjects import Subjects
@@ -123,6 +124,28 @@ def test_what_is_loaded_and_judged(home):
     load(home, 5, run_id="run3")
     assert tell(home, channel).alerts == {"webhook": 1}
     assert channel.last == [("recovered", "small", "2024-01-01")]
+
+
+@pytest.mark.parametrize("home", ["duckdb"], indirect=True)
+def test_a_file_that_was_left_out(home):
+    """Open until a later run loads something for its partition; the same delivery, loaded anew, doesn't mend it."""
+    channel, many = Kept(), range(1000)
+    bad = home.deliver(ORDERS, rows(*many), rows(*many), partition=DAY1, landed=["a.parquet", "b.parquet"])
+    home.break_page(bad, 1)
+    home.load(ORDERS, run_id="run1")
+    assert tell(home, channel).alerts == {"webhook": 1}
+    (alert,) = channel.messages[-1].alerts
+    assert (alert.kind, str(alert.status), alert.table, alert.partition, alert.owner, alert.run_id) == (
+        Problem.DELIVERY_REFUSED, "open", "staging.orders", str(DAY1), "shop", "run1"
+    )  # fmt: skip
+    assert alert.observed.startswith("b.parquet: a damaged parquet file")
+    assert tell(home, channel).alerts == {"webhook": 0}
+    home.warehouse.reset(ORDERS)
+    home.load(ORDERS, run_id="run2")
+    assert tell(home, channel).alerts == {"webhook": 0}
+    home.load(ORDERS, [home.deliver(ORDERS, rows(*many), partition=DAY1, landed=["b.parquet"])], run_id="run3")
+    assert tell(home, channel).alerts == {"webhook": 1}
+    assert channel.last == [("recovered", None, str(DAY1))]
 
 
 @ALL_ENGINES

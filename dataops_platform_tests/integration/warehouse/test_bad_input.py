@@ -15,7 +15,7 @@ from dataops_platform.contracts.problems import ConfigError
 from dataops_platform.contracts.types import Kind
 from dataops_platform.quality.scorecard import scorecard
 from dataops_platform.warehouse.duckdb import DuckDBWarehouse, files
-from dataops_platform_tests.support import BLOCK, DAY1, DAY2, DAY3, Home, daily, moment, rule, table
+from dataops_platform_tests.support import BLOCK, DAY1, DAY2, DAY3, Home, daily, middle, moment, rule, table
 
 T = table(
     "orders",
@@ -43,12 +43,6 @@ def damage(home: Home, delivery, content) -> None:
     data = path.read_bytes()
     path.unlink()
     path.write_bytes(content(data) if callable(content) else content)
-
-
-def middle(data: bytes) -> bytes:
-    """Another page, the same footer."""
-    start = 4 + (len(data) - 4) // 4
-    return data[:start] + bytes(255 - byte for byte in data[start : start + 200]) + data[start + 200 :]
 
 
 @pytest.mark.parametrize(
@@ -103,19 +97,12 @@ def landed(home: Home, t, day=DAY1, files=FILES):
     return home.deliver(t, *parts, partition=day, landed=files)
 
 
-def break_page(home: Home, delivery, number: int) -> None:
-    path = Path(home.lake.store.uri(delivery.objects[number].key))
-    data = path.read_bytes()
-    path.unlink()
-    path.write_bytes(middle(data))
-
-
 @pytest.mark.parametrize("mode", LoadMode)
 def test_a_file_that_is_damaged_inside_keeps_out_no_other_that_landed_with_it(home, mode):
     t = replace(T, load_mode=mode)
     good = home.deliver(t, rows(DAY2), partition=DAY2)
     bad = landed(home, t)
-    break_page(home, bad, 1)
+    home.break_page(bad, 1)
     outcomes = {o.delivery.partition: o for o in home.load(t, run_id="first")}
     outcome = outcomes[str(DAY1)]
     assert (outcome.refused, outcome.rows_read, outcome.rows_loaded) == (None, 2000, 2000)
@@ -156,7 +143,7 @@ def test_files_that_are_all_damaged_or_aren_t_files_by_themselves_are_refused_wh
     all_bad = landed(home, T, files=FILES[:2])
     for delivery, numbers in ((parts, [1]), (all_bad, [0, 1])):
         for number in numbers:
-            break_page(home, delivery, number)
+            home.break_page(delivery, number)
     outcomes = home.load(T)
     assert [(bool(o.refused), o.left_out) for o in outcomes] == [(True, ()), (True, ())]
     assert home.rows("SELECT count(*) FROM staging.orders") == [(0,)]
@@ -166,7 +153,7 @@ def test_files_that_are_all_damaged_or_aren_t_files_by_themselves_are_refused_wh
 def test_damage_and_too_many_bad_rows(home):
     """The breaker refuses the delivery: then nothing of it is loaded, and nothing left out."""
     bad = landed(home, T)
-    break_page(home, bad, 1)
+    home.break_page(bad, 1)
     strict = rule("amount_range", RuleKind.RANGE, "amount", minimum=300)
     (outcome,) = home.load(replace(T, rules=(strict,), bad_rows=BadRows(max_percent=40)))
     assert "break blocking rules" in outcome.refused
