@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 from urllib.parse import urlsplit
 
 import requests
+from urllib3.exceptions import HTTPError
 
 from dataops_platform.alerts.events import Status
 from dataops_platform.alerts.message import Message, body, lines, link
@@ -199,7 +200,7 @@ def post(url: Secret, content: object, sleep: Callable[[float], None] = time.sle
             )
         except requests.Timeout:
             problem = "no answer in time"
-        except requests.RequestException as error:
+        except (requests.RequestException, HTTPError, UnicodeError) as error:  # not all of urllib3's are translated
             problem = f"no connection, or it broke off ({type(error).__name__})"
         else:
             answer.close()
@@ -224,6 +225,7 @@ def checked_host(setting: str, url: str) -> str:
         parts = urlsplit(url)
         host = parts.hostname or ""
         port = f":{parts.port}" if parts.port else ""
+        host.encode("idna")  # no empty part of a name, and none of more than 63 characters
     except ValueError:
         host, port = "", ""
     if not host or parts.scheme not in ("http", "https") or any(c.isspace() for c in url):

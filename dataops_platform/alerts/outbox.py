@@ -69,7 +69,7 @@ def send(
                     "alerts: %s was not told of %d: %s. It is tried again after the next run.",
                     channel.name,
                     len(alerts),
-                    error,
+                    str(error).rstrip("."),
                 )
                 continue
         counts[channel.name] = len(alerts)

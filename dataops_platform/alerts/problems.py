@@ -90,8 +90,8 @@ def _listed(verdict: Judged, rule: Rule | None) -> str:
 # -- deliveries -------------------------------------------------------------------------------------------------------
 
 
-_FILE = "file"
-"""Begins the key of an alert about what could not become a delivery."""
+_FILE, _LEFT_OUT = "file", "left out"
+"""Begin the keys of alerts about what could not become a delivery, and about what was left out of one."""
 
 
 def _deliveries(facts: Facts, told: Mapping[str, Alert], subjects: Subjects) -> Iterator[Alert]:
@@ -110,11 +110,15 @@ def _replaces(loaded: Loaded, alert: Alert) -> bool:
     """Manifests sort by arrival. What came together with the refused one, and was loaded, doesn't stand for it."""
     later = loaded.run_id != alert.run_id and loaded.loaded_at > alert.happened_at
     kind, _, name = alert.key.partition("/")
+    if kind == _LEFT_OUT:
+        return loaded.manifest > name.partition("#")[0]
     return later if kind == _FILE else loaded.manifest == name or (loaded.manifest > name and later)
 
 
 def _refusal_key(refused: Refused) -> str:
     """A file that is written anew, and no better, is the same problem."""
+    if refused.file is not None and refused.manifest is not None:
+        return f"{_LEFT_OUT}/{refused.manifest}#{refused.file.rpartition('#')[0]}"
     if refused.file is not None:
         return f"{_FILE}/{refused.file.rpartition('#')[0]}"
     return f"delivery/{refused.manifest}"

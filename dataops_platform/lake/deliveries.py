@@ -93,13 +93,19 @@ class Delivery:
         """Column name → Arrow type of one of its objects."""
         return self.schema if item.schema is None else item.schema
 
-    def file_of(self, item: DeliveredObject) -> str | None:
-        """The landed file that an object is: its name, `#`, which one of that name. None: it isn't one by itself."""
-        landed = self.origin.get(OBJECTS, ())
-        if len(landed) != len(self.objects):
-            return None
-        found = landed[self.objects.index(item)]
-        return f"{found['name']}#{found['generation']}"
+    def files(self) -> dict[str, str]:
+        """Object key → the landed file that it is: its name, `#`, which one of that name.
+
+        Empty where objects aren't files by themselves: what is said of the origin of other deliveries is theirs.
+        """
+        landed = self.origin.get(OBJECTS)
+        if not isinstance(landed, list) or len(landed) != len(self.objects):
+            return {}
+        if not all(isinstance(file, dict) and {"name", "generation"} <= file.keys() for file in landed):
+            return {}
+        return {
+            item.key: f"{file['name']}#{file['generation']}" for item, file in zip(self.objects, landed, strict=True)
+        }
 
     @property
     def rows(self) -> int:

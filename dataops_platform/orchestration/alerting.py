@@ -102,10 +102,14 @@ def _unrecorded(instance: dg.DagsterInstance, ledger: Ledger, about: Subjects) -
     earliest = now() - LOOK_BACK
     known = ledger.ended_runs(earliest)
     since = max(known.values()) - OVERLAP if known else earliest
-    records = instance.get_run_records(
-        dg.RunsFilter(statuses=list(ENDED), updated_after=since), limit=AT_ONCE, order_by="update_timestamp"
-    )
-    return [_end(instance, record, about) for record in reversed(records) if record.dagster_run.run_id not in known]
+    ended, limit = dg.RunsFilter(statuses=list(ENDED), updated_after=since), AT_ONCE
+    records = instance.get_run_records(ended, limit=limit, order_by="update_timestamp")
+    while len(records) == limit and records[-1].dagster_run.run_id not in known:
+        limit *= 2
+        records = instance.get_run_records(ended, limit=limit, order_by="update_timestamp")
+    # The oldest first: those that are left are found in the next round, by the time of the newest of these.
+    unknown = [record for record in reversed(records) if record.dagster_run.run_id not in known]
+    return [_end(instance, record, about) for record in unknown[:AT_ONCE]]
 
 
 _TOLD = {

@@ -196,11 +196,10 @@ def load_new(
     refusals = [Refusal(p, why, before, newest.get(p, "") > key) for key, p, why, before in found]
     # A file that is left out of its delivery keeps nothing from going on, like one that isn't delivered at all.
     left_out = {(o.delivery.partition, left.reason): left.before for o in outcomes for left in o.left_out}
-    asked = None if keys is None else set(keys)
     left_out |= {
         (item.partition_key, item.reason): False
         for item in before_this
-        if item.load_id and item.file and (asked is None or item.partition_key in asked)
+        if item.manifest and item.file and newest.get(item.partition_key) == item.manifest
     }
     return outcomes, refusals + [Refusal(p, why, before, True) for (p, why), before in sorted(left_out.items())]
 

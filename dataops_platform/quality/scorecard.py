@@ -290,16 +290,18 @@ def _costs(warehouse: Warehouse) -> list[Expense]:
 def _refusals(warehouse: Warehouse) -> list[dict[str, Any]]:
     """Deliveries that were refused and have not been loaded since, newest reason each.
 
-    And files that were left out of a delivery, while no later run has loaded anything for its partition.
+    And files that were left out of a delivery, while no later one of its partition is loaded.
     """
     rows: list[dict[str, Any]] = warehouse.query(
         "SELECT table_name, partition_key, manifest, reason FROM (SELECT *, ROW_NUMBER() OVER (PARTITION BY manifest"
-        f" ORDER BY refused_at DESC) AS newest FROM {LEDGER}.refusals WHERE manifest IS NOT NULL) AS ranked"
-        f" WHERE newest = 1 AND manifest NOT IN (SELECT manifest FROM {LEDGER}.loads)"
-        " UNION ALL SELECT DISTINCT r.table_name, r.partition_key, r.file, r.reason"
-        f" FROM {LEDGER}.refusals AS r WHERE r.file IS NOT NULL AND r.load_id IS NOT NULL AND NOT EXISTS"
-        f" (SELECT 1 FROM {LEDGER}.loads AS o WHERE o.table_name = r.table_name"
-        " AND o.partition_key = r.partition_key AND o.loaded_at > r.refused_at AND o.run_id <> r.run_id)"
+        f" ORDER BY refused_at DESC) AS newest FROM {LEDGER}.refusals WHERE manifest IS NOT NULL AND file IS NULL)"
+        f" AS ranked WHERE newest = 1 AND manifest NOT IN (SELECT manifest FROM {LEDGER}.loads)"
+        " UNION ALL SELECT r.table_name, r.partition_key, r.file, r.reason FROM (SELECT *, ROW_NUMBER() OVER"
+        f" (PARTITION BY manifest, file ORDER BY refused_at DESC) AS newest FROM {LEDGER}.refusals"
+        " WHERE manifest IS NOT NULL AND file IS NOT NULL) AS r"
+        f" JOIN {LEDGER}.loads AS l ON l.manifest = r.manifest WHERE r.newest = 1 AND NOT EXISTS"
+        f" (SELECT 1 FROM {LEDGER}.loads AS o WHERE o.table_name = l.table_name"
+        " AND o.partition_key = l.partition_key AND o.created_at > l.created_at)"
         " ORDER BY table_name, partition_key"
     ).to_pylist()
     return rows

@@ -58,7 +58,7 @@ class LeftOut:
     """A landed file that can't be read, of a delivery whose other files are loaded.
 
     Attributes:
-        file: as `Delivery.file_of` says it.
+        file: as `Delivery.files` says it.
         before: whether an earlier load had left it out for the same reason.
     """
 
@@ -277,7 +277,8 @@ class Warehouse(Protocol):
         Rows that a check finds bad go to quarantine. Data, quarantine and ledger rows of a batch of deliveries commit
         together; deliveries that the ledger holds already are left out. An unreadable delivery, or one that doesn't
         fit the contract, is refused and recorded as such; the others are loaded. Of a delivery of several files that
-        landed, one that is damaged inside is left out, and recorded in the same way.
+        landed, one that is damaged inside is left out, and recorded in the same way; not where a delivery
+        replaces the one before.
 
         Args:
             uris: object key → address the engine reads it at.

@@ -265,8 +265,8 @@ class Refused:
         run_id: the run that found it first.
         manifest: of a delivery that is in the lake.
         file: of what can't become a delivery: the address of the object or file, `#`, and which one of that name it is.
+            With a manifest: the landed file that was left out of that delivery, by its name.
         data_version: of the rows that a gate refused.
-        load_id: of the delivery, where a load refused it, or left out the file.
     """
 
     table_name: str
@@ -276,7 +276,6 @@ class Refused:
     manifest: str | None = None
     file: str | None = None
     data_version: str | None = None
-    load_id: str | None = None
     refused_at: datetime = field(default_factory=lambda: now())
 
     def __post_init__(self) -> None:
@@ -373,10 +372,10 @@ class Ledger:
         return {row["manifest"] for row in rows}
 
     def refused(self, table: str) -> set[str]:
-        """Manifest keys of all deliveries of a table that were refused once."""
+        """Manifest keys of all deliveries of a table that were refused as a whole once."""
         rows = self._rows(
             f"SELECT DISTINCT manifest FROM {LEDGER}.refusals WHERE table_name = {literal(table)}"
-            " AND manifest IS NOT NULL"
+            " AND manifest IS NOT NULL AND file IS NULL"
         )
         return {row["manifest"] for row in rows}
 

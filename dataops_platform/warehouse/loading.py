@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
-from dataops_platform.contracts.model import BadRows, Column, Table
+from dataops_platform.contracts.model import BadRows, Column, LoadMode, Table
 from dataops_platform.contracts.partitions import UNPARTITIONED, NamedPartitioning
-from dataops_platform.lake.deliveries import DeliveredObject, Delivery
+from dataops_platform.lake.deliveries import Delivery
 from dataops_platform.secrets import redact
 from dataops_platform.warehouse.names import CAST, literal
 
@@ -55,11 +55,28 @@ def foreign_partition(table: Table, key: str, cut: str | None = None) -> list[st
     return [f"partition {key!r} is outside {partitioning.example}..{partitioning.end or ''} of the contract"]
 
 
-def why_left_out(delivery: Delivery, item: DeliveredObject, damage: str) -> tuple[str, str]:
-    """The landed file that a damaged object is, and what to say of it."""
-    file = delivery.file_of(item)
-    assert file is not None
-    return file, redact(f"{file.rpartition('#')[0]}: {damage} (kept as {item.key})")
+def can_do_without(table: Table, delivery: Delivery, damaged: Collection[str]) -> bool:
+    """Whether a delivery can be loaded without its damaged objects: others landed with them, each by itself.
+
+    Not where it replaces the one before: part of a snapshot is none.
+
+    Args:
+        damaged: their keys.
+    """
+    return (
+        table.load_mode is not LoadMode.REPLACE
+        and 0 < len(damaged) < len(delivery.objects)
+        and set(damaged) <= delivery.files().keys()
+    )
+
+
+def why_left_out(file: str, key: str, damage: str) -> str:
+    """What to say of a landed file that is left out.
+
+    Args:
+        key: of the object that it is in the lake.
+    """
+    return redact(f"{file.rpartition('#')[0]}: {damage} (kept as {key})")
 
 
 def cast_reasons(table: Table, uncast: str, dialect: str) -> list[str]:

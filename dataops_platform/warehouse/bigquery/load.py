@@ -34,7 +34,13 @@ from dataops_platform.warehouse.bigquery.load_sql import BREAKER, LoadSql, Stage
 from dataops_platform.warehouse.bigquery.naming import Naming
 from dataops_platform.warehouse.definitions import UNKNOWN, History
 from dataops_platform.warehouse.delivered import Beyond, since, with_brought
-from dataops_platform.warehouse.loading import batches, foreign_partition, too_many_bad_rows, why_left_out
+from dataops_platform.warehouse.loading import (
+    batches,
+    can_do_without,
+    foreign_partition,
+    too_many_bad_rows,
+    why_left_out,
+)
 from dataops_platform.warehouse.names import LEDGER, Relation, staging
 
 MAX_OBJECTS = 400
@@ -53,12 +59,6 @@ def judged(table: Table, delivery: Delivery, history: History) -> tuple[list[str
     """What keeps a delivery from being loaded, what it has beyond the contract, and the table with that."""
     lines, more, grown = misfits(table, delivery, since(table, delivery, history))
     return foreign_partition(table, delivery.partition, delivery.cut) + lines, more, grown
-
-
-def _can_do_without(delivery: Delivery, failed: Mapping[str, JobFailed]) -> bool:
-    """Whether what failed are files that landed by themselves, and are damaged: other failures may pass."""
-    alone = all(delivery.file_of(item) is not None for item in delivery.objects)
-    return alone and len(failed) < len(delivery.objects) and all(error.reason == "invalid" for error in failed.values())
 
 
 class Loader:
@@ -126,16 +126,17 @@ class Loader:
         left_out: dict[str, tuple[LeftOut, ...]] = {}
         for delivery in good:
             failed = failures.get(str(delivery.load_id), {})
-            if failed and not _can_do_without(delivery, failed):
+            damaged = all(error.reason == "invalid" for error in failed.values())  # other failures may pass
+            if failed and not (damaged and can_do_without(self._contract, delivery, failed)):
                 reason = "; ".join(f"{key}: {error.text}" for key, error in failed.items())
                 outcomes.append(self._refuse(delivery, reason))
-            else:  # before the transaction: who dies in between says it again
+            else:
                 left_out[str(delivery.load_id)] = self._leave_out(delivery, failed)
         good = [d for d in good if str(d.load_id) in left_out]
         readable = [s for s in staged if s.item.key not in failures.get(str(s.delivery.load_id), {})]
         try:
             while good:
-                tripped = self._transaction(good, [s for s in readable if s.delivery in good], beyond)
+                tripped = self._transaction(good, [s for s in readable if s.delivery in good], beyond, left_out)
                 known = self._ledger_rows([str(d.load_id) for d in good])
                 outcomes += [self._refuse(d, tripped[str(d.load_id)]) for d in good if str(d.load_id) in tripped]
                 outcomes += [
@@ -173,44 +174,42 @@ class Loader:
         """Record a refusal, unless it is known: a delivery that is refused again for the same reason is no news."""
         reason = redact(reason)
         same = {"load_id": str(delivery.load_id), "reason": reason}
-        known = not self._record(delivery, {**same, "manifest": delivery.manifest, "run_id": self._run_id}, same)
-        return LoadOutcome(delivery, rows_read=delivery.rows, refused=reason, refused_before=known)
-
-    def _leave_out(self, delivery: Delivery, failed: Mapping[str, JobFailed]) -> tuple[LeftOut, ...]:
-        """Record the files of a delivery that its load is to leave out. One that is made anew says so anew."""
-        found = []
-        for item in delivery.objects:
-            if item.key in failed:
-                file, reason = why_left_out(delivery, item, failed[item.key].text)
-                same = {"load_id": str(delivery.load_id), "reason": reason}
-                before = self._is_known(same)
-                same["run_id"] = self._run_id
-                self._record(delivery, {**same, "file": file}, same)
-                found.append(LeftOut(file, reason, before))
-        return tuple(found)
-
-    def _is_known(self, same: Mapping[str, str]) -> bool:
         refusals = self._naming.sql(Relation(LEDGER, "refusals"))
-        where = " AND ".join(f"{name} = @{name}" for name in same)
-        parameters = [bigquery.ScalarQueryParameter(name, "STRING", value) for name, value in same.items()]
-        config = self._jobs.query_config(self._labels, query_parameters=parameters)
-        return bool(list(self._jobs.select(f"SELECT 1 FROM {refusals} WHERE {where} LIMIT 1", config)))
-
-    def _record(self, delivery: Delivery, what: Mapping[str, str], same: Mapping[str, str]) -> bool:
-        """Record a refusal, unless there is the same; whether it was recorded."""
-        refusals = self._naming.sql(Relation(LEDGER, "refusals"))
-        values = {"table_name": self._table.name, "partition_key": delivery.partition, **what}
+        values = {
+            **same,
+            "table_name": self._table.name,
+            "partition_key": delivery.partition,
+            "manifest": delivery.manifest,
+            "run_id": self._run_id,
+        }
         columns = ", ".join(values)
         parameters = [bigquery.ScalarQueryParameter(name, "STRING", value) for name, value in values.items()]
         sql = (
             f"INSERT INTO {refusals} ({columns}, refused_at)"
             f" SELECT {', '.join(f'@{name}' for name in values)}, CURRENT_TIMESTAMP() FROM (SELECT 1)"
-            f" WHERE NOT EXISTS (SELECT 1 FROM {refusals} WHERE {' AND '.join(f'{name} = @{name}' for name in same)})"
+            f" WHERE NOT EXISTS (SELECT 1 FROM {refusals} WHERE load_id = @load_id AND reason = @reason)"
         )
         # The statement itself can be repeated, and must run to say whether the refusal was known.
-        name = job_name("refuse", self._run_id, *same.values(), ledger.now())
+        name = job_name("refuse", self._run_id, delivery.load_id, reason, ledger.now())
         job = self._jobs.run(name, lambda job_id: self._start(sql, job_id, parameters))
-        return bool(job.num_dml_affected_rows)
+        known = job.num_dml_affected_rows == 0
+        return LoadOutcome(delivery, rows_read=delivery.rows, refused=reason, refused_before=known)
+
+    def _leave_out(self, delivery: Delivery, failed: Mapping[str, JobFailed]) -> tuple[LeftOut, ...]:
+        """The files of a delivery that its load is to leave out, and record."""
+        if not failed:
+            return ()
+        config = self._jobs.query_config(
+            self._labels, query_parameters=[bigquery.ScalarQueryParameter("id", "STRING", str(delivery.load_id))]
+        )
+        refusals = self._naming.sql(Relation(LEDGER, "refusals"))
+        sql = f"SELECT DISTINCT file FROM {refusals} WHERE load_id = @id AND file IS NOT NULL"
+        before = {row["file"] for row in self._jobs.select(sql, config)}
+        names = delivery.files()
+        return tuple(
+            LeftOut(names[key], why_left_out(names[key], key, error.text), names[key] in before)
+            for key, error in failed.items()
+        )
 
     def _start(
         self, sql: str, job_id: str, parameters: Sequence[bigquery.ScalarQueryParameter] = ()
@@ -305,7 +304,11 @@ class Loader:
     # -- the transaction ----------------------------------------------------------------------------------------------
 
     def _transaction(
-        self, batch: Sequence[Delivery], staged: Sequence[Staged], beyond: Mapping[str, Beyond]
+        self,
+        batch: Sequence[Delivery],
+        staged: Sequence[Staged],
+        beyond: Mapping[str, Beyond],
+        left_out: Mapping[str, Sequence[LeftOut]],
     ) -> dict[str, str]:
         """Run the script; load id → why, for deliveries that trip the breaker.
 
@@ -313,7 +316,7 @@ class Loader:
         are left.
         """
         ids = [str(d.load_id) for d in batch]
-        sql = LoadSql(self._naming, self._table, self._checks, self._run_id).script(batch, staged, beyond)
+        sql = LoadSql(self._naming, self._table, self._checks, self._run_id).script(batch, staged, beyond, left_out)
         # Of this run: a batch may fail in every run, and jobs that have failed are kept, with their names, for months.
         name = job_name("load", self._table.name, self._run_id, *sorted(ids), self._table.contract_version)
         try:

@@ -14,7 +14,7 @@ from dataops_platform.contracts.partitions import NamedPartitioning
 from dataops_platform.contracts.types import Kind
 from dataops_platform.lake.deliveries import DeliveredObject, Delivery
 from dataops_platform.warehouse import ledger
-from dataops_platform.warehouse.base import RowCheck
+from dataops_platform.warehouse.base import LeftOut, RowCheck
 from dataops_platform.warehouse.bigquery import tables
 from dataops_platform.warehouse.bigquery.naming import Naming
 from dataops_platform.warehouse.delivered import Beyond
@@ -64,11 +64,18 @@ class LoadSql:
         self._held = naming.sql(quarantine(table.name))
         self._loads = naming.sql(Relation(LEDGER, "loads"))
 
-    def script(self, batch: Sequence[Delivery], staged: Sequence[Staged], beyond: Mapping[str, Beyond]) -> str:
+    def script(
+        self,
+        batch: Sequence[Delivery],
+        staged: Sequence[Staged],
+        beyond: Mapping[str, Beyond],
+        left_out: Mapping[str, Sequence[LeftOut]],
+    ) -> str:
         """One transaction. It raises an error with `BREAKER` or `LOADED` in it when there is nothing to be done.
 
         Args:
             beyond: load id → what the delivery has beyond the contract.
+            left_out: load id → the files of the delivery that aren't staged.
         """
         mode = self._table.load_mode
         before = ["DECLARE _tripped STRING", self._incoming(staged)]
@@ -82,6 +89,7 @@ class LoadSql:
             before.append(self._kept())
             change = self._merge(batch)
         inside += [*self._breaker(), *change, self._quarantine(), self._record(batch, staged, beyond)]
+        inside += self._left_out(batch, left_out)
         # A script that ends with an error is rolled back by BigQuery. A handler that does it fails where the commit
         # itself was refused, and then hides why.
         return ";\n".join([*before, "BEGIN TRANSACTION", *inside, "COMMIT TRANSACTION"]) + ";"
@@ -329,6 +337,20 @@ class LoadSql:
             f" {literal(self._run_id)}, CURRENT_TIMESTAMP(), d.columns_beyond\n"
             f"FROM UNNEST([{known}]) AS d\nLEFT JOIN ({read}) AS r ON r._load = d.load_id{joins}"
         )
+
+    def _left_out(self, batch: Sequence[Delivery], left_out: Mapping[str, Sequence[LeftOut]]) -> list[str]:
+        """The refusals of files that are left out."""
+        columns = ("load_id", "table_name", "partition_key", "manifest", "file", "reason", "run_id")
+        rows = [
+            (str(d.load_id), self._table.name, d.partition, d.manifest, left.file, left.reason, self._run_id)
+            for d in batch
+            for left in left_out.get(str(d.load_id), ())
+        ]
+        if not rows:
+            return []
+        values = ", ".join(f"({', '.join(map(literal, row))}, CURRENT_TIMESTAMP())" for row in rows)
+        refusals = self._naming.sql(Relation(LEDGER, "refusals"))
+        return [f"INSERT INTO {refusals} ({', '.join(columns)}, refused_at) VALUES {values}"]
 
 
 def _instant(moment: datetime) -> str:

@@ -37,6 +37,7 @@ from dataops_platform.warehouse.loading import (
     MAX_BATCH_ROWS,
     OUTSIDE_PARTITION,
     batches,
+    can_do_without,
     cast_reasons,
     foreign_partition,
     too_many_bad_rows,
@@ -139,7 +140,8 @@ class Loader:
                 reason = files.data_error(error)
                 if reason is None:
                     raise self._explain(error) from error
-                if len(good) == 1 and self._leave_out(good[0], schemas):
+                of_a_row = isinstance(error, duckdb.DataError)
+                if len(good) == 1 and not of_a_row and self._leave_out(good[0], schemas):
                     continue
                 if len(good) == 1:
                     return [*outcomes, self._refuse(good[0], f"{_keys(good[0])}: {reason}")]
@@ -150,14 +152,15 @@ class Loader:
 
     def _leave_out(self, delivery: Delivery, schemas: Mapping[str, files.FileSchema]) -> bool:
         """Whether a delivery that failed has damaged files, and others, which then can be loaded without them."""
-        objects = {self._uris[item.key]: item for item in self._objects(delivery)}
-        if None in map(delivery.file_of, objects.values()):
+        keys = {self._uris[item.key]: item.key for item in self._objects(delivery)}
+        known = self._damaged.get(str(delivery.load_id), {})
+        if not can_do_without(self._table, delivery, [*known, next(iter(keys.values()))]):
+            return False  # whichever it is
+        found = files.damaged(self._con, self._table, {path: schemas[path] for path in keys})
+        damaged = known | {keys[path]: reason for path, reason in found.items()}
+        if not found or not can_do_without(self._table, delivery, damaged):
             return False
-        found = files.damaged(self._con, self._table, {path: schemas[path] for path in objects})
-        if not found or len(found) == len(objects):
-            return False
-        known = self._damaged.setdefault(str(delivery.load_id), {})
-        known |= {objects[path].key: reason for path, reason in found.items()}
+        self._damaged[str(delivery.load_id)] = damaged
         return True
 
     def _objects(self, delivery: Delivery) -> list[DeliveredObject]:
@@ -215,7 +218,7 @@ class Loader:
             "run_id": self._run_id,
             "refused_at": ledger.now(),
         }
-        known = self._is_known(str(delivery.load_id), reason)
+        known = self._is_known(str(delivery.load_id), "reason", reason)
         if not known:  # a delivery that is refused again for the same reason is no news
             self._append("refusals", [row])
         return LoadOutcome(delivery, rows_read=delivery.rows, refused=reason, refused_before=known)
@@ -257,17 +260,17 @@ class Loader:
 
     def _record_left_out(self, delivery: Delivery, updated_at: datetime) -> tuple[LeftOut, ...]:
         """Write down what is left out of a delivery; with its load, so that neither is without the other."""
-        load_id, found = str(delivery.load_id), []
-        for item in delivery.objects:
-            damage = self._damaged.get(load_id, {}).get(item.key)
-            if damage is not None:
-                file, reason = why_left_out(delivery, item, damage)
-                found.append(LeftOut(file, reason, self._is_known(load_id, reason)))
+        load_id, names = str(delivery.load_id), delivery.files()
+        found = []
+        for key, damage in self._damaged.get(load_id, {}).items():
+            reason = why_left_out(names[key], key, damage)
+            found.append(LeftOut(names[key], reason, self._is_known(load_id, "file", names[key])))
         rows = [
             {
                 "load_id": load_id,
                 "table_name": self._table.name,
                 "partition_key": delivery.partition,
+                "manifest": delivery.manifest,
                 "file": left.file,
                 "reason": left.reason,
                 "run_id": self._run_id,
@@ -279,9 +282,9 @@ class Loader:
             self._append("refusals", rows)
         return tuple(found)
 
-    def _is_known(self, load_id: str, reason: str) -> bool:
-        known = f"SELECT 1 FROM {LEDGER}.refusals WHERE load_id = ? AND reason = ?"
-        return bool(self._rows(known, load_id, reason))
+    def _is_known(self, load_id: str, column: str, value: str) -> bool:
+        known = f"SELECT 1 FROM {LEDGER}.refusals WHERE load_id = ? AND {column} = ?"
+        return bool(self._rows(known, load_id, value))
 
     def _map_files(self, batch: Sequence[Delivery]) -> None:
         """Temp tables: `_files` says what a file belongs to, `_skip` collects rows that must not be inserted."""

@@ -130,11 +130,15 @@ def test_what_is_loaded_and_judged(home):
 def test_a_file_that_was_left_out(home):
     """Open until a later run loads something for its partition; the same delivery, loaded anew, doesn't mend it."""
     channel, many = Kept(), range(1000)
-    bad = home.deliver(ORDERS, rows(*many), rows(*many), partition=DAY1, landed=["a.parquet", "b.parquet"])
+    names = ["a.parquet", "b.parquet"]
+    bad = home.deliver(ORDERS, rows(*many), rows(*many), partition=DAY1, landed=names)
+    same = home.deliver(ORDERS, rows(*many, day=DAY2), rows(*many, day=DAY2), partition=DAY2, landed=names)
     home.break_page(bad, 1)
+    home.break_page(same, 1)  # another file of that name
     home.load(ORDERS, run_id="run1")
-    assert tell(home, channel).alerts == {"webhook": 1}
-    (alert,) = channel.messages[-1].alerts
+    assert tell(home, channel).alerts == {"webhook": 2}
+    alert, other = channel.messages[-1].alerts
+    assert other.partition == str(DAY2)
     assert (alert.kind, str(alert.status), alert.table, alert.partition, alert.owner, alert.run_id) == (
         Problem.DELIVERY_REFUSED, "open", "staging.orders", str(DAY1), "shop", "run1"
     )  # fmt: skip

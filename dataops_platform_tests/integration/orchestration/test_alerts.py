@@ -11,6 +11,7 @@ from datetime import timedelta
 import dagster as dg
 import pytest
 
+from dataops_platform.alerts.subjects import Subjects
 from dataops_platform.contracts import load_contracts
 from dataops_platform.orchestration import alert_sensor, alerting
 from dataops_platform.orchestration.build import build_definitions
@@ -284,3 +285,24 @@ def test_a_day_that_does_not_come_is_a_missed_deadline(shop, server, tmp_path):
         assert job.execute_in_process(instance=made, tags=RANGE, raise_on_error=False).success
         assert alerting.tell(made, given, subjects(given)).alerts == {"webhook": 1}
         assert server.bodies[1]["alerts"][0]["observed"] == "29 (2024-05-03, 2024-05-04, 2024-05-05, …)"
+
+
+def test_more_runs_than_one_round_looks_at(shop, tmp_path, monkeypatch):
+    """A long backfill ended while nobody looked: the next rounds record all of it, the oldest first."""
+    monkeypatch.setattr(alerting, "AT_ONCE", 3)
+    made = settings(shop, tmp_path / "home", "https://example.com")
+
+    @dg.job
+    def nothing(): ...
+
+    with instance(tmp_path / "dagster") as dagster:
+        ids = []
+        for _ in range(8):
+            run = dagster.create_run_for_job(nothing)
+            dagster.report_run_failed(run, "its process is gone")
+            ids.append(run.run_id)
+        recorded = []
+        for _ in range(3):
+            warehouse = alerting._up_to_date(dagster, made, Subjects({}, {}))
+            recorded.append(set(Ledger(warehouse).ended_runs(now() - timedelta(days=1))))
+    assert recorded == [set(ids[:3]), set(ids[:6]), set(ids)]

@@ -7,6 +7,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import duckdb
 import pyarrow as pa
 import pytest
 
@@ -93,11 +94,12 @@ FILES = ("dt=1/a.parquet", "dt=1/b.parquet", "dt=1/c.parquet")
 
 def landed(home: Home, t, day=DAY1, files=FILES):
     """A delivery of files that landed, each with 1,000 rows of their own."""
-    parts = [[{"day": day, "id": 1000 * f + n, "amount": n * 0.37} for n in range(1000)] for f in range(len(files))]
+    first = [1000 * FILES.index(file) for file in files]
+    parts = [[{"day": day, "id": start + n, "amount": n * 0.37} for n in range(1000)] for start in first]
     return home.deliver(t, *parts, partition=day, landed=files)
 
 
-@pytest.mark.parametrize("mode", LoadMode)
+@pytest.mark.parametrize("mode", [LoadMode.APPEND, LoadMode.MERGE])
 def test_a_file_that_is_damaged_inside_keeps_out_no_other_that_landed_with_it(home, mode):
     t = replace(T, load_mode=mode)
     good = home.deliver(t, rows(DAY2), partition=DAY2)
@@ -111,7 +113,7 @@ def test_a_file_that_is_damaged_inside_keeps_out_no_other_that_landed_with_it(ho
     assert left.reason.startswith("dt=1/b.parquet: a damaged parquet file: ")
     assert left.reason.endswith(f" (kept as {bad.objects[1].key})")
     assert home.rows("SELECT load_id, partition_key, manifest, file, reason, run_id FROM dataops.refusals") == [
-        (str(bad.load_id), str(DAY1), None, left.file, left.reason, "first")
+        (str(bad.load_id), str(DAY1), bad.manifest, left.file, left.reason, "first")
     ]
     sizes = sum(item.size for item in (bad.objects[0], bad.objects[2]))
     loads = "SELECT manifest, objects, bytes, rows_read, rows_loaded FROM dataops.loads WHERE partition_key = '{}'"
@@ -133,7 +135,50 @@ def test_a_file_that_is_damaged_inside_keeps_out_no_other_that_landed_with_it(ho
     mended = landed(home, t, files=FILES[1:2])
     (outcome,) = home.load(t, run_id="third")
     assert (outcome.delivery, outcome.left_out, outcome.rows_loaded) == (mended, (), 1000)
+    assert home.rows("SELECT count(*) FROM staging.orders WHERE day = DATE '2024-01-01'") == [(3000,)]
     assert scorecard(home.warehouse, [t], []).refusals == []
+
+    home.warehouse.reset(t)  # both at once, and by one run
+    assert len(home.load(t, run_id="fourth")) == 3
+    assert scorecard(home.warehouse, [t], []).refusals == []
+
+
+def test_part_of_a_snapshot_is_none(home):
+    """Where a delivery replaces the one before, that one stays."""
+    t = replace(T, load_mode=LoadMode.REPLACE)
+    landed(home, t)
+    home.load(t)
+    bad = landed(home, t)
+    home.break_page(bad, 1)
+    (outcome,) = home.load(t)
+    assert bad.objects[0].key in outcome.refused
+    assert home.rows("SELECT count(*) FROM staging.orders") == [(3000,)]
+    assert [r["manifest"] for r in scorecard(home.warehouse, [t], []).refusals] == [bad.manifest]
+
+
+@pytest.mark.parametrize(
+    "said", [2, None, ["a", "b"], [{"name": "a"}, {"name": "b"}], [{"name": "a", "generation": 1}]]
+)
+def test_what_others_say_of_the_origin_is_theirs(home, said):
+    made = landed(home, T, files=FILES[:2])
+    home.break_page(made, 1)
+    other = replace(made, origin={"objects": said})
+    (outcome,) = home.load(T, [other])
+    assert "a damaged parquet file" in outcome.refused
+
+
+def test_a_page_that_would_end_behind_its_file(home):
+    """DuckDB's word for it is that of a disk that fails."""
+    bad = landed(home, T)
+
+    class Connection:
+        def execute(self, sql):
+            raise duckdb.IOException('IO Error: Could not read enough bytes from file "x": attempted to read 9 bytes')
+
+    path = home.lake.store.uri(bad.objects[0].key)
+    with home.warehouse.connect() as connection:
+        schemas, _ = files.inspect(connection, [path])
+    assert files.damaged(Connection(), T, schemas).keys() == {path}
 
 
 def test_files_that_are_all_damaged_or_aren_t_files_by_themselves_are_refused_whole(home):
@@ -159,6 +204,7 @@ def test_damage_and_too_many_bad_rows(home):
     assert "break blocking rules" in outcome.refused
     assert outcome.left_out == ()
     assert home.rows("SELECT manifest, file FROM dataops.refusals") == [(bad.manifest, None)]
+    assert [r["manifest"] for r in scorecard(home.warehouse, [T], []).refusals] == [bad.manifest]
     (outcome,) = home.load(T)
     assert (outcome.rows_loaded, len(outcome.left_out)) == (2000, 1)
 

@@ -206,7 +206,7 @@ def test_a_file_that_is_damaged_inside_keeps_out_no_other_that_landed_with_it(ho
     assert (left.file, left.before) == ("b.parquet#7", False)
     assert left.reason.endswith(f" (kept as {bad.objects[1].key})")
     refusals = "SELECT load_id, manifest, file, reason, run_id FROM dataops.refusals WHERE table_name = 'divided'"
-    known = (str(bad.load_id), None, left.file, left.reason)
+    known = (str(bad.load_id), bad.manifest, left.file, left.reason)
     assert home.rows(refusals) == [(*known, "first")]
     loads = "SELECT manifest, objects, bytes, rows_read, rows_loaded FROM dataops.loads WHERE load_id = '{}'"
     sizes = sum(item.size for item in (bad.objects[0], bad.objects[2]))
@@ -218,6 +218,12 @@ def test_a_file_that_is_damaged_inside_keeps_out_no_other_that_landed_with_it(ho
     (outcome,) = home.load(t, [bad], run_id="second")
     assert outcome.left_out == (replace(left, before=True),)
     assert home.rows(f"{refusals} ORDER BY run_id") == [(*known, "first"), (*known, "second")]
+
+    home.warehouse.reset(t)  # where the breaker refuses all of it, nothing is left out
+    strict = replace(t, rules=(rule("none", RuleKind.RANGE, "amount", maximum=0),), bad_rows=BadRows(max_rows=0))
+    (outcome,) = home.load(strict, [bad], run_id="third")
+    assert (bool(outcome.refused), outcome.left_out) == (True, ())
+    assert home.rows(f"{refusals} AND run_id = 'third'") == [(*known[:2], None, outcome.refused, "third")]
 
 
 def test_the_breaker(home):

@@ -89,6 +89,9 @@ def test_what_doctor_says_of_them(tmp_path):
     ("env", "says"),
     [
         ({"ALERTS": "webhook", "ALERTS_WEBHOOK": "hooks.example.com"}, "DATAOPS_ALERTS_WEBHOOK is no URL"),
+        ({"ALERTS": "webhook", "ALERTS_WEBHOOK": "https://exa_mple..com:80/a"}, "DATAOPS_ALERTS_WEBHOOK is no URL"),
+        ({"ALERTS": "webhook", "ALERTS_WEBHOOK": f"https://{'a' * 64}.com"}, "DATAOPS_ALERTS_WEBHOOK is no URL"),
+        ({"ALERTS": "slack", "SLACK_WEBHOOK": "https://hooks..slack.com/x"}, "DATAOPS_SLACK_WEBHOOK is no URL"),
         ({"ALERTS": "webhook", "ALERTS_WEBHOOK": "file:///nowhere"}, "there is no such file"),
         ({"ALERTS": "slack", "SLACK_WEBHOOK": "file:///nowhere"}, "there is no such file"),
         (
