@@ -51,7 +51,7 @@ def report(context: dg.AssetExecutionContext, refused: Mapping[str, Sequence[str
         for key in context.partition_keys if context.has_partition_key_range or context.has_partition_key else ():
             if by_the_clock(key) not in refused:
                 context.log_event(dg.AssetMaterialization(context.asset_key, partition=key))
-        raise failure(_listed(f"{len(new)} delivery(ies) of {context.asset_key.path[-1]} refused", new), True)
+        raise failure(f"{len(new)} delivery(ies) of {context.asset_key.path[-1]} refused:\n{_listed(new)}", True)
     if refused or new:
         texts = {key: [redact(reason) for reason in reasons] for key, reasons in refused.items()}
         metadata: dict[str, Any] = {
@@ -70,9 +70,10 @@ def _is_checked(context: dg.AssetExecutionContext) -> bool:
     return any(check in node.assets_def.check_keys for node in context.job_def.asset_layer.data)
 
 
-def _listed(title: str, lines: Sequence[str]) -> str:
-    more = [f"… and {len(lines) - SHOWN} more"] if len(lines) > SHOWN else []
-    return "\n".join([f"{title}:", *lines[:SHOWN], *more])
+def _listed(lines: Sequence[str]) -> str:
+    """All by name, the first ones with the reason."""
+    names = ", ".join(dict.fromkeys(line.partition(": ")[0] for line in lines[SHOWN:]))
+    return "\n".join([*lines[:SHOWN], *([f"… and {len(lines) - SHOWN} more: {names}"] if names else [])])
 
 
 def leave_out(context: dg.AssetExecutionContext, partitions: Collection[str]) -> None:
@@ -191,10 +192,10 @@ def deliveries_check(tables: Sequence[Table]) -> dg.AssetChecksDefinition | None
                 asset_key=key.asset_key,
                 check_name=CHECK,
                 passed=not new,
-                description="\n".join(new[:SHOWN]) or None,
+                description=_listed(new) or None,
                 metadata={"refused": len(new)},
             )
         if lines:
-            raise failure(_listed(f"{len(lines)} delivery(ies) refused; the others went on", lines), True)
+            raise failure(f"{len(lines)} delivery(ies) refused; the others went on:\n{_listed(lines)}", True)
 
     return deliveries

@@ -50,16 +50,25 @@ def _raw(table: Table) -> dg.AssetsDefinition:
             extractor = extractor_for(table, platform.settings.project)
             delivered = by_tenths(context.log.info, "arrivals delivered")
             done = extract(table, extractor, platform.lake, keys, platform.settings.git_commit, delivered)
-            if done.refused:  # else the checkpoint needs no warehouse
-                platform.ledger.refuse(
-                    [Refused(table.name, r.partition, r.reason, context.run_id, file=r.file) for r in done.refused]
-                )
+            found = [Refused(table.name, r.partition, r.reason, context.run_id, file=r.file) for r in done.refused]
+            before: set[tuple[str | None, str]] = set()
+            if found:  # else the checkpoint needs no warehouse
+                known = platform.ledger.refuse(found)
+                # A run that died may not have lived to fail for it.
+                unsaid = platform.ledger.refused_in(table.name, refused.earlier_runs(context))
+                before = {(item.file, item.reason) for item, said in zip(found, known, strict=True) if said}
+                before -= {(item.file, item.reason) for item in unsaid}
         if done.without_data:
             context.log.warning(f"the source of {table.name} has nothing for {_some(done.without_data)}")
         reasons: dict[str, list[str]] = {}
-        for arrival in done.refused:
-            reasons.setdefault(arrival.partition, []).append(arrival.reason)
-        refused.report(context, reasons, [f"{arrival.partition}: {arrival.reason}" for arrival in done.refused])
+        new: list[str] = []
+        for item in found:
+            reasons.setdefault(item.partition_key, []).append(item.reason)
+            if (item.file, item.reason) not in before:
+                new.append(f"{item.partition_key}: {item.reason}")
+        for item in [item for item in found if (item.file, item.reason) in before][:SHOWN]:
+            context.log.warning(f"still refused: {table.name} {item.partition_key}: {item.reason}")
+        refused.report(context, reasons, new)
         # Nothing new is no failure: what the lake has is loaded, and the gate asks for the rest.
         yield dg.MaterializeResult(
             metadata={

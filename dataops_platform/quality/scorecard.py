@@ -13,7 +13,7 @@ from dataops_platform.quality.quarantine import held
 from dataops_platform.quality.scores import score
 from dataops_platform.warehouse.base import Cost, Warehouse
 from dataops_platform.warehouse.ledger import Ledger, Verdict
-from dataops_platform.warehouse.names import LEDGER, staging
+from dataops_platform.warehouse.names import LEDGER, literal, staging
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +175,7 @@ def scorecard(warehouse: Warehouse, tables: Sequence[Table], models: Sequence[st
         lines,
         _failed(verdicts),
         _quarantined(warehouse, list(names.values())),
-        _refusals(warehouse),
+        _refusals(warehouse, [table.name for table in tables if table.source is not None]),
         _costs(warehouse),
         _drifts(verdicts),
     )
@@ -287,11 +287,22 @@ def _costs(warehouse: Warehouse) -> list[Expense]:
     ]
 
 
-def _refusals(warehouse: Warehouse) -> list[dict[str, Any]]:
+def _refusals(warehouse: Warehouse, sourced: Sequence[str]) -> list[dict[str, Any]]:
     """Deliveries that were refused and have not been loaded since, newest reason each.
 
-    And files that were left out of a delivery, while no later one of its partition is loaded.
+    And files that were left out of a delivery, while no later one of its partition is loaded; and those of a source
+    that can't become one, while no later run has loaded anything for their partition. What landed says so itself.
     """
+    of_sources = ""
+    if sourced:
+        of_sources = (
+            " UNION ALL SELECT r.table_name, r.partition_key, r.file, r.reason FROM (SELECT *, ROW_NUMBER() OVER"
+            " (PARTITION BY table_name, partition_key, REGEXP_REPLACE(file, '#[^#]*$', '') ORDER BY refused_at DESC)"
+            f" AS newest FROM {LEDGER}.refusals WHERE manifest IS NULL AND file IS NOT NULL"
+            f" AND table_name IN ({', '.join(map(literal, sourced))})) AS r WHERE r.newest = 1 AND NOT EXISTS"
+            f" (SELECT 1 FROM {LEDGER}.loads AS o WHERE o.table_name = r.table_name"
+            " AND o.partition_key = r.partition_key AND o.loaded_at > r.refused_at AND o.run_id <> r.run_id)"
+        )
     rows: list[dict[str, Any]] = warehouse.query(
         "SELECT table_name, partition_key, manifest, reason FROM (SELECT *, ROW_NUMBER() OVER (PARTITION BY manifest"
         f" ORDER BY refused_at DESC) AS newest FROM {LEDGER}.refusals WHERE manifest IS NOT NULL AND file IS NULL)"
@@ -301,7 +312,7 @@ def _refusals(warehouse: Warehouse) -> list[dict[str, Any]]:
         " WHERE manifest IS NOT NULL AND file IS NOT NULL) AS r"
         f" JOIN {LEDGER}.loads AS l ON l.manifest = r.manifest WHERE r.newest = 1 AND NOT EXISTS"
         f" (SELECT 1 FROM {LEDGER}.loads AS o WHERE o.table_name = l.table_name"
-        " AND o.partition_key = l.partition_key AND o.created_at > l.created_at)"
+        f" AND o.partition_key = l.partition_key AND o.created_at > l.created_at){of_sources}"
         " ORDER BY table_name, partition_key"
     ).to_pylist()
     return rows

@@ -3,8 +3,10 @@
 import dagster as dg
 import pytest
 
-from dataops_platform.orchestration import runs
+from dataops_platform.contracts import load_contracts
+from dataops_platform.orchestration import refused, runs
 from dataops_platform.orchestration.table_options import raw_key, staging_key
+from dataops_platform.quality.scorecard import scorecard
 from dataops_platform_tests.integration.orchestration.conftest import instance, settings_of
 from dataops_platform_tests.integration.orchestration.sales import (
     BROKEN,
@@ -79,6 +81,37 @@ def test_a_correction_that_is_refused(orders, tmp_path):
         orders.write(2, GOOD)
         assert orders.run(dagster).success
         assert statuses(dagster, staging_key("orders"), definitions) == ([1, 2, 3, 4, 5, 6], [])
+
+
+def test_a_file_of_a_source_fails_one_run(orders, tmp_path):
+    """Said once, as a delivery that is refused; the scorecard names it until something is loaded for its day."""
+
+    def shown():
+        return [(r["partition_key"], "order_id" in r["reason"]) for r in card().refusals]
+
+    def card():
+        tables = load_contracts(orders.settings.contracts).tables
+        return scorecard(orders.settings.warehouse(), list(tables.values()), [])
+
+    orders.write(3, UNREADABLE)
+    with instance(tmp_path / "dagster") as dagster:
+        assert not orders.run(dagster).success
+        assert shown() == [("2024-05-03", True)]
+        assert orders.run(dagster).success
+        assert shown() == [("2024-05-03", True)]
+        orders.write(3, UNREADABLE)  # anew, and no better
+        assert not orders.run(dagster).success
+        assert shown() == [("2024-05-03", True)]
+        orders.write(3, GOOD)
+        assert orders.run(dagster).success
+        assert shown() == []
+
+
+def test_all_that_is_refused_is_named():
+    lines = [f"orders 2024-05-{day:02d}-05:00: unreadable: really" for day in range(1, 24)]
+    *first, last = refused._listed(lines).splitlines()
+    assert first == lines[:20]
+    assert last == "… and 3 more: orders 2024-05-21-05:00, orders 2024-05-22-05:00, orders 2024-05-23-05:00"
 
 
 @pytest.mark.parametrize(("key", "shown"), [(raw_key("orders"), UNREADABLE), (staging_key("orders"), BROKEN)])
