@@ -173,13 +173,13 @@ class Loader:
     def _refuse(self, delivery: Delivery, reason: str) -> LoadOutcome:
         """Record a refusal, unless it is known: a delivery that is refused again for the same reason is no news."""
         reason = redact(reason)
-        same = {"load_id": str(delivery.load_id), "reason": reason}
         refusals = self._naming.sql(Relation(LEDGER, "refusals"))
         values = {
-            **same,
+            "load_id": str(delivery.load_id),
             "table_name": self._table.name,
             "partition_key": delivery.partition,
             "manifest": delivery.manifest,
+            "reason": reason,
             "run_id": self._run_id,
         }
         columns = ", ".join(values)
