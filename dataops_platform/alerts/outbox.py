@@ -59,19 +59,20 @@ def send(
     failed: dict[str, str] = {}
     for channel in channels:
         before = known[channel.name]
-        alerts = news(found, before.open, subjects)
-        if alerts:
+        changed = news(found, before.open, subjects)
+        if changed.told:
             try:
-                channel.send(compose(channel.name, environment, ui_url, alerts, moment))
+                channel.send(compose(channel.name, environment, ui_url, changed.told, moment))
             except DataOpsError as error:
                 failed[channel.name] = str(error)
                 log.error(
                     "alerts: %s was not told of %d: %s. It is tried again after the next run.",
                     channel.name,
-                    len(alerts),
+                    len(changed.told),
                     str(error).rstrip("."),
                 )
                 continue
-        counts[channel.name] = len(alerts)
-        record(warehouse, channel.name, alerts, moment if alerts or behind(before.seen, moment) else None, now())
+        counts[channel.name] = len(changed.told)
+        written = [*changed.told, *changed.kept]
+        record(warehouse, channel.name, written, moment if written or behind(before.seen, moment) else None, now())
     return Sent(counts, failed)

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 
 from dataops_platform.alerts.events import Alert, Kind, Status, fingerprint
 from dataops_platform.alerts.facts import Facts, Judged, Loaded
+from dataops_platform.alerts.failed_runs import failed_runs, is_partly_mended, same_text
+from dataops_platform.alerts.ranges import without
 from dataops_platform.alerts.subjects import Subjects
 from dataops_platform.contracts.model import Rule, RuleKind, Severity
-from dataops_platform.warehouse.ledger import CheckEnd, Refused, RunEnd, RunStatus
+from dataops_platform.warehouse.ledger import CheckEnd, Refused, RunEnd
 from dataops_platform.warehouse.loading import breaker_tripped
 from dataops_platform.warehouse.names import staging
 
@@ -21,17 +22,37 @@ _MOVING = {RuleKind.FRESHNESS, RuleKind.ANOMALY}
 _LISTING = {RuleKind.ARRIVAL, RuleKind.SCHEMA}
 """What these list (missing partitions, differences) is the problem; the number of them may stay."""
 _SHOWN = 3
-ALL_WELL = "the run succeeds"
 
 
-def news(facts: Facts, told: Mapping[str, Alert], subjects: Subjects) -> list[Alert]:
-    """What a channel must be told: problems that it doesn't know or that changed, and those that are well again.
+@dataclass(frozen=True, slots=True)
+class News:
+    """What has changed for a channel.
+
+    Attributes:
+        told: what it must be told: problems that it doesn't know or that changed, and those that are well again.
+        kept: problems that it knows and of which less is left. It isn't told, but that must be remembered.
+    """
+
+    told: list[Alert]
+    kept: list[Alert]
+
+
+def news(facts: Facts, told: Mapping[str, Alert], subjects: Subjects) -> News:
+    """What has changed for a channel, problems first.
 
     Args:
         told: key → problems that it knows.
     """
-    found = [alert for alert in current(facts, told, subjects) if _is_news(alert, told.get(alert.key))]
-    return sorted(found, key=lambda a: (a.status is Status.RECOVERED, a.severity is not Severity.ERROR, a.key))
+    found: list[Alert] = []
+    kept: list[Alert] = []
+    for alert in current(facts, told, subjects):
+        known = told.get(alert.key)
+        if known is not None and is_partly_mended(alert, known):
+            kept.append(alert)
+        elif _is_news(alert, known):
+            found.append(alert)
+    found.sort(key=lambda a: (a.status is Status.RECOVERED, a.severity is not Severity.ERROR, a.key))
+    return News(found, kept)
 
 
 def _is_news(alert: Alert, known: Alert | None) -> bool:
@@ -47,7 +68,7 @@ def current(facts: Facts, told: Mapping[str, Alert], subjects: Subjects) -> Iter
         if alert is not None:
             yield alert
     yield from _deliveries(facts, told, subjects)
-    yield from _runs(facts, told, subjects)
+    yield from failed_runs(facts.runs, told, subjects)
     yield from _checks(facts, told, subjects)
 
 
@@ -174,7 +195,7 @@ def _checks(facts: Facts, told: Mapping[str, Alert], subjects: Subjects) -> Iter
                 (key, alert)
                 for key, alert in problems.items()
                 if (alert.table, alert.rule) == (check.asset, check.check)
-                and _covers(check.partition_key, alert.partition)
+                and not without([alert.partition], [check.partition_key], None)
                 and end.ended_at > alert.happened_at
             ]
             failed = _own_check(end, check, subjects)
@@ -196,7 +217,7 @@ def _own_check(end: RunEnd, check: CheckEnd, subjects: Subjects) -> Alert:
     return Alert(
         key=f"{OWN_CHECK}{check.asset}/{check.partition_key}/{check.check}",
         status=Status.OPEN,
-        fingerprint=fingerprint(check.severity, _same(check.description)),
+        fingerprint=fingerprint(check.severity, same_text(check.description)),
         kind=Kind.CHECK_FAILED,
         severity=check.severity,
         table=check.asset,
@@ -206,102 +227,5 @@ def _own_check(end: RunEnd, check: CheckEnd, subjects: Subjects) -> Alert:
         expected=CHECK_PASSES,
         run_id=end.run_id,
         happened_at=end.ended_at,
-        owner=owner_of_steps([check.asset.replace("/", "__")], subjects),
+        owner=subjects.owner_of_parts([check.asset.replace("/", "__")]),
     )
-
-
-# -- runs -------------------------------------------------------------------------------------------------------------
-
-
-def _runs(facts: Facts, told: Mapping[str, Alert], subjects: Subjects) -> Iterator[Alert]:
-    """A failed run is well again when its failed steps succeeded, in later runs over the same partitions."""
-    problems = {key: alert for key, alert in told.items() if alert.kind is Kind.RUN_FAILED}
-    well: dict[str, Alert] = {}
-    for end in facts.runs:
-        for key, alert in list(problems.items()):
-            if end.ended_at > alert.happened_at and _mends(end, alert):
-                well[key] = replace(
-                    alert,
-                    status=Status.RECOVERED,
-                    observed="succeeded",
-                    run_id=end.run_id,
-                    happened_at=end.ended_at,
-                    owner=owner_of_steps(json.loads(alert.details or "{}").get("steps", ()), subjects),
-                )
-                del problems[key]
-        if end.status is RunStatus.FAILURE:
-            failed = _failed(end, subjects)
-            known = problems.get(failed.key)
-            if known is None or known.happened_at < failed.happened_at:
-                problems[failed.key] = failed
-                well.pop(failed.key, None)
-    yield from well.values()
-    yield from problems.values()
-
-
-def _failed(end: RunEnd, subjects: Subjects) -> Alert:
-    return Alert(
-        key=f"run/{end.job}/{end.partition_key}",
-        status=Status.OPEN,
-        # Numbers in a text (times, ids, addresses) differ from run to run.
-        fingerprint=fingerprint(*(f"{step} {_same(text)}" for step, text in sorted(end.failures.items()))),
-        kind=Kind.RUN_FAILED,
-        severity=Severity.ERROR,
-        table=end.job,
-        partition=end.partition_key,
-        rule=None,
-        observed=why_failed(end, subjects),
-        expected=ALL_WELL,
-        run_id=end.run_id,
-        happened_at=end.ended_at,
-        owner=owner_of_steps(end.failures, subjects),
-        details=json.dumps({"steps": sorted(filter(None, end.failures))}),
-    )
-
-
-def why_failed(end: RunEnd, subjects: Subjects) -> str:
-    """What the failed steps said, without values that aren't public."""
-    said = [
-        (f"{step.replace('__', '/')}: " if step else "") + subjects.text(step, text)
-        for step, text in end.failures.items()
-    ]
-    more = f"; and {len(said) - _SHOWN} more" if len(said) > _SHOWN else ""
-    return "; ".join(said[:_SHOWN]) + more or "the run ended without telling why"
-
-
-_CHANGING = re.compile(r"[0-9a-f]{8,}(?:-[0-9a-f]{4,})*|\d+", re.IGNORECASE)
-
-
-def _same(text: str) -> str:
-    return _CHANGING.sub("#", text.splitlines()[0] if text else "")
-
-
-def owner_of_steps(steps: Iterable[str], subjects: Subjects) -> str | None:
-    """Who owns the tables and models that steps of a run are about."""
-    owners = set()
-    for step in steps:
-        name = step.removesuffix("__checks").partition("__")[2]
-        owners.add(subjects.owner(str(staging(name)) if name in subjects.tables else name))
-    return ", ".join(sorted(filter(None, owners))) or None
-
-
-def _mends(end: RunEnd, alert: Alert) -> bool:
-    """Whether a run did what failed, over the same partitions or more."""
-    if not _covers(end.partition_key, alert.partition):
-        return False
-    failed = json.loads(alert.details or "{}").get("steps", [])
-    if failed:
-        return set(failed) <= set(end.steps)
-    return end.status is RunStatus.SUCCESS and end.job == alert.table
-
-
-def _covers(those: str, these: str) -> bool:
-    """Whether some partitions, as runs name them, hold others."""
-    first, last = _span(these)
-    begins, ends = _span(those)
-    return those == these or begins <= first <= last <= ends
-
-
-def _span(partition: str) -> tuple[str, str]:
-    first, _, last = partition.partition("..")
-    return first, last or first

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from dataops_platform.contracts.model import MASK, Rule, RuleKind, Table
 from dataops_platform.secrets import redact
@@ -24,13 +24,29 @@ LONGEST = 300
 _FOLDERS = ("raw", "staging", "transformed", "production")
 
 
+def name_of_part(part: str) -> str:
+    """The table or model that a part of a run is about; empty where its name doesn't tell."""
+    step, _, name = part.partition("/")
+    return name or step.removesuffix("__checks").partition("__")[2]
+
+
 @dataclass(frozen=True, slots=True)
 class Subjects:
-    """Contract tables by name; models, with the contract tables that each is made of; and the names of their tests."""
+    """What alerts and events may be about.
+
+    Attributes:
+        tables: contract tables by name.
+        models: with the contract tables that each is made of.
+        tests: names of the models' tests.
+        whole: models that are built as a whole, whichever partitions a run is about.
+        model_ids: dbt's unique id → the model.
+    """
 
     tables: Mapping[str, Table]
     models: Mapping[str, Sequence[str]]
     tests: Collection[str] = ()
+    whole: Collection[str] = ()
+    model_ids: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def objects(self) -> list[str]:
@@ -50,9 +66,20 @@ class Subjects:
     def owner(self, name: str) -> str | None:
         """Who owns a table, by its contract; who owns what a model is made of."""
         table = self.table_of(name)
-        if table is not None:
-            return table.owner
-        owners = {self.tables[source].owner for source in self.models.get(name, ()) if source in self.tables}
+        return self._owners(self.models.get(name, ()) if table is None else [table.name])
+
+    def is_whole(self, name: str) -> bool:
+        """Whether a table or model has no partitions."""
+        table = self.tables.get(name)
+        return name in self.whole if table is None else table.partitioning is None
+
+    def owner_of_parts(self, parts: Iterable[str]) -> str | None:
+        """Who owns the tables and models that parts of a run are about: steps, or `<step>/<table or model>`."""
+        names = set(map(name_of_part, parts))
+        return self._owners(t for name in names for t in ([name] if name in self.tables else self.models.get(name, ())))
+
+    def _owners(self, tables: Iterable[str]) -> str | None:
+        owners = {self.tables[name].owner for name in tables if name in self.tables}
         return ", ".join(sorted(filter(None, owners))) or None
 
     def number(self, rule: Rule | None, table: Table | None, observed: float | None) -> str:

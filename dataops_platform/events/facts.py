@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 
 from dataops_platform.alerts import looking
-from dataops_platform.alerts.problems import owner_of_steps, why_failed
+from dataops_platform.alerts.failed_runs import owner_of_failed, why_failed
 from dataops_platform.alerts.subjects import Subjects
 from dataops_platform.events.event import Event, EventKind
 from dataops_platform.warehouse import ledger
@@ -176,7 +176,7 @@ def _run(end: RunEnd, subjects: Subjects) -> Event:
         end.partition_key,
         end.run_id,
         end.ended_at.astimezone(UTC),
-        owner_of_steps(end.failures, subjects),
+        owner_of_failed(end, subjects),
         {
             "job": end.job,
             "outcome": str(end.status),

@@ -6,7 +6,7 @@ everything else, whoever dies when.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -18,7 +18,7 @@ from dataops_platform.alerts.channels import Channel, LogChannel, SlackApi, Slac
 from dataops_platform.alerts.looking import LOOK_BACK, OVERLAP
 from dataops_platform.alerts.outbox import Sent, send
 from dataops_platform.alerts.settings import AlertSettings
-from dataops_platform.alerts.subjects import Subjects
+from dataops_platform.alerts.subjects import Subjects, name_of_part
 from dataops_platform.contracts.model import Contracts, Severity
 from dataops_platform.contracts.partitions import UNPARTITIONED
 from dataops_platform.events.outbox import publish
@@ -46,10 +46,10 @@ AT_ONCE = 500
 LONGEST_FAILURE = 2000
 """Characters of what a step said that the ledger keeps; Dagster has it whole."""
 SLACK_TIMEOUT = 15
+MODEL_ID = "unique_id"
+"""What dagster-dbt calls dbt's id of a model, in the metadata of what was built."""
 NO_RUN = "deadlines"
 """Stands for a run in verdicts that no run has reached: a deadline passed."""
-_CHECK_FAILED = "dagster._core.errors.DagsterAssetCheckFailedError: "
-"""How Dagster begins what it says of a blocking check: nothing to people."""
 
 
 def subjects(contracts: Contracts, models: Models) -> Subjects:
@@ -58,6 +58,8 @@ def subjects(contracts: Contracts, models: Models) -> Subjects:
         contracts.tables,
         {model.name: model.sources for model in models.items if not model.view},
         frozenset(test.name for test in models.tests().values()),
+        frozenset(model.name for model in models.items if model.partition_field is None),
+        {model.unique_id: model.name for model in models.items},
     )
 
 
@@ -115,6 +117,7 @@ def _unrecorded(instance: dg.DagsterInstance, ledger: Ledger, about: Subjects) -
 _TOLD = {
     dg.DagsterEventType.STEP_SUCCESS,
     dg.DagsterEventType.STEP_FAILURE,
+    dg.DagsterEventType.STEP_OUTPUT,
     dg.DagsterEventType.RUN_FAILURE,
     dg.DagsterEventType.ASSET_CHECK_EVALUATION,
 }
@@ -127,23 +130,35 @@ def _end(instance: dg.DagsterInstance, record: dg.RunRecord, about: Subjects) ->
     checks: dict[tuple[str, str, str], CheckEnd] = {}
     succeeded: list[str] = []
     failures: dict[str, str] = {}
+    parts: list[str] = []
+    failed: dict[str, Sequence[str]] = {}
     said = ""
     for entry in instance.all_logs(run.run_id, of_type=_TOLD):
         event = entry.get_dagster_event()
+        step = event.step_key or ""
         if event.event_type is dg.DagsterEventType.ASSET_CHECK_EVALUATION:
-            found = _own_check(event.asset_check_evaluation_data, covered, about)
+            evaluation = event.asset_check_evaluation_data
+            if evaluation.check_name == CHECK and evaluation.passed:
+                parts.append(_part(step, evaluation.asset_key.path[-1]))
+            found = _own_check(evaluation, covered, about)
             if found is not None:
                 checks[found.asset, found.check, found.partition_key] = found
+        elif event.event_type is dg.DagsterEventType.STEP_OUTPUT:
+            built = event.step_output_data.metadata.get(MODEL_ID)
+            model = None if built is None else about.model_ids.get(str(built.value))
+            parts += [] if model is None else [_part(step, model)]
         elif event.is_step_success:
-            succeeded.append(event.step_key or "")
+            succeeded.append(step)
         elif event.is_step_failure:
-            message = step_failure(event).message.removeprefix(_CHECK_FAILED)
-            failures[event.step_key or ""] = message[:LONGEST_FAILURE]
+            failure = step_failure(event)
+            failures[step] = failure.message[:LONGEST_FAILURE]
+            failed |= {_part(step, name): keys for name, keys in (failure.parts or {}).items()}
         else:
             said = event.message or ""
     status = ENDED[run.status]
     if status is RunStatus.FAILURE and not failures:
         failures = {"": said[:LONGEST_FAILURE]}
+        failed = {step: () for step in _planned(instance, run) if step not in succeeded and name_of_part(step)}
     ended = record.end_time
     return RunEnd(
         run_id=run.run_id,
@@ -154,7 +169,21 @@ def _end(instance: dg.DagsterInstance, record: dg.RunRecord, about: Subjects) ->
         failures=failures if status is RunStatus.FAILURE else {},
         ended_at=record.update_timestamp if ended is None else datetime.fromtimestamp(ended, UTC),
         checks=tuple(checks.values()),
+        parts=parts,
+        failed=failed if status is RunStatus.FAILURE else {},
     )
+
+
+def _part(step: str, name: str) -> str:
+    """A table or model of a step: the step, where it is about no other."""
+    return step if name_of_part(step) == name else f"{step}/{name}"
+
+
+def _planned(instance: dg.DagsterInstance, run: dg.DagsterRun) -> Sequence[str]:
+    """The steps of a run."""
+    if run.execution_plan_snapshot_id is None:
+        return ()
+    return instance.get_execution_plan_snapshot(run.execution_plan_snapshot_id).step_keys_to_execute
 
 
 def _own_check(said: dg.AssetCheckEvaluation, covered: str, about: Subjects) -> CheckEnd | None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 import dagster as dg
 
@@ -12,14 +13,25 @@ from dataops_platform.secrets import redact, without_secrets
 
 REFUSED = "dataops/refused"
 """Failure metadata: true when data was refused, so that the CLI can tell it from a wrong configuration."""
+PARTS = "dataops/failed"
+"""Failure metadata: table or model → the partitions that a step failed for, if not for all it is about."""
 
 _OWN = (dg.DagsterError, dg.Failure, dg.RetryRequested)
 """What Dagster reacts to by its type."""
 
 
-def failure(message: str, refused: bool, again: bool = False) -> dg.Failure:
-    """A step failure that says what the user should know; Dagster retries it only if `again` may go better."""
-    return dg.Failure(redact(message), metadata={REFUSED: refused}, allow_retries=again)
+def failure(
+    message: str, refused: bool, again: bool = False, parts: Mapping[str, Collection[str]] | None = None
+) -> dg.Failure:
+    """A step failure that says what the user should know; Dagster retries it only if `again` may go better.
+
+    Args:
+        parts: table or model → the partitions that it failed for, none for all; None: all that the step is about.
+    """
+    metadata: dict[str, Any] = {REFUSED: refused}
+    if parts is not None:
+        metadata[PARTS] = dg.MetadataValue.json({name: sorted(keys) for name, keys in parts.items()})
+    return dg.Failure(redact(message), metadata=metadata, allow_retries=again)
 
 
 @contextmanager

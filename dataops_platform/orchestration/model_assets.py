@@ -168,7 +168,13 @@ def dbt_model_assets(manifest: Mapping[str, Any], models: Models, tables: Mappin
                 f"{r.unique_id.split('.')[2] if '.' in r.unique_id else r.unique_id}: {r.message}" for r in failed[:20]
             )
             tests_only = all(r.status == "fail" for r in failed)
-            raise failure(f"dbt: {len(failed)} of {len(outcome.results)} nodes failed:\n{lines}", tests_only)
+            parts: dict[str, list[str]] = {}
+            for uid, result in outcome.results.items():
+                if (result.status in ("error", "fail") and uid not in partly) or result.status == "skipped":
+                    model = by_id.get(tests[uid].model if uid in tests else uid)
+                    parts |= {} if model is None else {model.name: []}
+            text = f"dbt: {len(failed)} of {len(outcome.results)} nodes failed:\n{lines}"
+            raise failure(text, tests_only, parts=parts or None)
 
     return dbt_build
 
@@ -302,7 +308,8 @@ def _production(model: Model, models: Models, partitioning: Cut | None, upstream
             # What passed is in production, and Dagster is told so before the step fails for the rest.
             for key in (*done.published, *done.unchanged) if partitioning else ():
                 context.log_event(dg.AssetMaterialization(production_key(model.name), partition=key))
-            raise failure(describe(model.name, done.refusals), True)
+            parts = {model.name: [refusal.partition_key for refusal in done.refusals]}
+            raise failure(describe(model.name, done.refusals), True, parts=parts)
         leave_out(context, refusals)
         yield dg.MaterializeResult(metadata=metadata)
 

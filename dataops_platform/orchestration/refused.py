@@ -32,6 +32,9 @@ from dataops_platform.secrets import redact
 CHECK = "deliveries_loaded"
 """The check of a staging asset that fails, and fails its run, when a delivery is refused. It blocks nothing."""
 
+STEP = "deliveries"
+"""The step that runs this check for all tables of a run."""
+
 _REFUSED, _NEW = "dataops/refused partitions", "dataops/newly refused"
 
 AnyContext = dg.AssetExecutionContext | dg.AssetCheckExecutionContext
@@ -51,7 +54,9 @@ def report(context: dg.AssetExecutionContext, refused: Mapping[str, Sequence[str
         for key in context.partition_keys if context.has_partition_key_range or context.has_partition_key else ():
             if by_the_clock(key) not in refused:
                 context.log_event(dg.AssetMaterialization(context.asset_key, partition=key))
-        raise failure(f"{len(new)} delivery(ies) of {context.asset_key.path[-1]} refused:\n{_listed(new)}", True)
+        name = context.asset_key.path[-1]
+        parts = {name: _partitions(new)}
+        raise failure(f"{len(new)} delivery(ies) of {name} refused:\n{_listed(new)}", True, parts=parts)
     if refused or new:
         texts = {key: [redact(reason) for reason in reasons] for key, reasons in refused.items()}
         metadata: dict[str, Any] = {
@@ -72,8 +77,13 @@ def _is_checked(context: dg.AssetExecutionContext) -> bool:
 
 def _listed(lines: Sequence[str]) -> str:
     """All by name, the first ones with the reason."""
-    names = ", ".join(dict.fromkeys(line.partition(": ")[0] for line in lines[SHOWN:]))
+    names = ", ".join(_partitions(lines[SHOWN:]))
     return "\n".join([*lines[:SHOWN], *([f"… and {len(lines) - SHOWN} more: {names}"] if names else [])])
+
+
+def _partitions(lines: Sequence[str]) -> list[str]:
+    """What is refused begins with its partition."""
+    return list(dict.fromkeys(line.partition(": ")[0] for line in lines))
 
 
 def leave_out(context: dg.AssetExecutionContext, partitions: Collection[str]) -> None:
@@ -181,13 +191,16 @@ def deliveries_check(tables: Sequence[Table]) -> dg.AssetChecksDefinition | None
         for table in tables
     ]
 
-    @dg.multi_asset_check(specs=specs, name="deliveries", can_subset=True)
+    @dg.multi_asset_check(specs=specs, name=STEP, can_subset=True)
     def deliveries(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
         lines: list[str] = []
+        parts: dict[str, list[str]] = {}
         for key in context.selected_asset_check_keys:
             table = key.asset_key.path[-1]
             new = [line for found in _observed(context, source_keys([table])) for line in found[_NEW].value]
             lines += [f"{table} {line}" for line in new]
+            if new:
+                parts[table] = _partitions(new)
             yield dg.AssetCheckResult(
                 asset_key=key.asset_key,
                 check_name=CHECK,
@@ -196,6 +209,8 @@ def deliveries_check(tables: Sequence[Table]) -> dg.AssetChecksDefinition | None
                 metadata={"refused": len(new)},
             )
         if lines:
-            raise failure(f"{len(lines)} delivery(ies) refused; the others went on:\n{_listed(lines)}", True)
+            raise failure(
+                f"{len(lines)} delivery(ies) refused; the others went on:\n{_listed(lines)}", True, parts=parts
+            )
 
     return deliveries

@@ -6,9 +6,10 @@ import difflib
 import fcntl
 import os
 import shutil
-from collections.abc import Callable, Collection, Sequence, Set
+from collections.abc import Callable, Collection, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 from dagster._core.execution.api import create_execution_plan
@@ -16,10 +17,13 @@ from dagster._core.utils import make_new_run_id
 
 from dataops_platform.contracts.problems import ConfigError
 from dataops_platform.orchestration import partitions
-from dataops_platform.orchestration.errors import REFUSED
+from dataops_platform.orchestration.errors import PARTS, REFUSED
 from dataops_platform.settings import Settings
 
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+
+_CHECK_FAILED = "dagster._core.errors.DagsterAssetCheckFailedError: "
+"""How Dagster begins what it says of a blocking check: nothing to people."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,12 +33,14 @@ class StepFailure:
     Attributes:
         refused: data was refused: by a gate, a blocking check, or because it is unreadable.
         unexpected: neither refused data nor a user's mistake: the text is the error as it came.
+        parts: table or model → the partitions it failed for, none for all; None: all that the step is about.
     """
 
     step: str
     message: str
     refused: bool
     unexpected: bool
+    parts: Mapping[str, Sequence[str]] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,10 +155,17 @@ def step_failure(event: dg.DagsterEvent) -> StepFailure:
     if data.user_failure_data is not None:
         metadata = data.user_failure_data.metadata or {}
         refused = metadata.get(REFUSED)
-        return StepFailure(step, data.user_failure_data.description or "", bool(refused and refused.value), False)
+        parts: Any = metadata.get(PARTS)
+        return StepFailure(
+            step,
+            data.user_failure_data.description or "",
+            bool(refused and refused.value),
+            False,
+            None if parts is None else parts.value,
+        )
     error = data.error
     while error is not None and error.cause is not None and error.cls_name == "DagsterExecutionStepExecutionError":
         error = error.cause
     if error is not None and error.cls_name == "DagsterAssetCheckFailedError":
-        return StepFailure(step, " ".join(error.message.split()), True, False)
+        return StepFailure(step, " ".join(error.message.removeprefix(_CHECK_FAILED).split()), True, False)
     return StepFailure(step, error.to_string() if error is not None else "unknown error", False, True)

@@ -118,6 +118,7 @@ TABLES: dict[str, dict[str, pa.DataType]] = {
         "steps": _TEXT,
         "failures": _TEXT,
         "checks": _TEXT,
+        "parts": _TEXT,
         "ended_at": _TIME,
         "recorded_at": _TIME,
     },
@@ -316,6 +317,9 @@ class RunEnd:
         steps: those that succeeded.
         failures: step → what it said. Where a run failed without a step (its process died), under the empty name.
         checks: those of one's own, as they said last.
+        parts: `<step>/<table or model>` that succeeded, of steps that are about several.
+        failed: the same, of those that failed, or a step → the partitions it failed for; none: all of the run's. Of a
+            run that failed without a step, the steps that it didn't come to.
     """
 
     run_id: str
@@ -326,6 +330,25 @@ class RunEnd:
     failures: Mapping[str, str]
     ended_at: datetime
     checks: Sequence[CheckEnd] = ()
+    parts: Sequence[str] = ()
+    failed: Mapping[str, Sequence[str]] = field(default_factory=dict)
+
+
+def _run_end(row: Mapping[str, Any]) -> RunEnd:
+    checks = [CheckEnd(**{**c, "severity": Severity(c["severity"])}) for c in json.loads(row["checks"] or "[]")]
+    parts = json.loads(row["parts"] or "{}")
+    return RunEnd(
+        run_id=row["run_id"],
+        job=row["job"],
+        partition_key=row["partition_key"],
+        status=RunStatus(row["status"]),
+        steps=tuple(json.loads(row["steps"])),
+        failures=json.loads(row["failures"]),
+        ended_at=row["ended_at"],
+        checks=tuple(checks),
+        parts=tuple(parts.get("done", ())),
+        failed=parts.get("failed", {}),
+    )
 
 
 def version_of(load_ids: Iterable[str | UUID]) -> str:
@@ -469,6 +492,7 @@ class Ledger:
                 "steps": json.dumps(list(end.steps)),
                 "failures": redact(json.dumps(dict(end.failures), ensure_ascii=False)),
                 "checks": redact(json.dumps([asdict(check) for check in end.checks], ensure_ascii=False)),
+                "parts": json.dumps({"done": end.parts, "failed": end.failed}, ensure_ascii=False),
                 "ended_at": end.ended_at,
                 "recorded_at": moment,
             }
@@ -491,22 +515,7 @@ class Ledger:
             f" FROM {LEDGER}.runs WHERE recorded_at >= {instant(since, self._warehouse.dialect)}) AS ranked"
             " WHERE oldest = 1 ORDER BY ended_at, run_id"
         )
-        return [
-            RunEnd(
-                row["run_id"],
-                row["job"],
-                row["partition_key"],
-                RunStatus(row["status"]),
-                tuple(json.loads(row["steps"])),
-                json.loads(row["failures"]),
-                row["ended_at"],
-                tuple(
-                    CheckEnd(**{**check, "severity": Severity(check["severity"])})
-                    for check in json.loads(row["checks"] or "[]")
-                ),
-            )
-            for row in rows
-        ]
+        return list(map(_run_end, rows))
 
     def record_costs(self, costs: Mapping[str, Cost], step: str, run_id: str) -> None:
         """Append what a step cost, by table or model, as far as it was charged for."""

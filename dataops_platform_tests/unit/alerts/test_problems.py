@@ -12,7 +12,6 @@ from dataops_platform.alerts.problems import news
 from dataops_platform.alerts.subjects import WITHHELD, Subjects
 from dataops_platform.contracts.model import MASK, BadRows, RuleKind, Severity
 from dataops_platform.contracts.types import Kind as Type
-from dataops_platform.warehouse.ledger import RunEnd, RunStatus
 from dataops_platform.warehouse.loading import too_many_bad_rows
 from dataops_platform_tests.support import moment, rule, table
 
@@ -40,7 +39,7 @@ JUDGED = Judged(
 
 
 def tell(facts, known=(), about=ABOUT):
-    return news(facts, {alert.key: alert for alert in known}, about)
+    return news(facts, {alert.key: alert for alert in known}, about).told
 
 
 def judged(known=(), about=ABOUT, **changes):
@@ -184,77 +183,6 @@ def test_a_file_that_can_not_become_a_delivery(what, well):
     assert (known.kind, known.table, known.partition) == (Kind.DELIVERY_REFUSED, "staging.orders", "2024-01-01")
     assert tell(Facts(refusals=[replace(NO_CSV, file="gs://acme/orders/a.csv#8")]), [known]) == []  # as bad as before
     assert [a.status for a in tell(Facts(loaded=what), [known])] == ([Status.RECOVERED] if well else [])
-
-
-# -- runs -------------------------------------------------------------------------------------------------------------
-
-
-def end(number, partition="2024-01-01", failures=None, steps=(), job="pipeline", status=None):
-    status = status or (RunStatus.FAILURE if failures else RunStatus.SUCCESS)
-    return RunEnd(f"run{number}", job, partition, status, steps, failures or {}, moment(number))
-
-
-FAILED = end(1, failures={"staging__orders__checks": "amounts failed\nat 0x7f00aa11bb22 after 12 s"}, steps=("raw",))
-
-
-def test_a_failed_run():
-    (found,) = tell(Facts(runs=[FAILED]))
-    assert (found.kind, found.table, found.partition, found.owner) == (
-        Kind.RUN_FAILED, "pipeline", "2024-01-01", "shop",
-    )  # fmt: skip
-    assert found.observed == "staging/orders/checks: amounts failed at 0x7f00aa11bb22 after 12 s"
-    assert tell(Facts(runs=[FAILED]), [found]) == []
-
-
-def test_numbers_in_a_text_make_no_other_problem():
-    (known,) = tell(Facts(runs=[end(1, failures={"a": "lost after 12 s in run 8f00aa11-bb22"})]))
-    assert tell(Facts(runs=[end(2, failures={"a": "lost after 13 s in run 9f00aa11-cc33"})]), [known]) == []
-    assert tell(Facts(runs=[end(2, failures={"a": "found"})]), [known]) != []
-    assert tell(Facts(runs=[end(2, failures={"b": "lost after 12 s"})]), [known]) != []
-
-
-def test_what_steps_say_is_withheld_where_columns_are_not_public():
-    about = Subjects({"orders": HIDING, "plain": table("plain", {"id": Type.INTEGER})}, {})
-    said = dict.fromkeys(("staging__orders", "raw__plain", "dbt_build"), "value 17")
-    (found,) = tell(Facts(runs=[end(1, failures=said)]), about=about)
-    assert found.observed == f"staging/orders: {WITHHELD}; raw/plain: value 17; dbt_build: {WITHHELD}"
-
-
-@pytest.mark.parametrize(
-    ("later", "well"),
-    [
-        (end(2, steps=("raw", "staging__orders__checks")), True),
-        (end(2, "2023-12-31..2024-01-02", steps=("staging__orders__checks",)), True),
-        (end(2, "2024-01-01", {"production": "no"}, ("staging__orders__checks",), job="other"), True),
-        (end(2, steps=("raw",)), False),  # another selection
-        (end(2, "2024-01-02", steps=("staging__orders__checks",)), False),
-        (end(0, steps=("staging__orders__checks",)), False),  # ended before
-    ],
-)
-def test_a_failed_run_is_well_again_when_its_steps_succeeded_for_its_partitions(later, well):
-    (known,) = tell(Facts(runs=[FAILED]))
-    found = [a for a in tell(Facts(runs=[later]), [known]) if a.key == known.key and a.status is Status.RECOVERED]
-    assert [(a.run_id, a.owner) for a in found] == ([("run2", "shop")] if well else [])
-
-
-def test_a_run_that_died_is_well_again_when_its_job_succeeds():
-    died = end(1, failures={"": "the process is gone"})
-    (known,) = tell(Facts(runs=[died]))
-    assert known.observed == "the process is gone"
-    assert tell(Facts(runs=[end(2, job="other")]), [known]) == []
-    (well,) = tell(Facts(runs=[died, end(2)]), [known])
-    assert well.status is Status.RECOVERED
-
-
-def test_a_run_that_failed_and_succeeded_before_anybody_was_told_is_no_news():
-    assert tell(Facts(runs=[FAILED, end(2, steps=("staging__orders__checks",))])) == []
-    again = replace(FAILED, run_id="run3", ended_at=moment(3))
-    (found,) = tell(Facts(runs=[FAILED, end(2, steps=("staging__orders__checks",)), again]))
-    assert (found.status, found.run_id) == (Status.OPEN, "run3")
-
-
-def test_a_canceled_run_is_no_problem():
-    assert tell(Facts(runs=[end(1, status=RunStatus.CANCELED)])) == []
 
 
 def test_problems_come_first_and_blocking_ones_before_warnings():

@@ -1,0 +1,204 @@
+"""Failed runs: what is left of each, until later runs have done what it failed for.
+
+A run fails in parts: a step, or, of a step that is about several tables or models, `<step>/<table or model>`. What is
+left of a failed run is, for each part that failed, the partitions that it failed for. Runs that do a part for some of
+them take those away; when nothing is left, it is well again. So it makes no difference how a range is mended: by one
+run over more, or by several over less.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
+
+from dataops_platform.alerts.events import Alert, Kind, Status, fingerprint
+from dataops_platform.alerts.ranges import joined, without
+from dataops_platform.alerts.subjects import Subjects, name_of_part
+from dataops_platform.contracts.model import Severity
+from dataops_platform.contracts.partitions import UNPARTITIONED, Cut
+from dataops_platform.warehouse.ledger import RunEnd, RunStatus
+
+ALL_WELL = "the run succeeds"
+_SHOWN = 3
+_ITSELF = ""
+"""The part of a run of which it isn't known what it failed for: its job."""
+
+
+def failed_runs(ends: Sequence[RunEnd], told: Mapping[str, Alert], subjects: Subjects) -> Iterator[Alert]:
+    """Failed runs as they stand after some runs: open, with what is left of them, or well again.
+
+    A run that fails for what an open one has failed for, and says the same, is no other problem.
+
+    Args:
+        ends: how runs ended, the oldest first.
+        told: key → problems that are known.
+    """
+    problems = {key: alert for key, alert in told.items() if alert.kind is Kind.RUN_FAILED}
+    well: dict[str, Alert] = {}
+    for end in ends:
+        cut = _cut(end, subjects)
+        for key, alert in list(problems.items()):
+            if end.ended_at <= alert.happened_at:
+                continue
+            left = {
+                part: stays
+                for part, keys in _left(alert).items()
+                if (stays := without(keys, _done(end, part, alert.table, cut, subjects), cut))
+            }
+            if left:
+                problems[key] = _with(alert, _said(alert), left)
+            else:
+                well[key] = _mended(alert, end, subjects)
+                del problems[key]
+        if end.status is RunStatus.FAILURE:
+            failed = _failed(end, cut, subjects)
+            known = problems.get(failed.key)
+            told_before = known is not None and known.happened_at >= failed.happened_at
+            if not told_before and not _is_known(failed, problems.values(), cut):
+                if known is not None:  # what it has failed for before, and this time didn't come to
+                    failed = _with(failed, _said(known) | _said(failed), _left(known) | _left(failed))
+                problems[failed.key] = failed
+                well.pop(failed.key, None)
+    yield from well.values()
+    yield from problems.values()
+
+
+def is_partly_mended(alert: Alert, known: Alert) -> bool:
+    """Whether of a failed run less is left than was known."""
+    return (
+        alert.kind is Kind.RUN_FAILED
+        and alert.status is Status.OPEN
+        and alert.run_id == known.run_id
+        and alert.fingerprint != known.fingerprint
+    )
+
+
+def why_failed(end: RunEnd, subjects: Subjects) -> str:
+    """What the failed steps said, without values that aren't public."""
+    said = [
+        (f"{step.replace('__', '/')}: " if step else "") + subjects.text(step, text)
+        for step, text in end.failures.items()
+    ]
+    more = f"; and {len(said) - _SHOWN} more" if len(said) > _SHOWN else ""
+    return "; ".join(said[:_SHOWN]) + more or "the run ended without telling why"
+
+
+def owner_of_failed(end: RunEnd, subjects: Subjects) -> str | None:
+    """Who owns the tables and models that a run failed for."""
+    return subjects.owner_of_parts(_failed_parts(end))
+
+
+_CHANGING = re.compile(r"[0-9a-f]{8,}(?:-[0-9a-f]{4,})*|\d+", re.IGNORECASE)
+
+
+def same_text(text: str) -> str:
+    """What stays the same in a text when it is said again: numbers (times, ids, addresses) differ from run to run."""
+    return _CHANGING.sub("#", text.splitlines()[0] if text else "")
+
+
+def _failed(end: RunEnd, cut: Cut | None, subjects: Subjects) -> Alert:
+    parts = _failed_parts(end)
+    said = {part: same_text(end.failures.get(part.partition("/")[0], end.failures.get(_ITSELF, ""))) for part in parts}
+    left = {part: joined(keys, cut) or _reach(end, part, subjects) for part, keys in parts.items()}
+    alert = Alert(
+        key=f"run/{end.job}/{end.partition_key}",
+        status=Status.OPEN,
+        fingerprint="",
+        kind=Kind.RUN_FAILED,
+        severity=Severity.ERROR,
+        table=end.job,
+        partition=end.partition_key,
+        rule=None,
+        observed=why_failed(end, subjects),
+        expected=ALL_WELL,
+        run_id=end.run_id,
+        happened_at=end.ended_at,
+        owner=subjects.owner_of_parts(parts),
+    )
+    return _with(alert, said, left)
+
+
+def _failed_parts(end: RunEnd) -> dict[str, Sequence[str]]:
+    """Part → the partitions that it failed for; none: all of the run's."""
+    known = {part.partition("/")[0] for part in end.failed}
+    steps = [step for step in end.failures if step not in known and (step != _ITSELF or not end.failed)]
+    return dict(sorted((dict.fromkeys(steps, ()) | dict(end.failed)).items()))
+
+
+def _done(end: RunEnd, part: str, job: str, cut: Cut | None, subjects: Subjects) -> list[str]:
+    """The partitions that a run did a part for."""
+    reach = _reach(end, part, subjects)
+    if part == _ITSELF:
+        return reach if end.status is RunStatus.SUCCESS and end.job == job else []
+    if part in end.failed:
+        return without(reach, end.failed[part], cut) if end.failed[part] else []
+    return reach if part in end.steps or part in end.parts else []
+
+
+def _reach(end: RunEnd, part: str, subjects: Subjects) -> list[str]:
+    """The partitions that a run is about, in one of its parts: a table or model without any is done by every run."""
+    return [UNPARTITIONED if subjects.is_whole(name_of_part(part)) else end.partition_key]
+
+
+def _is_known(failed: Alert, problems: Collection[Alert], cut: Cut | None) -> bool:
+    """Whether open problems hold all that a run failed for, with the same texts."""
+    said = _said(failed)
+    for part, keys in _left(failed).items():
+        known = [
+            key
+            for alert in problems
+            if _said(alert).get(part) == said[part] and (part != _ITSELF or alert.table == failed.table)
+            for key in _left(alert).get(part, ())
+        ]
+        if without(keys, known, cut):
+            return False
+    return True
+
+
+def _mended(alert: Alert, end: RunEnd, subjects: Subjects) -> Alert:
+    return replace(
+        alert,
+        status=Status.RECOVERED,
+        observed="succeeded",
+        run_id=end.run_id,
+        happened_at=end.ended_at,
+        owner=subjects.owner_of_parts(_left(alert)),
+    )
+
+
+def _with(alert: Alert, said: Mapping[str, str], left: Mapping[str, Sequence[str]]) -> Alert:
+    details = json.dumps({"said": said, "left": left}, sort_keys=True)
+    return replace(alert, details=details, fingerprint=fingerprint(details))
+
+
+def _said(alert: Alert) -> dict[str, str]:
+    """Part → what it said, as far as that stays the same."""
+    said: dict[str, str] = json.loads(alert.details or "{}").get("said", {})
+    return said
+
+
+def _left(alert: Alert) -> dict[str, list[str]]:
+    """Part → the partitions that are left."""
+    left: dict[str, list[str]] | None = json.loads(alert.details or "{}").get("left")
+    return left or {_ITSELF: [alert.partition]}
+
+
+def _cut(end: RunEnd, subjects: Subjects) -> Cut | None:
+    """How the partitions of a run are cut: as those of a table that it is about, or that a model of its is made of."""
+    first = end.partition_key.partition("..")[0]
+    names = list(dict.fromkeys(map(name_of_part, (*end.steps, *end.failures, *end.parts, *end.failed))))
+    sources = [source for name in names for source in subjects.models.get(name, ())]
+    for table in filter(None, map(subjects.tables.get, (*names, *sources))):
+        if table.partitioning is not None and _has(table.partitioning, first):
+            return table.partitioning
+    return None
+
+
+def _has(cut: Cut, key: str) -> bool:
+    try:
+        cut.check(key)
+    except ValueError:
+        return False
+    return True
