@@ -22,6 +22,7 @@ FORMATS = ("text", "json")
 LOGGER = "dataops"
 """The platform's own logger, and the parent of its others."""
 
+_FOLDERS = ("raw", "staging", "transformed", "production")
 _DAGSTER = ("dagster", "dagster.code_server", "dagster.daemon")
 
 
@@ -74,18 +75,36 @@ def _fields(record: logging.LogRecord) -> Iterator[tuple[str, Any]]:
         yield "run_id", meta.get("run_id")
         yield "job", meta.get("job_name")
         yield "step", meta.get("step_key")
-        tags = meta.get("job_tags")
-        if isinstance(tags, Mapping):
-            first = tags.get("dagster/asset_partition_range_start", tags.get("dagster/partition"))
-            last = tags.get("dagster/asset_partition_range_end", first)
-            yield "partition", first if first == last else f"{first}..{last}"
         event = meta.get("dagster_event")
         yield "event", getattr(event, "event_type_value", None)
-        key = getattr(event, "asset_key", None)
-        yield "table", None if key is None else ".".join(key.path)
+        # Of a check's verdict the event itself doesn't say what it is about.
+        about = next((item for item in (event, getattr(event, "event_specific_data", None)) if _key(item)), None)
+        yield "table", _key(about) or _table(meta.get("step_key"))
+        yield "rule", getattr(about, "check_name", None)
+        yield "partition", getattr(about, "partition", None) or _partitions(meta.get("job_tags"))
     fields = getattr(record, "fields", None)
     if isinstance(fields, Mapping):
         yield from fields.items()
+
+
+def _key(event: Any) -> str | None:
+    key = getattr(event, "asset_key", None)
+    return None if key is None else ".".join(key.path)
+
+
+def _table(step: Any) -> str | None:
+    """What a step is about, where its name tells: `staging__orders__checks`."""
+    folder, _, name = str(step or "").removesuffix("__checks").partition("__")
+    return f"{folder}.{name}" if name and folder in _FOLDERS else None
+
+
+def _partitions(tags: Any) -> str | None:
+    """Those of a run."""
+    if not isinstance(tags, Mapping):
+        return None
+    first = tags.get("dagster/asset_partition_range_start", tags.get("dagster/partition"))
+    last = tags.get("dagster/asset_partition_range_end", first)
+    return first if first == last else f"{first}..{last}"
 
 
 def _severity(level: int) -> str:

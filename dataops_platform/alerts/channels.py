@@ -14,7 +14,7 @@ import requests
 from urllib3.exceptions import HTTPError
 
 from dataops_platform.alerts.events import Status
-from dataops_platform.alerts.message import Message, body, lines, link
+from dataops_platform.alerts.message import LINES, Message, body, lines, link
 from dataops_platform.contracts.model import Severity
 from dataops_platform.contracts.problems import ConfigError, Unavailable
 from dataops_platform.secrets import Secret, brief, hide
@@ -51,14 +51,13 @@ class Channel(Protocol):
 
 
 class LogChannel:
-    """The process's log: one record for each problem, at most so many as a message has lines."""
+    """The process's log: one record for each problem."""
 
     name = "log"
 
     def send(self, message: Message) -> None:
         """Write the records."""
-        shown, more = lines(message)
-        for line in shown:
+        for line in lines(message):
             alert = line.alert
             level = logging.INFO
             if alert.status is Status.OPEN:
@@ -77,8 +76,6 @@ class LogChannel:
                 "url": link(alert, message.ui_url),
             }
             log.log(level, "%s", line.text, extra={"fields": fields})
-        if more:
-            log.warning("%d more: `dataops status` lists all that failed", more)
 
 
 class WebhookChannel:
@@ -154,15 +151,15 @@ _SLACK_REPAIRS = {
 
 def slack_text(message: Message) -> str:
     """The message in Slack's markup."""
-    shown, more = lines(message)
+    found = lines(message)
     texts = [f"*dataops {_escaped(message.environment)}*: {message.summary}"]
-    for line in shown:
+    for line in found[:LINES]:
         recovered = line.alert.status is Status.RECOVERED
         mark = ":white_check_mark:" if recovered else _MARKS[line.alert.severity]
         url = link(line.alert, message.ui_url)
         texts.append(f"{mark} {_escaped(line.text)}" + (f" <{url}|open>" if url else ""))
-    if more:
-        texts.append(f"… {more} more: `dataops status` lists all that failed")
+    if len(found) > LINES:
+        texts.append(f"… {len(found) - LINES} more: `dataops status` lists all that failed")
     return "\n".join(texts)
 
 

@@ -16,7 +16,7 @@ from dataops_platform.contracts.model import Severity
 LISTED = 50
 """Alerts that a message lists at most: whoever gets it isn't to be flooded. `dataops status` has them all."""
 LINES = 20
-"""Lines of a message for people."""
+"""Lines of a message to people; the log has them all."""
 VERSION = 1
 """Of the webhook's body; a field that is added leaves it as it is."""
 
@@ -132,10 +132,9 @@ class Line:
     text: str
 
 
-def lines(message: Message) -> tuple[list[Line], int]:
-    """The lines of a message, and how many more there would be."""
-    groups = [list(found) for _, found in groupby(sorted(message.alerts, key=_order), _group)]
-    return [_line(group) for group in groups[:LINES]], max(0, len(groups) - LINES)
+def lines(message: Message) -> list[Line]:
+    """What people read of a message."""
+    return [_line(list(found)) for _, found in groupby(sorted(message.alerts, key=_order), _group)]
 
 
 def _group(alert: Alert) -> tuple[str, ...]:

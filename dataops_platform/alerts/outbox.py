@@ -14,6 +14,7 @@ from dataops_platform.alerts.message import compose
 from dataops_platform.alerts.problems import news
 from dataops_platform.alerts.subjects import Subjects
 from dataops_platform.contracts.problems import DataOpsError
+from dataops_platform.secrets import redact, without_secrets
 from dataops_platform.warehouse.base import Warehouse
 from dataops_platform.warehouse.ledger import now
 
@@ -45,7 +46,8 @@ def send(
     """Tell each channel, in one message, what the ledger says and it doesn't know.
 
     First the message goes, then it is written down: if the process dies in between, the message goes again. A channel
-    that fails is logged; what it wasn't told stays for the next round, and the others aren't kept from theirs.
+    that fails, for whatever reason, is logged; what it wasn't told stays for the next round, and the others aren't kept
+    from theirs.
 
     Raises:
         DataOpsError: the ledger can't be read or written.
@@ -63,13 +65,15 @@ def send(
         if changed.told:
             try:
                 channel.send(compose(channel.name, environment, ui_url, changed.told, moment))
-            except DataOpsError as error:
-                failed[channel.name] = str(error)
+            except Exception as error:
+                expected = isinstance(error, DataOpsError)
+                failed[channel.name] = redact(str(error) if expected else f"{type(error).__name__}: {error}")
                 log.error(
                     "alerts: %s was not told of %d: %s. It is tried again after the next run.",
                     channel.name,
                     len(changed.told),
-                    str(error).rstrip("."),
+                    failed[channel.name].rstrip("."),
+                    exc_info=None if expected else without_secrets(error),
                 )
                 continue
         counts[channel.name] = len(changed.told)

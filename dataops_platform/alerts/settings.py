@@ -108,6 +108,7 @@ def _url(variable: str, text: str | None) -> str | None:
     try:
         parts = urlsplit(text)
         good = parts.scheme in ("http", "https") and bool(parts.hostname) and not any(c.isspace() for c in text)
+        _ = parts.port, (parts.hostname or "").encode("idna")  # a number, and a name that can be one
     except ValueError:
         good = False
     if not good or "@" in parts.netloc or parts.query or parts.fragment:

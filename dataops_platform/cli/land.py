@@ -83,8 +83,10 @@ def _partition(table: Table, path: Path, given: str | None) -> str:
     Raises:
         ConfigError: it isn't known, or isn't one of the table's.
     """
+    if path.is_dir():
+        raise ConfigError(f"{path} is a folder: name its files, like {path / '*.csv'}")
     if not path.is_file():
-        raise ConfigError(f"{path} is no file")
+        raise ConfigError(f"{path} is no file: there is nothing of that name, or nothing that can be read as a file")
     if not path.name.endswith(READABLE):
         raise ConfigError(f"{path}: files that end with {', '.join(READABLE)} can be landed")
     if table.partitioning is None:

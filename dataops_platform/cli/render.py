@@ -70,6 +70,7 @@ def print_scorecard(console: Console, card: Scorecard) -> None:
         console.print(
             f"[red]refused delivery[/] {escape(refusal['table_name'])} {escape(refusal['partition_key'])}:"
             f" {escape(refusal['reason'])}"
+            f"{' (a later one of its partition is loaded)' if refusal['followed'] else ''}"
         )
     console.print()
 

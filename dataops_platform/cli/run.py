@@ -27,6 +27,7 @@ from dataops_platform.orchestration.alerting import publish_events, subjects, te
 from dataops_platform.orchestration.build import assemble, read_project
 from dataops_platform.orchestration.event_log import enable_batching
 from dataops_platform.orchestration.planning import PlannedRun, RunPlan, plan, span
+from dataops_platform.orchestration.run_logs import install_run_logs
 from dataops_platform.quality.scorecard import scorecard
 from dataops_platform.settings import Settings
 from dataops_platform.transformation.models import Models
@@ -54,6 +55,8 @@ def run(console: Console, select: str | None, partitions: str | None) -> int:
     logging.getLogger("dagster").setLevel(logging.CRITICAL)
     warnings.simplefilter("ignore")
     settings = Settings.load()
+    install_run_logs(settings.log_format)
+    as_json = settings.log_format == "json"
     started = time.monotonic()
     contracts = load_contracts(settings.contracts)
     with console.status("Reading contracts and the dbt project"):
@@ -86,7 +89,8 @@ def run(console: Console, select: str | None, partitions: str | None) -> int:
     code = 0
     with dg.DagsterInstance.get() as instance:
         for _ in range(MAX_ROUNDS):
-            code = max(code, _round(console, instance, plan(definitions, selection, asked, todo, settled)))
+            planned = plan(definitions, selection, asked, todo, settled)
+            code = max(code, _round(console, instance, planned, as_json))
             if partitions is not None or selection is not None or code:
                 break
             # What was loaded may have changed more than it was loaded for: a row that moved from one day to another
@@ -105,13 +109,17 @@ def run(console: Console, select: str | None, partitions: str | None) -> int:
     return code
 
 
-def _round(console: Console, instance: dg.DagsterInstance, planned: RunPlan) -> int:
-    """Execute planned runs, saying what goes wrong; the exit code."""
+def _round(console: Console, instance: dg.DagsterInstance, planned: RunPlan, as_json: bool) -> int:
+    """Execute planned runs, saying what goes wrong; the exit code.
+
+    Args:
+        as_json: whether runs log, as JSON, what is said here otherwise.
+    """
     for note in planned.notes:
         console.print(f"[yellow]note:[/] {escape(note)}")
     code = 0
     for step in planned.runs:
-        outcome, warned = _execute(console, instance, step)
+        outcome, warned = _execute(console, instance, step, as_json)
         for text in dict.fromkeys(warned):
             console.print(f"[yellow]note:[/] {escape(text)}")
         for failure in outcome.failures:
@@ -160,7 +168,7 @@ def _left(settings: Settings, contracts: Contracts, models: Models) -> Pending:
 
 
 def _execute(
-    console: Console, instance: dg.DagsterInstance, planned: PlannedRun
+    console: Console, instance: dg.DagsterInstance, planned: PlannedRun, as_json: bool
 ) -> tuple[runs.RunOutcome, Sequence[str]]:
     """Run with a progress bar; what came of it, and the warnings of its steps."""
     warned: list[str] = []
@@ -175,7 +183,7 @@ def _execute(
                 warned.append(entry.user_message)
             elif event is None and _PROGRESS.match(entry.user_message):
                 progress.update(task, description=f"{(entry.step_key or '').replace('__', '/')}: {entry.user_message}")
-                if not console.is_terminal:
+                if not console.is_terminal and not as_json:
                     console.print(progress.tasks[task].description, markup=False)
             if event is None or event.step_key is None:
                 return
@@ -192,5 +200,6 @@ def _execute(
             selection,
             on_start=lambda total: progress.update(task, total=total),
             on_event=on_event,
+            log_level="INFO" if as_json else "CRITICAL",  # people see what happens
         )
     return outcome, warned

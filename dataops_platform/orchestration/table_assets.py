@@ -121,7 +121,8 @@ def _staging(table: Table) -> dg.AssetsDefinition:
         yield dg.MaterializeResult(
             metadata={
                 "deliveries": len(loaded),
-                "deliveries still refused": len(refusals),
+                "deliveries still refused": sum(not refusal.left_out for refusal in refusals),
+                **({"files left out": left_out} if (left_out := sum(r.left_out for r in refusals)) else {}),
                 "rows read": sum(o.rows_read for o in loaded),
                 "dagster/row_count": sum(o.rows_loaded for o in outcomes),
                 "rows quarantined": sum(o.rows_quarantined for o in outcomes),
@@ -150,12 +151,14 @@ class Refusal(NamedTuple):
     Attributes:
         before: an earlier run was refused it too, for the same reason, and has said so.
         superseded: a later delivery of the partition is loaded, or all of this one but the file.
+        left_out: whether it is a file that was left out.
     """
 
     partition: str
     reason: str
     before: bool
     superseded: bool
+    left_out: bool = False
 
 
 def load_new(
@@ -210,7 +213,7 @@ def load_new(
         for item in before_this
         if item.manifest and item.file and newest.get(item.partition_key) == item.manifest
     }
-    return outcomes, refusals + [Refusal(p, why, before, True) for (p, why), before in sorted(left_out.items())]
+    return outcomes, refusals + [Refusal(p, why, before, True, True) for (p, why), before in sorted(left_out.items())]
 
 
 def table_checks(table: Table) -> dg.AssetChecksDefinition | None:

@@ -292,11 +292,15 @@ def _refusals(warehouse: Warehouse, sourced: Sequence[str]) -> list[dict[str, An
 
     And files that were left out of a delivery, while no later one of its partition is loaded; and those of a source
     that can't become one, while no later run has loaded anything for their partition. What landed says so itself.
+
+    Returns:
+        `table_name`, `partition_key`, `manifest` (or the file), `reason`; `followed`: a later delivery of its partition
+        is loaded.
     """
     of_sources = ""
     if sourced:
         of_sources = (
-            " UNION ALL SELECT r.table_name, r.partition_key, r.file, r.reason FROM (SELECT *, ROW_NUMBER() OVER"
+            " UNION ALL SELECT r.table_name, r.partition_key, r.file, r.reason, FALSE FROM (SELECT *, ROW_NUMBER() OVER"
             " (PARTITION BY table_name, partition_key, REGEXP_REPLACE(file, '#[^#]*$', '') ORDER BY refused_at DESC)"
             f" AS newest FROM {LEDGER}.refusals WHERE manifest IS NULL AND file IS NOT NULL"
             f" AND table_name IN ({', '.join(map(literal, sourced))})) AS r WHERE r.newest = 1 AND NOT EXISTS"
@@ -304,10 +308,13 @@ def _refusals(warehouse: Warehouse, sourced: Sequence[str]) -> list[dict[str, An
             " AND o.partition_key = r.partition_key AND o.loaded_at > r.refused_at AND o.run_id <> r.run_id)"
         )
     rows: list[dict[str, Any]] = warehouse.query(
-        "SELECT table_name, partition_key, manifest, reason FROM (SELECT *, ROW_NUMBER() OVER (PARTITION BY manifest"
-        f" ORDER BY refused_at DESC) AS newest FROM {LEDGER}.refusals WHERE manifest IS NOT NULL AND file IS NULL)"
-        f" AS ranked WHERE newest = 1 AND manifest NOT IN (SELECT manifest FROM {LEDGER}.loads)"
-        " UNION ALL SELECT r.table_name, r.partition_key, r.file, r.reason FROM (SELECT *, ROW_NUMBER() OVER"
+        "SELECT r.table_name, r.partition_key, r.manifest, r.reason, COALESCE(r.manifest < n.newest_load, FALSE)"
+        " AS followed FROM (SELECT *, ROW_NUMBER() OVER (PARTITION BY manifest"
+        f" ORDER BY refused_at DESC) AS newest FROM {LEDGER}.refusals WHERE manifest IS NOT NULL AND file IS NULL) AS r"
+        f" LEFT JOIN (SELECT table_name, partition_key, MAX(manifest) AS newest_load FROM {LEDGER}.loads"
+        " GROUP BY table_name, partition_key) AS n ON n.table_name = r.table_name AND n.partition_key = r.partition_key"
+        f" WHERE r.newest = 1 AND r.manifest NOT IN (SELECT manifest FROM {LEDGER}.loads)"
+        " UNION ALL SELECT r.table_name, r.partition_key, r.file, r.reason, FALSE FROM (SELECT *, ROW_NUMBER() OVER"
         f" (PARTITION BY manifest, file ORDER BY refused_at DESC) AS newest FROM {LEDGER}.refusals"
         " WHERE manifest IS NOT NULL AND file IS NOT NULL) AS r"
         f" JOIN {LEDGER}.loads AS l ON l.manifest = r.manifest WHERE r.newest = 1 AND NOT EXISTS"

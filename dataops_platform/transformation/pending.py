@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from dataops_platform.contracts.model import Scope, Table
+from dataops_platform.contracts.model import LoadMode, Scope, Table
 from dataops_platform.contracts.partitions import UNPARTITIONED
 from dataops_platform.ingestion.extractor import extractor_for, news
 from dataops_platform.ingestion.landing import Place, undelivered
@@ -77,7 +77,8 @@ def pending(
         manifests = list(lake.manifests(name))
         loaded = ledger.loaded(name)
         _put(undelivered, name, _missing(table, lake, project, (places or {}).get(name), manifests))
-        new = {ref.partition for ref in manifests if ref.key not in loaded}
+        left = [ref for ref in manifests if ref.key not in loaded]
+        new = {ref.partition for ref in left} - _given_way(table, ledger, manifests, loaded, left)
         others = {partition for partition in new if foreign_partition(table, partition)}
         _put(unloaded, name, list(new - others))
         _put(foreign, name, list(others))
@@ -91,6 +92,25 @@ def pending(
         {key for found in versions.values() for key in found},
         foreign,
     )
+
+
+def _given_way(
+    table: Table,
+    ledger: Ledger,
+    manifests: Sequence[ManifestRef],
+    loaded: Collection[str],
+    left: Sequence[ManifestRef],
+) -> set[str]:
+    """Partitions of which nothing is left but deliveries that were refused before a later one was loaded.
+
+    A run of the partition tries them again. Without a key, however, what came later doesn't stand for them.
+    """
+    if table.load_mode is LoadMode.APPEND or not left:
+        return set()
+    newest = {ref.partition: ref.key for ref in manifests if ref.key in loaded}  # listed in the order of arrival
+    refused = ledger.refused(table.name)
+    others = {ref.partition for ref in left if ref.key not in refused or newest.get(ref.partition, "") < ref.key}
+    return {ref.partition for ref in left} - others
 
 
 def _missing(

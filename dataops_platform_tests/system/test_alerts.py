@@ -143,6 +143,8 @@ def test_json_logs(run, server):
     assert (volume["table"], volume["partition"]) == ("staging.orders", "2024-05-02")
     assert volume["logging.googleapis.com/labels"]["run_id"] == volume["run_id"]
     assert len(volume["run_id"]) == 36
+    failed = next(entry for entry in entries if entry.get("event") == "STEP_FAILURE")
+    assert (failed["table"], failed["partition"]) == ("staging.orders", "2024-05-01..2024-05-02")
 
 
 LAUNCH = """

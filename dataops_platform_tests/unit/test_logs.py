@@ -63,6 +63,27 @@ def test_what_dagster_says_of_a_run():
     assert "partition" not in entry(dagster_meta=meta | {"job_tags": {}})
 
 
+def test_a_step_says_what_it_is_about():
+    """Where its event doesn't, as that of a failure, and where it has none, as progress."""
+    meta = {"run_id": "r1", "step_key": "staging__orders__checks", "job_tags": {"dagster/partition": "a"}}
+    failed = SimpleNamespace(event_type_value="STEP_FAILURE", asset_key=None, event_specific_data=object())
+    for found in (entry(dagster_meta=meta), entry(dagster_meta=meta | {"dagster_event": failed})):
+        assert (found["table"], found["partition"]) == ("staging.orders", "a")
+    for step in ("deliveries", "own__report", None):
+        assert "table" not in entry(dagster_meta=meta | {"step_key": step})
+
+
+def test_a_check_and_a_materialisation_say_which_partition():
+    key = SimpleNamespace(path=["staging", "orders"])
+    meta = {"run_id": "r1", "step_key": "s", "job_tags": {"dagster/partition": "a"}}
+    verdict = SimpleNamespace(asset_key=key, check_name="volume", partition="b")
+    check = SimpleNamespace(event_type_value="ASSET_CHECK_EVALUATION", asset_key=None, event_specific_data=verdict)
+    found = entry(dagster_meta=meta | {"dagster_event": check})
+    assert (found["table"], found["rule"], found["partition"]) == ("staging.orders", "volume", "b")
+    made = SimpleNamespace(event_type_value="ASSET_MATERIALIZATION", asset_key=key, partition="c")
+    assert entry(dagster_meta=meta | {"dagster_event": made})["partition"] == "c"
+
+
 def test_a_traceback_belongs_to_the_message():
     try:
         raise ValueError("broken")

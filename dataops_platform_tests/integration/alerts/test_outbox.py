@@ -45,11 +45,11 @@ class Kept:
     def __init__(self, name="webhook"):
         self.name = name
         self.messages = []
-        self.fails = False
+        self.fails = None
 
     def send(self, message):
         if self.fails:
-            raise Unavailable("nobody is there")
+            raise self.fails
         self.messages.append(message)
 
     @property
@@ -152,14 +152,21 @@ def test_a_file_that_was_left_out(home):
     assert channel.last == [("recovered", None, str(DAY1))]
 
 
-@ALL_ENGINES
-def test_a_channel_that_fails_is_told_next_time_and_keeps_no_other_waiting(home):
+FAILURES = [(Unavailable("nobody is there"), "nobody is there"), (KeyError("ok"), "KeyError: 'ok'")]
+
+
+@pytest.mark.parametrize("home", ["duckdb"], indirect=True)
+@pytest.mark.parametrize(("failure", "said"), FAILURES)
+def test_a_channel_that_fails_is_told_next_time_and_keeps_no_other_waiting(home, failure, said, caplog, monkeypatch):
+    """For a reason that is known, or for one that nobody thought of: that one is logged with its traceback."""
+    monkeypatch.setattr(outbox.log, "propagate", True)
     good, bad = Kept("log"), Kept("slack")
-    bad.fails = True
+    bad.fails = failure
     load(home, 500)
     sent = tell(home, bad, good)
-    assert (sent.alerts, sent.failed) == ({"log": 1}, {"slack": "nobody is there"})
-    bad.fails = False
+    assert (sent.alerts, sent.failed) == ({"log": 1}, {"slack": said})
+    assert ("Traceback" in caplog.text) is isinstance(failure, KeyError)
+    bad.fails = None
     assert tell(home, bad, good).alerts == {"slack": 1, "log": 0}
     assert (len(bad.messages), len(good.messages)) == (1, 1)
 

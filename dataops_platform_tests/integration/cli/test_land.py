@@ -102,6 +102,7 @@ def test_several_files_are_one_delivery_and_a_bad_one_is_left_out(project):
     [
         ("x.csv", {"table": "order"}, "there is no table 'order': did you mean `orders`"),
         ("nowhere.csv", {}, "nowhere.csv is no file"),
+        ("orders", {}, "orders is a folder: name its files, like "),
         ("x.txt", {}, "x.txt: files that end with .parquet, .avro, .csv, .jsonl, .ndjson, .csv.gz"),
         ("x.csv", {}, "which partition of orders is it for? its path doesn't end like the objectPattern orders/dt="),
         ("x.csv", {"partition": "yesterday"}, "partition 'yesterday' isn't of the form 2024-05-01"),

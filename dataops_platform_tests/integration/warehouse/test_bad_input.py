@@ -305,6 +305,8 @@ def test_breaker(home, mode):
     assert home.rows("SELECT day, count(*) AS n FROM quarantine.orders GROUP BY 1") == [(DAY2, 2)]
     assert set(home.ledger.data_versions("orders")) == {str(DAY2), str(DAY3)}
 
+    shown = scorecard(home.warehouse, [strict], []).refusals
+    assert [(r["partition_key"], r["followed"]) for r in shown] == [(str(DAY1), False)]
     lenient = replace(strict, bad_rows=BadRows(max_percent=70))
     (retried,) = home.load(lenient)
     assert (retried.rows_loaded, retried.rows_quarantined) == (1, 2)

@@ -56,6 +56,8 @@ def test_every_variable():
         ({"UI_URL": "https://user:pw@acme.com"}, "write a URL"),
         ({"UI_URL": "https://acme.com/?a=b"}, "write a URL"),
         ({"UI_URL": "https://[acme"}, "write a URL"),
+        ({"UI_URL": "https://acme.com:no"}, "write a URL"),
+        ({"UI_URL": "https://acme..com"}, "write a URL"),
         ({"SLACK_API": "ftp://slack.com"}, "DATAOPS_SLACK_API is 'ftp://slack.com': write a URL"),
     ],
 )
