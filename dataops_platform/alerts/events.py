@@ -9,6 +9,9 @@ from enum import StrEnum
 
 from dataops_platform.contracts.model import Severity
 
+GONE = "not asked for any more"
+"""What is observed of a problem whose rule, table or model the project doesn't have any more."""
+
 
 class Kind(StrEnum):
     """What went wrong."""

@@ -108,6 +108,8 @@ def facts(warehouse: Warehouse, subjects: Subjects, since: datetime) -> Facts:
     )
 
 
+RULE = "rule/"
+"""Begins the key of an alert about a rule, or a model's test: its object, its partition and its id follow."""
 _JUDGED = [f.name for f in fields(Judged)]
 
 
@@ -120,10 +122,10 @@ def _verdicts(warehouse: Warehouse, subjects: Subjects, moment: str) -> list[Jud
         f"SELECT {columns} FROM (SELECT *, ROW_NUMBER() OVER (PARTITION BY object_name, partition_key, rule_id"
         f" ORDER BY evaluated_at DESC, run_id DESC) AS newest FROM {LEDGER}.verdicts"
         f" WHERE object_name IN ({_list(subjects.objects)}) AND evaluated_at >= {moment}) AS v"
-        " LEFT JOIN (SELECT DISTINCT table_name, partition_key, rule_id"
-        f" FROM {LEDGER}.alerts WHERE status = '{Status.OPEN}' AND rule_id IS NOT NULL) AS a"
-        " ON a.table_name = v.object_name AND a.partition_key = v.partition_key AND a.rule_id = v.rule_id"
-        " WHERE v.newest = 1 AND (NOT v.passed OR a.rule_id IS NOT NULL)"
+        f" LEFT JOIN (SELECT DISTINCT key FROM {LEDGER}.alerts"
+        f" WHERE status = '{Status.OPEN}' AND rule_id IS NOT NULL) AS a"
+        f" ON a.key = CONCAT('{RULE}', v.object_name, '/', v.partition_key, '/', v.rule_id)"
+        " WHERE v.newest = 1 AND (NOT v.passed OR a.key IS NOT NULL)"
     ).to_pylist()
     return [Judged(**{**row, "severity": Severity(row["severity"])}) for row in rows]
 

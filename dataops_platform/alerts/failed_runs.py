@@ -13,7 +13,7 @@ import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from dataops_platform.alerts.events import Alert, Kind, Status, fingerprint
+from dataops_platform.alerts.events import GONE, Alert, Kind, Status, fingerprint
 from dataops_platform.alerts.ranges import joined, without
 from dataops_platform.alerts.subjects import Subjects, name_of_part
 from dataops_platform.contracts.model import Severity
@@ -37,6 +37,12 @@ def failed_runs(ends: Sequence[RunEnd], told: Mapping[str, Alert], subjects: Sub
     """
     problems = {key: alert for key, alert in told.items() if alert.kind is Kind.RUN_FAILED}
     well: dict[str, Alert] = {}
+    for key, alert in list(problems.items()):
+        there = {part: keys for part, keys in _left(alert).items() if subjects.has(part)}
+        if not there:
+            well[key] = replace(problems.pop(key), status=Status.RECOVERED, observed=GONE)
+        elif len(there) < len(_left(alert)):
+            problems[key] = _with(alert, _said(alert), there)
     for end in ends:
         cut = _cut(end, subjects)
         for key, alert in list(problems.items()):

@@ -9,7 +9,7 @@ from itertools import groupby
 from typing import Any
 from urllib.parse import quote
 
-from dataops_platform.alerts.events import Alert, Kind, Status, fingerprint
+from dataops_platform.alerts.events import GONE, Alert, Kind, Status, fingerprint
 from dataops_platform.alerts.problems import OWN_CHECK
 from dataops_platform.contracts.model import Severity
 
@@ -139,7 +139,8 @@ def lines(message: Message) -> list[Line]:
 
 def _group(alert: Alert) -> tuple[str, ...]:
     whole = alert.rule is None
-    return (alert.status, alert.kind, alert.table, alert.rule or "", alert.key if whole else "", alert.severity)
+    gone = "gone" if alert.status is Status.RECOVERED and alert.observed == GONE else ""
+    return (alert.status, alert.kind, alert.table, alert.rule or "", alert.key if whole else "", alert.severity, gone)
 
 
 def _order(alert: Alert) -> tuple[Any, ...]:
@@ -150,6 +151,7 @@ def _order(alert: Alert) -> tuple[Any, ...]:
         alert.kind,
         alert.rule or "",
         alert.key if alert.rule is None else "",
+        alert.observed == GONE,
         alert.partition,
     )
 
@@ -177,6 +179,8 @@ def _line(group: Sequence[Alert]) -> Line:
     if len(group) > 1:
         where = f" for {len(group)} partitions, {first.partition} to {group[-1].partition}"
     owner = f" (owner {first.owner})" if first.owner else ""
+    if first.status is Status.RECOVERED and first.observed == GONE:
+        return Line(first, len(group), f"{name}: {GONE}{where}{owner}")
     if first.status is Status.RECOVERED:
         return Line(first, len(group), f"{name}{':' * (first.rule is None)} {_DOES[first.kind]}{where}{owner}")
     begin = "first " if len(group) > 1 else ""

@@ -5,20 +5,20 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from datetime import timedelta
 
-from dataops_platform.alerts.events import Alert, Kind, Status, fingerprint
-from dataops_platform.alerts.facts import Facts, Judged, Loaded
+from dataops_platform.alerts.events import GONE, Alert, Kind, Status, fingerprint
+from dataops_platform.alerts.facts import RULE, Facts, Judged, Loaded
 from dataops_platform.alerts.failed_runs import failed_runs, is_partly_mended, same_text
 from dataops_platform.alerts.ranges import without
 from dataops_platform.alerts.subjects import Subjects
-from dataops_platform.contracts.model import Rule, RuleKind, Severity
+from dataops_platform.contracts.model import MASK, Rule, RuleKind, Severity, Table
 from dataops_platform.warehouse.ledger import CheckEnd, Refused, RunEnd
 from dataops_platform.warehouse.loading import breaker_tripped
 from dataops_platform.warehouse.names import staging
 
 _DEADLINES = {RuleKind.FRESHNESS, RuleKind.ARRIVAL, RuleKind.LATENCY, RuleKind.EVENT_LATENCY}
-_MOVING = {RuleKind.FRESHNESS, RuleKind.ANOMALY}
-"""What these observe changes without the data, with time or with other partitions: that is no other problem."""
+_IN_HOURS = {RuleKind.FRESHNESS, RuleKind.LATENCY, RuleKind.EVENT_LATENCY}
 _LISTING = {RuleKind.ARRIVAL, RuleKind.SCHEMA}
 """What these list (missing partitions, differences) is the problem; the number of them may stay."""
 _SHOWN = 3
@@ -67,6 +67,7 @@ def current(facts: Facts, told: Mapping[str, Alert], subjects: Subjects) -> Iter
         alert = _verdict(verdict, subjects)
         if alert is not None:
             yield alert
+    yield from _gone(told, subjects)
     yield from _deliveries(facts, told, subjects)
     yield from failed_runs(facts.runs, told, subjects)
     yield from _checks(facts, told, subjects)
@@ -78,16 +79,16 @@ def _verdict(verdict: Judged, subjects: Subjects) -> Alert | None:
     if table is not None and rule is None:
         return None  # the contract doesn't ask for it any more
     return Alert(
-        key=f"rule/{verdict.object_name}/{verdict.partition_key}/{verdict.rule_id}",
+        key=f"{RULE}{verdict.object_name}/{verdict.partition_key}/{verdict.rule_id}",
         status=Status.RECOVERED if verdict.passed else Status.OPEN,
         fingerprint=_fingerprint(verdict, rule),
         kind=Kind.DEADLINE_MISSED if rule is not None and rule.kind in _DEADLINES else Kind.CHECK_FAILED,
         severity=verdict.severity,
         table=verdict.object_name,
-        partition=verdict.partition_key,
+        partition=_partition(verdict, rule),
         rule=verdict.rule_id,
-        observed=subjects.number(rule, table, verdict.observed) + _listed(verdict, rule),
-        expected=verdict.threshold,
+        observed=_observed(verdict, rule, table, subjects),
+        expected=_expected(verdict, rule),
         run_id=verdict.run_id,
         happened_at=verdict.evaluated_at,
         owner=subjects.owner(verdict.object_name),
@@ -96,8 +97,21 @@ def _verdict(verdict: Judged, subjects: Subjects) -> Alert | None:
 
 def _fingerprint(verdict: Judged, rule: Rule | None) -> str:
     kind = None if rule is None else rule.kind
-    seen = verdict.data_version if kind in _MOVING else verdict.observed
+    seen: object = verdict.observed
+    if kind is RuleKind.ANOMALY:
+        seen = verdict.data_version
+    elif kind is RuleKind.FRESHNESS and verdict.observed is not None:
+        # When the newest value is from, to the hour: it was worked out by the engine's clock, give or take a moment.
+        newest = verdict.evaluated_at - timedelta(hours=verdict.observed)
+        seen = round(newest.timestamp() / 3600)
     return fingerprint(verdict.rule_hash, verdict.severity, seen, verdict.details if kind in _LISTING else "")
+
+
+def _observed(verdict: Judged, rule: Rule | None, table: Table | None, subjects: Subjects) -> str:
+    found = subjects.number(rule, table, verdict.observed)
+    if rule is not None and rule.kind in _IN_HOURS and verdict.observed is not None and found != MASK:
+        found = f"{verdict.observed:.1f} hours"
+    return found + _listed(verdict, rule)
 
 
 def _listed(verdict: Judged, rule: Rule | None) -> str:
@@ -105,7 +119,37 @@ def _listed(verdict: Judged, rule: Rule | None) -> str:
     if rule is None or rule.kind not in _LISTING or verdict.details is None:
         return ""
     names = [str(name) for found in json.loads(verdict.details).values() for name in found]
-    return f" ({', '.join(names[:_SHOWN])}{', …' if len(names) > _SHOWN else ''})"
+    if not names:
+        return ""
+    more = "…" if len(names) > _SHOWN or len(names) < (verdict.observed or 0) else ""
+    if rule.kind is RuleKind.ARRIVAL:  # the newest: the others were told before
+        return f" ({', '.join(filter(None, [more, *names[-_SHOWN:]]))})"
+    return f" ({', '.join(filter(None, [*names[:_SHOWN], more]))})"
+
+
+def _partition(verdict: Judged, rule: Rule | None) -> str:
+    """The partition that was judged; where some are missing, the newest of them."""
+    if rule is None or rule.kind is not RuleKind.ARRIVAL or verdict.details is None:
+        return verdict.partition_key
+    missing: list[str] = json.loads(verdict.details)["missing"]
+    return missing[-1] if missing else verdict.partition_key
+
+
+def _expected(verdict: Judged, rule: Rule | None) -> str:
+    if rule is not None and rule.kind is RuleKind.ARRIVAL:
+        return f"every partition within {rule.args['hours']:g} hours of its end"
+    return f"{verdict.threshold} hours" if rule is not None and rule.kind in _IN_HOURS else verdict.threshold
+
+
+def _gone(told: Mapping[str, Alert], subjects: Subjects) -> Iterator[Alert]:
+    """Problems whose rule, table or model the project doesn't have any more: nothing would ever say that they are well.
+
+    Of failed runs and of checks of one's own, which contracts know nothing about, others decide.
+    """
+    for key, alert in told.items():
+        elsewhere = alert.kind is Kind.RUN_FAILED or key.startswith(OWN_CHECK)
+        if not elsewhere and not subjects.asks(alert.table, alert.rule):
+            yield replace(alert, status=Status.RECOVERED, observed=GONE)
 
 
 # -- deliveries -------------------------------------------------------------------------------------------------------
@@ -118,7 +162,8 @@ _FILE, _LEFT_OUT = "file", "left out"
 def _deliveries(facts: Facts, told: Mapping[str, Alert], subjects: Subjects) -> Iterator[Alert]:
     """A refused delivery is well again when it was loaded, or when a later run loaded a later one of its partition."""
     refused = {alert.key: alert for alert in (_refusal(item, subjects) for item in facts.refusals)}
-    known = {key: alert for key, alert in told.items() if alert.kind in (Kind.DELIVERY_REFUSED, Kind.BREAKER_TRIPPED)}
+    kinds = (Kind.DELIVERY_REFUSED, Kind.BREAKER_TRIPPED)
+    known = {key: alert for key, alert in told.items() if alert.kind in kinds and subjects.asks(alert.table, None)}
     for key, alert in (known | refused).items():
         loaded = facts.loaded.get((alert.table.partition(".")[2], alert.partition))
         if loaded is not None and _replaces(loaded, alert):

@@ -63,6 +63,19 @@ class Subjects:
         table = self.table_of(name)
         return None if table is None else next((rule for rule in table.rules if rule.id == rule_id), None)
 
+    def asks(self, name: str, rule_id: str | None) -> bool:
+        """Whether there is such a table or model, and such a rule or test of it; None: whatever it is asked."""
+        table = self.table_of(name)
+        if table is None:
+            return name in self.models and (rule_id is None or rule_id in self.tests)
+        return rule_id is None or self.rule(name, rule_id) is not None
+
+    def has(self, part: str) -> bool:
+        """Whether a part of a run is about a table or model that there is; of other steps nothing is known."""
+        name = name_of_part(part)
+        known = "/" in part or part.partition("__")[0] in _FOLDERS
+        return not known or name in self.tables or name in self.models or name in self.whole
+
     def owner(self, name: str) -> str | None:
         """Who owns a table, by its contract; who owns what a model is made of."""
         table = self.table_of(name)

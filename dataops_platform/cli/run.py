@@ -200,6 +200,6 @@ def _execute(
             selection,
             on_start=lambda total: progress.update(task, total=total),
             on_event=on_event,
-            log_level="INFO" if as_json else "CRITICAL",  # people see what happens
+            log_level="INFO" if as_json else None,  # people see what happens
         )
     return outcome, warned

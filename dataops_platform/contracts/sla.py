@@ -27,6 +27,8 @@ _HOURS = {
     **dict.fromkeys(("d", "day", "days"), 24.0),
     **dict.fromkeys(("w", "week", "weeks"), 168.0),
 }
+_LONGEST = 1000 * 366 * 24
+"""Hours."""
 _KINDS = {
     "latency": RuleKind.LATENCY,
     "freshness": RuleKind.FRESHNESS,
@@ -126,10 +128,12 @@ def _hours(entry: Place) -> float | None:
     except (TypeError, ValueError):
         entry.at("value").problem(f"{what} `{value}` isn't a number", "write a number and its unit")
         return None
-    if isinstance(value, bool) or number < 0:
-        entry.at("value").problem(f"{what} `{value}` isn't a length of time", "write a number from 0")
-        return None
     hours = number * factor
+    if isinstance(value, bool) or not 0 <= hours <= _LONGEST:
+        entry.at("value").problem(
+            f"{what} `{value}` isn't a length of time", "write a number from 0, up to a thousand years"
+        )
+        return None
     return int(hours) if hours.is_integer() else hours
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -26,6 +27,7 @@ from dataops_platform.pubsub import Received
 
 FINALIZED = "OBJECT_FINALIZE"
 """An object was written: made, or made anew. Other notifications tell of nothing that could be delivered."""
+_GENERATION = re.compile("[0-9]{1,19}")
 _UNKNOWN = -1
 _IN_BUCKET = "gs://"
 
@@ -64,8 +66,8 @@ def read(message: Received) -> Notification | None:
     if given["eventType"] != FINALIZED:
         return None
     generation = given.get("objectGeneration", "")
-    if not (generation.isascii() and generation.isdecimal()):
-        raise Unreadable(f"attribute objectGeneration is {generation!r}, which is no number")
+    if not _GENERATION.fullmatch(generation):
+        raise Unreadable(f"attribute objectGeneration is {generation[:40]!r}, which is no generation's number")
     written_ms = _written_ms(message)
     return Notification(given["bucketId"], given["objectId"], int(generation), written_ms, _size(message))
 
@@ -88,7 +90,7 @@ def _size(message: Received) -> int:
     try:
         body: Any = json.loads(message.data)
         return int(body["size"])
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:  # 1e999 is JSON, and so is [[[…
         raise Unreadable("the body isn't the metadata of an object, as payloadFormat JSON_API_V1 says") from error
 
 

@@ -45,6 +45,16 @@ def user_errors() -> Iterator[None]:
 
 
 @contextmanager
+def sensor_errors() -> Iterator[None]:
+    """As `clean_errors`; of errors that a user can mend only the message: Dagster shows all that led to an error."""
+    with clean_errors():
+        try:
+            yield
+        except DataOpsError as error:
+            raise error.with_traceback(None) from None
+
+
+@contextmanager
 def clean_errors() -> Iterator[None]:
     """Let errors pass as they are; in place of one that shows a secret comes a copy that doesn't.
 

@@ -21,7 +21,7 @@ from dataops_platform.contracts.model import Table
 from dataops_platform.contracts.problems import ConfigError
 from dataops_platform.ingestion.landing_scan import Ask, Limits, Position, Scan, neighbour, scan
 from dataops_platform.orchestration import partitions
-from dataops_platform.orchestration.errors import clean_errors
+from dataops_platform.orchestration.errors import sensor_errors
 from dataops_platform.orchestration.resources import Platform
 from dataops_platform.orchestration.table_options import SHOWN, raw_key
 
@@ -54,7 +54,7 @@ def landing_sensor(
         description=f"Runs the pipeline for objects of {table.name} that others wrote.",
     )
     def landed(context: dg.SensorEvaluationContext, platform: dg.ResourceParam[Platform]) -> dg.SensorResult:
-        with clean_errors():
+        with sensor_errors():
             place = platform.place(table)
             if place is None:
                 raise ConfigError(f"{table.name} lands nowhere in environment {platform.settings.environment}")

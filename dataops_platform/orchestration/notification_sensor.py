@@ -23,11 +23,12 @@ from dataops_platform.ingestion.landing import is_over
 from dataops_platform.ingestion.landing_scan import Ask, ask_for
 from dataops_platform.ingestion.notifications import Landed, Sorted, bury, sort
 from dataops_platform.ingestion.notified import Held, Part, Run, State, by_part, newest
-from dataops_platform.orchestration.errors import clean_errors
+from dataops_platform.orchestration.errors import sensor_errors
 from dataops_platform.orchestration.landing_sensor import TABLE_TAG, run_requests
 from dataops_platform.orchestration.resources import Platform
 from dataops_platform.orchestration.table_options import SHOWN
 from dataops_platform.pubsub import Received, Subscription
+from dataops_platform.warehouse.loading import foreign_partition
 
 NOTIFICATION_SENSOR = "notifications"
 INTERVAL = 30
@@ -42,6 +43,7 @@ PATIENCE = 2.0
 """Seconds to wait for a message."""
 LEASE = 120
 """Seconds until a message that isn't acknowledged is delivered again: the next tick comes before that."""
+_FAILED = (dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED)
 RUNS = 30
 """Runs that one tick asks for, where partitions that follow on one another count as one."""
 
@@ -69,7 +71,7 @@ def notification_sensor(
         if name is None:
             raise ConfigError("DATAOPS_NOTIFICATIONS isn't set: set it to projects/<project>/subscriptions/<name>")
         service = Subscription("DATAOPS_NOTIFICATIONS", name, platform.settings.identity.subscriber_client)
-        with clean_errors(), closing(service) as subscription:
+        with sensor_errors(), closing(service) as subscription:
             return _Tick(context, platform, tables, context.repository_def, held, subscription).run()
 
     return notified
@@ -88,6 +90,7 @@ class _Tick:
         self._context, self._platform, self._tables, self._repository = context, platform, tables, repository
         self._held, self._subscription = held, subscription
         self._now = datetime.now(UTC)
+        self._ends: dict[str, bool] = {}
         self._state = self._known()
 
     def run(self) -> dg.SensorResult:
@@ -106,7 +109,7 @@ class _Tick:
         wanted: list[Landed] = []
         for item in found.new:
             run = self._state.covers(item)
-            if run is None:
+            if run is None or (run.sure and self._failed(item.table, run)):
                 wanted.append(item)
             elif run.sure:
                 done.append(item.handle)
@@ -142,8 +145,24 @@ class _Tick:
                     tags = {RUN_KEY_TAG: run.key, TABLE_TAG: part[0]}
                     stored[run.key] = bool(self._context.instance.get_run_records(dg.RunsFilter(tags=tags), limit=1))
                 state.runs[part] = replace(run, sure=stored[run.key])
+        for part in {*state.early, *state.runs}:
+            table = self._tables.get(part[0])
+            why = foreign_partition(table, part[1]) if table is not None else ["the contract doesn't have it any more"]
+            if why and part in state.early:
+                self._context.log.warning(f"{part[0]}: objects of {part[1]} landed and are left alone: {why[0]}")
+            if why:
+                state.early.pop(part, None)
+                state.runs.pop(part, None)
         state.settle(self._now)
         return state
+
+    def _failed(self, table: str, run: Run) -> bool:
+        """Whether a run that stands for objects ended without delivering them, as far as its end tells."""
+        if run.key not in self._ends:
+            tags = {RUN_KEY_TAG: run.key, TABLE_TAG: table}
+            newest = self._context.instance.get_run_records(dg.RunsFilter(tags=tags), limit=1)
+            self._ends[run.key] = bool(newest) and newest[0].dagster_run.status in _FAILED
+        return self._ends[run.key]
 
     def _pull(self) -> list[Received]:
         end = time.monotonic() + LONGEST

@@ -20,6 +20,13 @@ from dataops_platform.orchestration import partitions
 from dataops_platform.orchestration.errors import PARTS, REFUSED
 from dataops_platform.settings import Settings
 
+
+def logging_from(level: str) -> dict[str, Any]:
+    """Run configuration: the level from which on a run logs."""
+    return {"loggers": {"console": {"config": {"log_level": level}}}}
+
+
+QUIET = logging_from("CRITICAL")
 _CHECK_FAILED = "dagster._core.errors.DagsterAssetCheckFailedError: "
 """How Dagster begins what it says of a blocking check: nothing to people."""
 
@@ -121,7 +128,7 @@ def execute(
     selection: Set[dg.AssetKey] | None = None,
     on_start: Callable[[int], None] | None = None,
     on_event: Callable[[dg.EventLogEntry], None] | None = None,
-    log_level: str = "CRITICAL",
+    log_level: str | None = None,
 ) -> RunOutcome:
     """Run a job, or some of its assets, over a range of partitions as one run.
 
@@ -129,7 +136,7 @@ def execute(
         span: first and last partition; None for a run without partitions.
         on_start: told the number of steps.
         on_event: told every event.
-        log_level: from which on the run logs.
+        log_level: from which on the run logs; None: it doesn't.
     """
     chosen = job if selection is None else job.get_subset(asset_selection=frozenset(selection))
     if on_start is not None:
@@ -141,7 +148,7 @@ def execute(
         instance=instance,
         run_id=run_id,
         tags=partitions.range_tags(*span) if span else {},
-        run_config={"loggers": {"console": {"config": {"log_level": log_level}}}},
+        run_config=QUIET if log_level is None else logging_from(log_level),
         raise_on_error=False,
     )
     failures = [step_failure(event) for event in result.all_events if event.is_step_failure]

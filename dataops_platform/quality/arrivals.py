@@ -12,7 +12,7 @@ from dataops_platform.warehouse.base import Warehouse
 from dataops_platform.warehouse.names import LEDGER, literal
 
 SHOWN = 20
-"""How many missing partitions a verdict names."""
+"""How many missing partitions a verdict names: the newest."""
 
 
 def latencies(warehouse: Warehouse, table: Table, partitions: Sequence[str]) -> dict[str, float]:

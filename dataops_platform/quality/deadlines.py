@@ -1,14 +1,17 @@
 """Deadlines that pass while nothing runs: judged from the ledger, so that somebody can look as often as they like.
 
 - `arrival`: a partition that isn't delivered some hours after its end. The calendar and the ledger say it.
-- `freshness`: the newest value of a column was so old when it was judged, and has grown older since.
+- `freshness`: the newest value of a column was so old when it was judged, and has grown older since. Rows that came
+  since, and that no run has judged, are looked at.
 
-Rules are evaluated, and their verdicts recorded, only where the outcome is another one than the newest verdict says.
+Rules are evaluated, and their verdicts recorded, only where the outcome is another one than the newest verdict says, or
+may be.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
@@ -16,11 +19,14 @@ from zoneinfo import ZoneInfo
 
 from dataops_platform.contracts.model import Rule, RuleKind, Table
 from dataops_platform.contracts.partitions import UNPARTITIONED, Partitioning
+from dataops_platform.contracts.problems import ConfigError, DataRefused
 from dataops_platform.quality.arrivals import SHOWN, missing
 from dataops_platform.quality.verdicts import evaluate
 from dataops_platform.warehouse.base import Warehouse
 from dataops_platform.warehouse.ledger import Ledger, Verdict, version_of
 from dataops_platform.warehouse.names import staging
+
+log = logging.getLogger("dataops.deadlines")
 
 _WITHOUT_A_RUN = {RuleKind.ARRIVAL, RuleKind.FRESHNESS}
 
@@ -66,7 +72,10 @@ def judge_deadlines(warehouse: Warehouse, tables: Mapping[str, Table], run_id: s
         current = {r.id: v for r in rules if (v := last.get(r.id)) is not None and v.rule_hash == r.fingerprint}
         changed = [r for r in rules if _changed(warehouse, table, r, current.get(r.id), versions.get(name, {}), now)]
         if changed:
-            found += evaluate(warehouse, table, run_id, _nothing(table), changed)
+            try:
+                found += evaluate(warehouse, table, run_id, _nothing(table), changed)
+            except (ConfigError, DataRefused) as error:  # said by the run that asks it; other tables' are judged
+                log.error("deadlines: %s", error)
         current |= {verdict.rule_id: verdict for verdict in found if verdict.object_name == str(staging(name))}
         for rule in rules:
             due += _next(table, rule, current.get(rule.id), now)
@@ -87,10 +96,14 @@ def _changed(
         if last is None:
             return bool(absent)
         listed = json.loads(last.details)["missing"] if last.details else []
-        return len(absent) != last.observed or absent[:SHOWN] != listed
+        return len(absent) != last.observed or absent[-SHOWN:] != listed
     version = version_of(versions.values()) if table.partitioning is not None else versions.get(UNPARTITIONED)
-    if last is None or not last.passed or last.observed is None or last.data_version != version:
-        return False  # a run has to look at the rows first
+    if version is None:
+        return False  # there are no rows
+    if last is None or last.data_version != version:
+        return True  # there are others than those that were judged
+    if not last.passed or last.observed is None:
+        return False
     return not rule.threshold.holds(last.observed + (now - last.evaluated_at).total_seconds() / 3600)
 
 
@@ -102,7 +115,9 @@ def _next(table: Table, rule: Rule, last: Verdict | None, now: datetime) -> Iter
     elif rule.kind is RuleKind.FRESHNESS and last is not None and last.passed and last.observed is not None:
         left = rule.threshold.values[0] - last.observed
         # A moment later: then it isn't met any more.
-        yield last.evaluated_at.astimezone(UTC) + timedelta(hours=left, seconds=1)
+        due = last.evaluated_at.astimezone(UTC) + timedelta(hours=left, seconds=1)
+        if due > now:  # else it couldn't be judged
+            yield due
 
 
 def _ends(cut: Partitioning, patience: timedelta, now: datetime) -> Iterator[datetime]:

@@ -296,7 +296,7 @@ class _Found:
                 return {key: _Observation(None, late.get(key)) for key in keys}
             case RuleKind.ARRIVAL:
                 absent = missing(self._warehouse, self._table, rule, self._moment)
-                details = {"missing": absent[:SHOWN]} if absent else None
+                details = {"missing": absent[-SHOWN:]} if absent else None
                 return dict.fromkeys(keys, _Observation(None, float(len(absent)), details))
             case RuleKind.SCHEMA:
                 lines = self._warehouse.changes([self._table])[0].lines

@@ -11,6 +11,8 @@ from datetime import timedelta
 import dagster as dg
 import pytest
 
+from dataops_platform.alerts import facts
+from dataops_platform.alerts.events import GONE
 from dataops_platform.alerts.subjects import Subjects
 from dataops_platform.contracts import load_contracts
 from dataops_platform.orchestration import alert_sensor, alerting
@@ -212,6 +214,50 @@ def test_a_deadline_that_passes_without_a_run(shop, server, tmp_path, monkeypatc
         assert (alert["status"], alert["rule"], alert["observed"]) == ("recovered", "arrival", "0")
 
 
+def test_deadlines_that_change_and_a_cursor_that_is_none(shop, server, tmp_path):
+    """A contract with another deadline is looked at at once, not when the old one would have passed."""
+    path = shop / "contracts/orders.odcs.yaml"
+    text = path.read_text().replace("end: 2024-05-31", "end: 2024-05-02")
+    rule = "slaProperties:\n  - {{property: arrival, value: {}, unit: weeks, element: orders}}\n"
+    path.write_text(text + rule.format(500))
+    given = settings(shop, tmp_path / "home", server.url)
+    with instance(tmp_path / "dagster") as made:
+        _, cursor = tick(build_definitions(given), made)
+        assert server.bodies == []
+        assert json.loads(cursor)["due"] > now().timestamp()
+        assert tick(build_definitions(given), made, cursor)[0] == "no run has ended since"
+        path.write_text(text + rule.format(1))
+        said, cursor = tick(build_definitions(given), made, cursor)
+        assert said == "alerts told: webhook: 1"
+        path.write_text(text)  # nobody asks any more
+        execute(build_definitions(given), made)
+        tick(build_definitions(given), made, cursor)
+        assert [(a["status"], a["observed"]) for a in server.bodies[-1]["alerts"]] == [("recovered", GONE)]
+        assert tick(build_definitions(given), made, "no cursor")[0] == "alerts told: webhook: 0"
+
+
+def test_a_channel_that_does_not_answer_keeps_no_other_from_a_deadline(shop, server, tmp_path, monkeypatch):
+    path = shop / "contracts/orders.odcs.yaml"
+    text = path.read_text().replace("end: 2024-05-31", "end: 2024-05-02").replace("mustBeGreaterThan: 0", "mustBe: 9")
+    path.write_text(text + "slaProperties:\n  - {property: arrival, value: 6, unit: h, element: orders}\n")
+    given = settings(shop, tmp_path / "home", server.url, DATAOPS_ALERTS="log,webhook")
+    definitions = build_definitions(given)
+    server.answers = [404]
+    with instance(tmp_path / "dagster") as made:
+        execute(definitions, made)
+        said, cursor = tick(definitions, made)
+        assert said.startswith("not told, tried again in 30 s: webhook")
+        waits = json.loads(cursor)["again"]
+        assert tick(definitions, made, cursor)[0] == "waiting to try a channel again"
+        # A deadline passes meanwhile, and the data isn't there any more.
+        given.warehouse().reset(load_contracts(given.contracts).tables["orders"])
+        said, cursor = tick(definitions, made, json.dumps(json.loads(cursor) | {"due": 1.0}))
+        assert json.loads(cursor)["again"] == waits
+        told = facts.told(given.warehouse(), ["log", "webhook"])
+        assert {a.rule for a in told["log"].open.values()} == {None, "arrival", "volume"}
+        assert not told["webhook"].open
+
+
 OWN = """\
 from pathlib import Path
 
@@ -279,12 +325,13 @@ def test_a_day_that_does_not_come_is_a_missed_deadline(shop, server, tmp_path):
         assert alerting.tell(made, given, subjects(given)).alerts == {"webhook": 1}
         (alert,) = server.bodies[0]["alerts"]
         assert (alert["kind"], alert["table"], alert["partition"], alert["severity"]) == (
-            "deadline_missed", "staging.orders", "all", "warning",
+            "deadline_missed", "staging.orders", "2024-05-31", "warning",
         )  # fmt: skip
-        assert alert["observed"] == "31 (2024-05-01, 2024-05-02, 2024-05-03, …)"
+        assert alert["observed"] == "31 (…, 2024-05-29, 2024-05-30, 2024-05-31)"
+        assert alert["expected"] == "every partition within 6 hours of its end"
         assert job.execute_in_process(instance=made, tags=RANGE, raise_on_error=False).success
         assert alerting.tell(made, given, subjects(given)).alerts == {"webhook": 1}
-        assert server.bodies[1]["alerts"][0]["observed"] == "29 (2024-05-03, 2024-05-04, 2024-05-05, …)"
+        assert server.bodies[1]["alerts"][0]["observed"] == "29 (…, 2024-05-29, 2024-05-30, 2024-05-31)"
 
 
 def test_more_runs_than_one_round_looks_at(shop, tmp_path, monkeypatch):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -254,6 +255,55 @@ def test_a_partition_that_is_not_over_waits(told, handled, tmp_path, monkeypatch
         assert len(handled.acknowledged) == 1
 
 
+@pytest.mark.parametrize("edit", ["end: 2024-05-02", "granularity: month", "gone"])
+def test_a_partition_that_the_contract_has_no_more(told, handled, tmp_path, monkeypatch, edit):
+    """It was waited for. Nothing else waits because of it: other objects' messages are handled."""
+    moments = [datetime(2024, 5, 3, 12, tzinfo=UTC)]
+
+    class Clock(datetime):
+        @classmethod
+        def now(cls, tz=None):
+            return moments[-1]
+
+    monkeypatch.setattr(notification_sensor, "datetime", Clock)
+    told.tell(told.write(3))
+    with instance(tmp_path / "dagster") as dagster:
+        told.tick(dagster)
+        assert list(json.loads(told.cursor)["early"]) == ["orders|2024-05-03"]
+        contract = told.settings.project / "contracts/orders.odcs.yaml"
+        text = contract.read_text()
+        if edit == "gone":
+            told.cursor = told.cursor.replace("orders|", "returns|")  # as where a table's contract was deleted
+        elif edit.startswith("end"):
+            contract.write_text(re.sub(r"end: [-0-9]+", edit, text))
+        else:
+            contract.write_text(text.replace("granularity: day", edit))
+        assert edit == "gone" or contract.read_text() != text
+        moments.append(datetime(2024, 5, 6, tzinfo=UTC))
+        told.die(handled)
+        told.tick(dagster)
+        assert json.loads(told.cursor)["early"] == {}
+        if edit.startswith("end"):
+            told.tell(told.write(2))
+            (request,) = told.tick(dagster).run_requests
+            assert request.partition_key == "2024-05-02"
+
+
+def test_a_run_that_failed_stands_for_no_other_object(told, handled, tmp_path):
+    first, second = told.write(1, "a.csv", ago=90), told.write(1, "b.csv", HEAD + "11,2024-05-01,DE,2\n", ago=60)
+    with instance(tmp_path / "dagster") as dagster:
+        told.tell(second)
+        (request,) = told.tick(dagster).run_requests
+        tags = {"dagster/run_key": request.run_key, **request.tags}
+        run = dagster.create_run_for_job(told.repository.get_job("pipeline"), tags=tags)
+        assert told.tick(dagster).skip_message == "0 messages, 0 of new objects; 1 acknowledged"
+        dagster.report_run_failed(run, "its process is gone")
+        told.tell(first)
+        (request,) = told.tick(dagster).run_requests
+        told.launch([request], dagster)
+        assert told.staged() == [1, 11]
+
+
 def test_more_runs_than_one_tick_asks_for(told, tmp_path, monkeypatch):
     monkeypatch.setattr(notification_sensor, "RUNS", 2)
     for day in (1, 3, 5, 7):
@@ -281,13 +331,14 @@ def test_listing_finds_what_a_lost_message_was_about(told, tmp_path):
 
 def test_a_missing_subscription_is_one_message(tmp_path, pubsub_server):
     told = Told(tmp_path, Mail(pubsub_server, topic=False))
-    with (
-        instance(tmp_path / "dagster") as dagster,
-        pytest.raises(
-            Exception, match=r"DATAOPS_NOTIFICATIONS: there is no subscription .* Create it \(`gcloud pubsub"
-        ),
-    ):
+    says = r"DATAOPS_NOTIFICATIONS: there is no subscription .* Create it \(`gcloud pubsub"
+    with instance(tmp_path / "dagster") as dagster, pytest.raises(Exception, match=says) as caught:
         told.tick(dagster)
+    error, shown = caught.value, []  # Dagster shows all that led to it
+    while error is not None:
+        shown.append(type(error).__name__)
+        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    assert shown == ["ConfigError"]
 
 
 def test_a_cursor_that_can_not_be_read_is_the_beginning(told, tmp_path):

@@ -8,8 +8,9 @@ import pytest
 
 from dataops_platform.contracts.model import Operator, RuleKind, Scope, Severity, Threshold
 from dataops_platform.contracts.partitions import Granularity, Partitioning
+from dataops_platform.contracts.problems import ConfigError
 from dataops_platform.contracts.types import Kind
-from dataops_platform.quality import verdicts
+from dataops_platform.quality import deadlines, verdicts
 from dataops_platform.quality.deadlines import Deadlines, judge_deadlines
 from dataops_platform_tests.support import Home, daily, rule, table
 
@@ -62,20 +63,42 @@ def test_nothing_is_late_before_its_time(home, look):
     assert look(asked, first)[0] == [("arrival", False, 1)]
 
 
+@pytest.mark.parametrize("judged", [True, False])
 @pytest.mark.parametrize("cut", [daily(), None], ids=["by day", "without partitions"])
-def test_rows_that_grow_old(home, look, monkeypatch, cut):
+def test_rows_that_grow_old(home, look, monkeypatch, cut, judged):
     asked = table("orders", COLUMNS, partitioning=cut, rules=[FRESH])
     row = {"day": date(2024, 1, 3), "seen": NOON - timedelta(hours=1)}
     home.fill(asked, [row])
-    assert look(asked, NOON) == ([], None)  # a run judges first
-    monkeypatch.setattr(verdicts, "now", lambda: NOON)
-    (verdict,) = home.judge(asked)
-    assert (verdict.passed, verdict.observed) == (True, 1)
+    if judged:
+        monkeypatch.setattr(verdicts, "now", lambda: NOON)
+        (verdict,) = home.judge(asked)
+        assert (verdict.passed, verdict.observed) == (True, 1)
+    else:  # a run without its checks loaded it
+        assert look(asked, NOON)[0] == [("fresh", True, 1)]
     found, due = look(asked, NOON + timedelta(minutes=30))
     assert found == []
     assert due == NOON + timedelta(hours=1, seconds=1)
     assert look(asked, due)[0] == [("fresh", False, pytest.approx(2, abs=0.001))]
     assert look(asked, due + timedelta(hours=1)) == ([], None)
+    home.fill(asked, [row | {"seen": NOON + timedelta(hours=1)}])  # and nobody judges it
+    found, due = look(asked, due + timedelta(hours=2))
+    assert found == [("fresh", False, pytest.approx(2, abs=0.001))]
+    assert due is None
+
+
+def test_what_was_never_loaded_or_can_not_be_judged_keeps_nobody_looking(home, look, caplog, monkeypatch):
+    asked = table("orders", COLUMNS, rules=[FRESH])
+    assert look(asked, NOON) == ([], None)
+    home.fill(asked, [{"day": date(2024, 1, 3), "seen": NOON - timedelta(hours=1)}])
+    assert look(asked, NOON)[0] == [("fresh", True, 1)]
+
+    def broken(*_args, **_more):
+        raise ConfigError("there is no such column")
+
+    monkeypatch.setattr(deadlines, "evaluate", broken)
+    monkeypatch.setattr(deadlines.log, "propagate", True)
+    assert look(asked, NOON + timedelta(hours=9)) == ([], None)
+    assert "there is no such column" in caplog.text
 
 
 def test_a_table_without_deadlines_is_not_looked_at(home):

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dataops_platform.alerts.events import Kind, Status
+from dataops_platform.alerts.events import GONE, Kind, Status
 from dataops_platform.alerts.facts import Facts
 from dataops_platform.alerts.problems import news
 from dataops_platform.alerts.subjects import WITHHELD, Subjects
@@ -201,6 +201,19 @@ def test_a_run_that_failed_and_succeeded_before_anybody_was_told_is_no_news(chan
     assert channel.tell(FAILED, end(2, steps=(CHECKS,))) == []
     again = replace(FAILED, run_id="run3", ended_at=moment(3))
     assert channel.tell(FAILED, end(2, steps=(CHECKS,)), again) == [(KEY, "open", "run3")]
+
+
+def test_a_run_that_failed_for_what_there_is_no_more(channel):
+    channel.tell(end(1, failures={CHECKS: "no", "deliveries": "no", "own__report": "no"}, failed={STOCK_LOADED: ()}))
+    channel.about = Subjects({"orders": ORDERS}, {})
+    assert channel.tell() == []
+    assert channel.left[KEY].keys() == {CHECKS, "own__report"}
+    channel.about = Subjects({}, {})
+    channel.tell()
+    assert channel.tell(end(2, steps=("own__report",))) == [(KEY, "recovered", "run2")]
+    channel.tell(end(3, failures={CHECKS: "no"}))
+    assert channel.tell() == [(KEY, "recovered", "run3")]
+    assert channel.told[0].observed == GONE
 
 
 def test_a_canceled_run_is_no_problem(channel):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 
-from dataops_platform.alerts.events import Kind, Status
+from dataops_platform.alerts.events import GONE, Kind, Status
 from dataops_platform.alerts.facts import Facts, Judged, Loaded, Refused
 from dataops_platform.alerts.problems import news
 from dataops_platform.alerts.subjects import WITHHELD, Subjects
@@ -32,6 +34,7 @@ HIDING = replace(
 )
 HIDING = replace(HIDING, columns=tuple(replace(c, classification=c.classification or None) for c in HIDING.columns))
 ABOUT = Subjects({"orders": ORDERS}, {"sales": ("orders",), "lonely": ()})
+DAYS = [f"2024-01-0{day}" for day in range(1, 7)]
 JUDGED = Judged(
     "staging.orders", "2024-01-01", "amounts", "hash", Severity.ERROR, False, 3.0, "mustBe 0", "v1", None, "run1",
     moment(1),
@@ -70,18 +73,33 @@ def test_a_problem_is_told_again_when_it_changes(changes):
     assert judged([failed], **changes).status is Status.OPEN
 
 
-@pytest.mark.parametrize(("rule_id", "again"), [("fresh", False), ("usual", False), ("amounts", True)])
-def test_what_moves_with_time_is_another_problem_only_with_other_data(rule_id, again):
+@pytest.mark.parametrize(("rule_id", "again"), [("usual", False), ("amounts", True)])
+def test_what_moves_with_other_partitions_is_another_problem_only_with_other_data(rule_id, again):
     failed = judged(rule_id=rule_id)
     assert (judged([failed], rule_id=rule_id, observed=5.0) is not None) is again
     assert (judged([failed], rule_id=rule_id, data_version="v2") is not None) is not again
+
+
+def test_what_is_not_fresh_is_another_problem_only_with_a_newer_value():
+    failed = judged(rule_id="fresh", observed=30.0, evaluated_at=moment(0))
+    assert (failed.observed, failed.expected) == ("30.0 hours", "mustBe 0 hours")
+    later = {"rule_id": "fresh", "evaluated_at": moment(0) + timedelta(hours=5), "data_version": "v2"}
+    assert judged([failed], **later, observed=35.0001) is None  # loaded anew, and the newest value is as it was
+    assert judged([failed], **later, observed=33.0).status is Status.OPEN
+    assert judged([failed], **later, observed=None).status is Status.OPEN
 
 
 def test_another_partition_that_is_missing_is_another_problem():
     one, other = '{"missing": ["2024-01-02", "2024-01-03"]}', '{"missing": ["2024-01-02", "2024-01-04"]}'
     failed = judged(rule_id="come", observed=2.0, details=one, partition_key="all")
     assert failed.kind is Kind.DEADLINE_MISSED
-    assert failed.observed == "2 (2024-01-02, 2024-01-03)"
+    assert (failed.partition, failed.observed) == ("2024-01-03", "2 (2024-01-02, 2024-01-03)")
+    assert failed.expected == "every partition within 1 hours of its end"
+    many = json.dumps({"missing": DAYS})
+    assert judged(rule_id="come", observed=6.0, details=many).observed == "6 (…, 2024-01-04, 2024-01-05, 2024-01-06)"
+    assert judged(rule_id="come", observed=9.0, details=one).observed == "9 (…, 2024-01-02, 2024-01-03)"
+    well = judged([failed], rule_id="come", observed=0.0, passed=True, partition_key="all")
+    assert (well.status, well.key, well.observed) == (Status.RECOVERED, failed.key, "0")
     assert judged([failed], rule_id="come", observed=2.0, details=one, partition_key="all") is None
     assert judged([failed], rule_id="come", observed=2.0, details=other, partition_key="all") is not None
 
@@ -95,6 +113,26 @@ def test_deadlines(rule_id, kind):
 
 def test_a_rule_that_the_contract_has_no_more_is_not_told():
     assert judged(rule_id="forgotten") is None
+
+
+def test_what_is_not_asked_for_any_more_is_no_problem_any_more():
+    """Nothing would ever say that it is well."""
+    without = Subjects({"orders": replace(ORDERS, rules=RULES[1:])}, {})
+    sales = judged(object_name="sales", rule_id="sales__unique", threshold="no failing rows")
+    (refusal,) = tell(Facts(refusals=[REFUSED]))
+    for known, about in (
+        (judged(), without),
+        (sales, without),
+        (judged(), Subjects({}, {})),
+        (refusal, Subjects({}, {})),
+    ):
+        (found,) = tell(Facts(), [known], about)
+        assert (found.key, found.status, found.observed) == (known.key, Status.RECOVERED, GONE)
+    asking = replace(ABOUT, tests=["sales__unique"])
+    assert tell(Facts(), [judged(), sales, refusal], asking) == []
+    # Only the old one, where a rule was renamed.
+    (new, old) = tell(Facts([replace(JUDGED, rule_id="fresh")]), [judged()], without)
+    assert [(a.rule, a.status) for a in (new, old)] == [("fresh", Status.OPEN), ("amounts", Status.RECOVERED)]
 
 
 def test_a_models_test_has_the_owners_of_its_sources():

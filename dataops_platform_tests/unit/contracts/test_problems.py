@@ -461,6 +461,8 @@ NEW_KINDS = [
     sla("arrival without unit", "{property: arrival, value: 1, element: orders}", "", "the arrival has no unit", "use one of minutes"),
     sla("arrival in the past", "{property: arrival, value: -1, unit: d, element: orders}", ".value",
         "arrival `-1` isn't a length of time", "write a number from 0"),
+    sla("arrival in ages", "{property: arrival, value: 500000, unit: w, element: orders}", ".value",
+        "arrival `500000` isn't a length of time", "write a number from 0, up to a thousand years"),
     sla("arrival of another table", "{property: arrival, value: 1, unit: d, element: order}", ".element",
         "arrival is about `order`, which is no table of this contract", "did you mean `orders`?"),
     sla("severity of an SLA", "{property: arrival, value: 1, unit: d, element: orders, customProperties: [{property: severity, vendor: dataops, value: fatal}]}",

@@ -53,13 +53,16 @@ def test_what_is_no_new_object(event):
     [
         (b"", {"bucketId": None, "objectId": ""}, "attributes bucketId, objectId are missing"),
         (b"hello", dict.fromkeys(GIVEN), "attributes eventType, bucketId, objectId are missing"),
-        (b"{}", {"objectGeneration": "new"}, "attribute objectGeneration is 'new', which is no number"),
-        (b"{}", {"objectGeneration": None}, "attribute objectGeneration is '', which is no number"),
+        (b"{}", {"objectGeneration": "new"}, "attribute objectGeneration is 'new', which is no generation's number"),
+        (b"{}", {"objectGeneration": None}, "attribute objectGeneration is '', which is no generation's number"),
         (b"{}", {"eventTime": "yesterday"}, "attribute eventTime is 'yesterday', which is no time with a zone"),
         (b"{}", {"eventTime": "2024-05-01T08:00:00"}, "which is no time with a zone"),
         (b"{}", {}, "the body isn't the metadata of an object"),
         (b"[]", {}, "the body isn't the metadata of an object"),
         (b"\xff", {}, "the body isn't the metadata of an object"),
+        (b'{"size": 1e999}', {}, "the body isn't the metadata of an object"),
+        (b"[" * 100_000, {}, "the body isn't the metadata of an object"),
+        (b"{}", {"objectGeneration": "9" * 5000}, "attribute objectGeneration is '9999"),
     ],
 )
 def test_what_can_not_be_read(data, changes, reason):
@@ -68,11 +71,14 @@ def test_what_can_not_be_read(data, changes, reason):
 
 
 NAMES = st.sampled_from([*GIVEN, "from"])
-ODD = ("", "0001-01-01T00:00:00+23:59", "9999-12-31T23:59:59-23:59", "-1", "٣", "\0")
+ODD = ("", "9" * 5000, "0001-01-01T00:00:00+23:59", "9999-12-31T23:59:59-23:59", "-1", "٣", "\0")
 WORDS = st.sampled_from([*GIVEN.values(), *ODD])
 
 
-@given(st.dictionaries(NAMES, WORDS | st.text(max_size=20)), st.binary(max_size=20) | st.just(b'{"size": "1"}'))
+BODIES = st.sampled_from([b'{"size": "1"}', b'{"size": 1e999}', b'{"size": ' + b"9" * 5000 + b"}", b'{"a":' * 5000])
+
+
+@given(st.dictionaries(NAMES, WORDS | st.text(max_size=20)), st.binary(max_size=20) | BODIES)
 def test_whatever_comes_is_read_or_refused(attributes, data):
     """A message that raised anything else would come again for ever, and keep all others waiting."""
     try:
