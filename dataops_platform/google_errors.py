@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 
 import requests
 from google.api_core import exceptions as api
@@ -45,7 +47,25 @@ def may_pass(error: BaseException) -> bool:
     return getattr(getattr(error, "response", None), "status_code", None) in _STATUSES
 
 
-RETRY = Retry(predicate=may_pass, initial=0.5, maximum=20.0, multiplier=2.0, timeout=180.0)
+_END: ContextVar[float | None] = ContextVar("end of patience", default=None)
+
+
+@contextmanager
+def patience(seconds: float) -> Iterator[None]:
+    """Within it no call of this thread is repeated after so many seconds: for who has not much time."""
+    token = _END.set(time.monotonic() + seconds)
+    try:
+        yield
+    finally:
+        _END.reset(token)
+
+
+def _is_worth_it(error: BaseException) -> bool:
+    end = _END.get()
+    return (end is None or time.monotonic() < end) and may_pass(error)
+
+
+RETRY = Retry(predicate=_is_worth_it, initial=0.5, maximum=20.0, multiplier=2.0, timeout=180.0)
 """For calls that may be repeated: reads, writes that only create, and jobs, which have names of our own."""
 
 ONCE = RETRY.with_predicate(lambda error: False)

@@ -20,7 +20,7 @@ from dataops_platform.alerts.outbox import Sent
 from dataops_platform.alerts.subjects import Subjects
 from dataops_platform.contracts.problems import DataOpsError
 from dataops_platform.orchestration.alerting import ENDED, publish_events, tell
-from dataops_platform.orchestration.errors import clean_errors
+from dataops_platform.orchestration.errors import sensor_errors
 from dataops_platform.orchestration.resources import Platform
 from dataops_platform.quality.deadlines import deadline_rules
 from dataops_platform.settings import Settings
@@ -91,7 +91,7 @@ def _sensor(
         if ended <= seen and not passed and (again is None or clock() < again):
             return dg.SkipReason("no run has ended since" if again is None else "waiting to try a channel again")
         try:
-            with clean_errors():
+            with sensor_errors():
                 sent = tell(context.instance, platform.settings, about)
             problems = [f"{name}: {text}" for name, text in sent.failed.items()]
         except DataOpsError as error:  # the warehouse is busy or away

@@ -9,12 +9,16 @@ from typing import Any
 import dagster as dg
 
 from dataops_platform.contracts.problems import DataOpsError, DataRefused, Unavailable
+from dataops_platform.google_errors import patience
 from dataops_platform.secrets import redact, without_secrets
 
 REFUSED = "dataops/refused"
 """Failure metadata: true when data was refused, so that the CLI can tell it from a wrong configuration."""
 PARTS = "dataops/failed"
 """Failure metadata: table or model → the partitions that a step failed for, if not for all it is about."""
+
+SENSOR_PATIENCE = 30.0
+"""Seconds that a tick repeats calls; the last pause before one may be 20 more."""
 
 _OWN = (dg.DagsterError, dg.Failure, dg.RetryRequested)
 """What Dagster reacts to by its type."""
@@ -46,8 +50,11 @@ def user_errors() -> Iterator[None]:
 
 @contextmanager
 def sensor_errors() -> Iterator[None]:
-    """As `clean_errors`; of errors that a user can mend only the message: Dagster shows all that led to an error."""
-    with clean_errors():
+    """As `clean_errors`; of errors that a user can mend only the message: Dagster shows all that led to an error.
+
+    A service that doesn't answer is given up in time to say so: Dagster's daemon ends a tick after a minute.
+    """
+    with clean_errors(), patience(SENSOR_PATIENCE):
         try:
             yield
         except DataOpsError as error:
