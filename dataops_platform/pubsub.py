@@ -22,6 +22,8 @@ if TYPE_CHECKING:  # the clients take a second to import
 
 PATIENCE = 30.0
 """Seconds that a call is repeated for, while the service may do better."""
+ANSWER = 10.0
+"""Seconds in which a service answers that has nothing to deliver, and is there."""
 AT_ONCE = 500
 """Messages of one call; the service takes 1,000, and 10 MB."""
 _RETRY = RETRY.with_timeout(PATIENCE)
@@ -130,6 +132,7 @@ class Subscription:
             try:
                 answer = self._service.pull(request=request, retry=None, timeout=patience)
             except api.DeadlineExceeded:
+                self._ask()
                 return []
         received = []
         for item in answer.received_messages:
@@ -139,6 +142,14 @@ class Subscription:
                 Received(item.ack_id, message.message_id, message.data, dict(message.attributes), published)
             )
         return received
+
+    def _ask(self) -> None:
+        """Nothing came in time: make sure that there is somebody to send something."""
+        request = {"resource": self.name, "permissions": ["pubsub.subscriptions.consume"]}
+        try:
+            self._service.test_iam_permissions(request=request, retry=None, timeout=ANSWER)
+        except api.MethodNotImplemented:
+            return  # an answer, too
 
     def acknowledge(self, handles: Sequence[str]) -> None:
         """These messages need not be delivered again.

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import re
+import socket
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 
 import dagster as dg
 import pytest
 
+from dataops_platform import pubsub
 from dataops_platform.lake import Lake
 from dataops_platform.orchestration import landing_sensor, notification_sensor
 from dataops_platform.orchestration.build import build_definitions
@@ -339,6 +342,19 @@ def test_a_missing_subscription_is_one_message(tmp_path, pubsub_server):
         shown.append(type(error).__name__)
         error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
     assert shown == ["ConfigError"]
+
+
+def test_a_service_that_does_not_answer_is_not_one_without_messages(tmp_path, monkeypatch):
+    monkeypatch.setattr(pubsub, "ANSWER", 0.5)
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        mail = SimpleNamespace(
+            subscription="projects/acme-data/subscriptions/news",
+            env={"PUBSUB_EMULATOR_HOST": f"127.0.0.1:{mute.getsockname()[1]}"},
+        )
+        told = Told(tmp_path, mail)
+        says = "can't read from projects/acme-data/subscriptions/news: no good answer"
+        with instance(tmp_path / "dagster") as dagster, pytest.raises(Exception, match=says):
+            told.tick(dagster)
 
 
 def test_a_cursor_that_can_not_be_read_is_the_beginning(told, tmp_path):
