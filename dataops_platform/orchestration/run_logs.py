@@ -18,6 +18,9 @@ def install_run_logs(format: str) -> None:
     `Definitions(loggers=…)` can't do that: a run has Dagster's own console logger unless its configuration names
     another, which a click on an asset's button doesn't. So what makes the console logger is replaced.
     """
+    # It warns of a check without a result that it keeps nothing from going on. There is none where all partitions of a
+    # run are refused: of those nothing goes on, and the gate keeps them from production.
+    logging.getLogger("dagster._core.execution.plan.active").setLevel(logging.ERROR)
     dagster._loggers.create_console_logger = _console if format == "json" else _STOCK  # type: ignore[attr-defined]
 
 

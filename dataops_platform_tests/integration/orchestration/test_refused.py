@@ -222,3 +222,14 @@ def test_without_its_production_a_rule_still_stops_what_follows(sales, tmp_path)
         outcome = sales.run(dagster, selection=keys)
         assert [failure.step for failure in outcome.failures] == ["staging__orders__checks"]
         assert dagster.get_materialized_partitions(dg.AssetKey("daily_sales")) == set()
+
+
+@pytest.mark.parametrize("sales", ["duckdb"], indirect=True)
+def test_a_day_alone_says_nothing_of_checks_that_have_no_result(sales, tmp_path, caplog):
+    """Dagster warns that what follows isn't kept from going on; but nothing does."""
+    sales.write(3, UNREADABLE)
+    with instance(tmp_path / "dagster") as dagster:
+        outcome = sales.run(dagster, (DAYS[2], DAYS[2]))
+        assert [failure.step for failure in outcome.failures] == ["deliveries"]
+        assert dagster.get_materialized_partitions(dg.AssetKey(["production", "daily_sales"])) == set()
+    assert "without gating" not in caplog.text
