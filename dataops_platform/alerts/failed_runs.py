@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from dataops_platform.alerts.events import GONE, Alert, Kind, Status, fingerprint
 from dataops_platform.alerts.ranges import joined, without
@@ -26,6 +26,31 @@ _ITSELF = ""
 """The part of a run of which it isn't known what it failed for: its job."""
 
 
+@dataclass(slots=True)
+class _Problem:
+    """A failed run that isn't well.
+
+    Attributes:
+        said: part → what it said, as far as that stays the same.
+        left: part → the partitions that are left, as single keys and ranges.
+    """
+
+    alert: Alert
+    said: dict[str, str]
+    left: dict[str, list[str]]
+
+    @classmethod
+    def of(cls, alert: Alert) -> _Problem:
+        """What was told of one."""
+        details = json.loads(alert.details or "{}")
+        return cls(alert, details.get("said", {}), details.get("left") or {_ITSELF: [alert.partition]})
+
+    def to_alert(self) -> Alert:
+        """What is told of it, and remembered."""
+        details = json.dumps({"said": self.said, "left": self.left}, sort_keys=True)
+        return replace(self.alert, details=details, fingerprint=fingerprint(details))
+
+
 def failed_runs(ends: Sequence[RunEnd], told: Mapping[str, Alert], subjects: Subjects) -> Iterator[Alert]:
     """Failed runs as they stand after some runs: open, with what is left of them, or well again.
 
@@ -35,40 +60,36 @@ def failed_runs(ends: Sequence[RunEnd], told: Mapping[str, Alert], subjects: Sub
         ends: how runs ended, the oldest first.
         told: key → problems that are known.
     """
-    problems = {key: alert for key, alert in told.items() if alert.kind is Kind.RUN_FAILED}
+    problems = {key: _Problem.of(alert) for key, alert in told.items() if alert.kind is Kind.RUN_FAILED}
     well: dict[str, Alert] = {}
-    for key, alert in list(problems.items()):
-        there = {part: keys for part, keys in _left(alert).items() if subjects.has(part)}
-        if not there:
-            well[key] = replace(problems.pop(key), status=Status.RECOVERED, observed=GONE)
-        elif len(there) < len(_left(alert)):
-            problems[key] = _with(alert, _said(alert), there)
+    for key, problem in list(problems.items()):
+        problem.left = {part: keys for part, keys in problem.left.items() if subjects.has(part)}
+        if not problem.left:
+            well[key] = replace(problems.pop(key).alert, status=Status.RECOVERED, observed=GONE)
     for end in ends:
-        cut = _cut(end, subjects)
-        for key, alert in list(problems.items()):
-            if end.ended_at <= alert.happened_at:
+        cut, did = _cut(end, subjects), {*end.steps, *end.parts, *end.failed, _ITSELF}
+        for key, problem in list(problems.items()):
+            if end.ended_at <= problem.alert.happened_at or did.isdisjoint(problem.left):
                 continue
-            left = {
-                part: stays
-                for part, keys in _left(alert).items()
-                if (stays := without(keys, _done(end, part, alert.table, cut, subjects), cut))
-            }
-            if left:
-                problems[key] = _with(alert, _said(alert), left)
-            else:
-                well[key] = _mended(alert, end, subjects)
+            parts = list(problem.left)
+            for part in did.intersection(parts):
+                done = _done(end, part, problem.alert.table, cut, subjects)
+                problem.left[part] = without(problem.left[part], done, cut)
+            problem.left = {part: keys for part, keys in problem.left.items() if keys}
+            if not problem.left:
+                well[key] = _mended(problem.alert, parts, end, subjects)
                 del problems[key]
         if end.status is RunStatus.FAILURE:
             failed = _failed(end, cut, subjects)
-            known = problems.get(failed.key)
-            told_before = known is not None and known.happened_at >= failed.happened_at
+            known = problems.get(failed.alert.key)
+            told_before = known is not None and known.alert.happened_at >= end.ended_at
             if not told_before and not _is_known(failed, problems.values(), cut):
                 if known is not None:  # what it has failed for before, and this time didn't come to
-                    failed = _with(failed, _said(known) | _said(failed), _left(known) | _left(failed))
-                problems[failed.key] = failed
-                well.pop(failed.key, None)
+                    failed.said, failed.left = known.said | failed.said, known.left | failed.left
+                problems[failed.alert.key] = failed
+                well.pop(failed.alert.key, None)
     yield from well.values()
-    yield from problems.values()
+    yield from (problem.to_alert() for problem in problems.values())
 
 
 def is_partly_mended(alert: Alert, known: Alert) -> bool:
@@ -104,7 +125,7 @@ def same_text(text: str) -> str:
     return _CHANGING.sub("#", text.splitlines()[0] if text else "")
 
 
-def _failed(end: RunEnd, cut: Cut | None, subjects: Subjects) -> Alert:
+def _failed(end: RunEnd, cut: Cut | None, subjects: Subjects) -> _Problem:
     parts = _failed_parts(end)
     said = {part: same_text(end.failures.get(part.partition("/")[0], end.failures.get(_ITSELF, ""))) for part in parts}
     left = {part: joined(keys, cut) or _reach(end, part, subjects) for part, keys in parts.items()}
@@ -123,7 +144,7 @@ def _failed(end: RunEnd, cut: Cut | None, subjects: Subjects) -> Alert:
         happened_at=end.ended_at,
         owner=subjects.owner_of_parts(parts),
     )
-    return _with(alert, said, left)
+    return _Problem(alert, said, left)
 
 
 def _failed_parts(end: RunEnd) -> dict[str, Sequence[str]]:
@@ -148,47 +169,30 @@ def _reach(end: RunEnd, part: str, subjects: Subjects) -> list[str]:
     return [UNPARTITIONED if subjects.is_whole(name_of_part(part)) else end.partition_key]
 
 
-def _is_known(failed: Alert, problems: Collection[Alert], cut: Cut | None) -> bool:
+def _is_known(failed: _Problem, problems: Collection[_Problem], cut: Cut | None) -> bool:
     """Whether open problems hold all that a run failed for, with the same texts."""
-    said = _said(failed)
-    for part, keys in _left(failed).items():
+    for part, keys in failed.left.items():
         known = [
             key
-            for alert in problems
-            if _said(alert).get(part) == said[part] and (part != _ITSELF or alert.table == failed.table)
-            for key in _left(alert).get(part, ())
+            for problem in problems
+            if problem.said.get(part) == failed.said[part]
+            if part != _ITSELF or problem.alert.table == failed.alert.table
+            for key in problem.left.get(part, ())
         ]
         if without(keys, known, cut):
             return False
     return True
 
 
-def _mended(alert: Alert, end: RunEnd, subjects: Subjects) -> Alert:
+def _mended(alert: Alert, parts: Sequence[str], end: RunEnd, subjects: Subjects) -> Alert:
     return replace(
         alert,
         status=Status.RECOVERED,
         observed="succeeded",
         run_id=end.run_id,
         happened_at=end.ended_at,
-        owner=subjects.owner_of_parts(_left(alert)),
+        owner=subjects.owner_of_parts(parts),
     )
-
-
-def _with(alert: Alert, said: Mapping[str, str], left: Mapping[str, Sequence[str]]) -> Alert:
-    details = json.dumps({"said": said, "left": left}, sort_keys=True)
-    return replace(alert, details=details, fingerprint=fingerprint(details))
-
-
-def _said(alert: Alert) -> dict[str, str]:
-    """Part → what it said, as far as that stays the same."""
-    said: dict[str, str] = json.loads(alert.details or "{}").get("said", {})
-    return said
-
-
-def _left(alert: Alert) -> dict[str, list[str]]:
-    """Part → the partitions that are left."""
-    left: dict[str, list[str]] | None = json.loads(alert.details or "{}").get("left")
-    return left or {_ITSELF: [alert.partition]}
 
 
 def _cut(end: RunEnd, subjects: Subjects) -> Cut | None:
