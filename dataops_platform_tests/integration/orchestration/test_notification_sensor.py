@@ -96,6 +96,20 @@ def told(tmp_path, pubsub_server):
 
 
 @pytest.fixture
+def moments(monkeypatch):
+    """What time it is for the sensor: the last one."""
+    found = [datetime(2024, 5, 3, 12, tzinfo=UTC)]
+
+    class Clock(datetime):
+        @classmethod
+        def now(cls, tz=None):
+            return found[-1]
+
+    monkeypatch.setattr(notification_sensor, "datetime", Clock)
+    return found
+
+
+@pytest.fixture
 def handled(monkeypatch):
     """Handles of messages, as the sensor keeps and acknowledges them."""
     seen, service = Handled(), notification_sensor.Subscription
@@ -228,16 +242,8 @@ def test_what_is_not_to_be_delivered(told, tmp_path):
         assert "5 acknowledged" in found.skip_message
 
 
-def test_a_partition_that_is_not_over_waits(told, handled, tmp_path, monkeypatch):
+def test_a_partition_that_is_not_over_waits(told, handled, tmp_path, moments):
     """Its message goes once Dagster has kept the cursor that names it; its run is asked for when it is over."""
-    moments = [datetime(2024, 5, 3, 12, tzinfo=UTC)]
-
-    class Clock(datetime):
-        @classmethod
-        def now(cls, tz=None):
-            return moments[-1]
-
-    monkeypatch.setattr(notification_sensor, "datetime", Clock)
     told.tell(told.write(3))
     with instance(tmp_path / "dagster") as dagster:
         first = told.tick(dagster)
@@ -259,16 +265,8 @@ def test_a_partition_that_is_not_over_waits(told, handled, tmp_path, monkeypatch
 
 
 @pytest.mark.parametrize("edit", ["end: 2024-05-02", "granularity: month", "gone"])
-def test_a_partition_that_the_contract_has_no_more(told, handled, tmp_path, monkeypatch, edit):
+def test_a_partition_that_the_contract_has_no_more(told, handled, tmp_path, moments, edit):
     """It was waited for. Nothing else waits because of it: other objects' messages are handled."""
-    moments = [datetime(2024, 5, 3, 12, tzinfo=UTC)]
-
-    class Clock(datetime):
-        @classmethod
-        def now(cls, tz=None):
-            return moments[-1]
-
-    monkeypatch.setattr(notification_sensor, "datetime", Clock)
     told.tell(told.write(3))
     with instance(tmp_path / "dagster") as dagster:
         told.tick(dagster)
