@@ -14,7 +14,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from dataops_platform.alerts.events import GONE, Alert, Kind, Status, fingerprint
-from dataops_platform.alerts.ranges import joined, without
+from dataops_platform.alerts.ranges import clipped, joined, without
 from dataops_platform.alerts.subjects import Subjects, name_of_part
 from dataops_platform.contracts.model import Severity
 from dataops_platform.contracts.partitions import UNPARTITIONED, Cut
@@ -63,7 +63,7 @@ def failed_runs(ends: Sequence[RunEnd], told: Mapping[str, Alert], subjects: Sub
     problems = {key: _Problem.of(alert) for key, alert in told.items() if alert.kind is Kind.RUN_FAILED}
     well: dict[str, Alert] = {}
     for key, problem in list(problems.items()):
-        problem.left = {part: keys for part, keys in problem.left.items() if subjects.has(part)}
+        problem.left = _there(problem.left, subjects)
         if not problem.left:
             well[key] = replace(problems.pop(key).alert, status=Status.RECOVERED, observed=GONE)
     for end in ends:
@@ -79,8 +79,9 @@ def failed_runs(ends: Sequence[RunEnd], told: Mapping[str, Alert], subjects: Sub
             if not problem.left:
                 well[key] = _mended(problem.alert, parts, end, subjects)
                 del problems[key]
-        if end.status is RunStatus.FAILURE:
+        if end.status is RunStatus.FAILURE and any(map(subjects.has, _failed_parts(end))):
             failed = _failed(end, cut, subjects)
+            failed.left = _there(failed.left, subjects)
             known = problems.get(failed.alert.key)
             told_before = known is not None and known.alert.happened_at >= end.ended_at
             if not told_before and not _is_known(failed, problems.values(), cut):
@@ -113,8 +114,8 @@ def why_failed(end: RunEnd, subjects: Subjects) -> str:
 
 
 def owner_of_failed(end: RunEnd, subjects: Subjects) -> str | None:
-    """Who owns the tables and models that a run failed for."""
-    return subjects.owner_of_parts(_failed_parts(end))
+    """Who owns the tables and models that a run failed for; None where it didn't."""
+    return subjects.owner_of_parts(_failed_parts(end)) if end.status is RunStatus.FAILURE else None
 
 
 _CHANGING = re.compile(r"[0-9a-f]{8,}(?:-[0-9a-f]{4,})*|\d+", re.IGNORECASE)
@@ -164,9 +165,16 @@ def _done(end: RunEnd, part: str, job: str, cut: Cut | None, subjects: Subjects)
     return reach if part in end.steps or part in end.parts else []
 
 
+def _there(left: Mapping[str, list[str]], subjects: Subjects) -> dict[str, list[str]]:
+    """What is left of what there is: no run would ever mend a table, a step or a partition that isn't any more."""
+    found = {part: clipped(keys, subjects.cut(part)) for part, keys in left.items() if subjects.has(part)}
+    return {part: keys for part, keys in found.items() if keys}
+
+
 def _reach(end: RunEnd, part: str, subjects: Subjects) -> list[str]:
-    """The partitions that a run is about, in one of its parts: a table or model without any is done by every run."""
-    return [UNPARTITIONED if subjects.is_whole(name_of_part(part)) else end.partition_key]
+    """The partitions that a run is about, in one of its parts: what has none is done by every run."""
+    whole = part in end.whole or subjects.is_whole(name_of_part(part))
+    return [UNPARTITIONED if whole else end.partition_key]
 
 
 def _is_known(failed: _Problem, problems: Collection[_Problem], cut: Cut | None) -> bool:
@@ -198,12 +206,8 @@ def _mended(alert: Alert, parts: Sequence[str], end: RunEnd, subjects: Subjects)
 def _cut(end: RunEnd, subjects: Subjects) -> Cut | None:
     """How the partitions of a run are cut: as those of a table that it is about, or that a model of its is made of."""
     first = end.partition_key.partition("..")[0]
-    names = list(dict.fromkeys(map(name_of_part, (*end.steps, *end.failures, *end.parts, *end.failed))))
-    sources = [source for name in names for source in subjects.models.get(name, ())]
-    for table in filter(None, map(subjects.tables.get, (*names, *sources))):
-        if table.partitioning is not None and _has(table.partitioning, first):
-            return table.partitioning
-    return None
+    cuts = map(subjects.cut, (*end.steps, *end.failures, *end.parts, *end.failed))
+    return next((cut for cut in cuts if cut is not None and _has(cut, first)), None)
 
 
 def _has(cut: Cut, key: str) -> bool:

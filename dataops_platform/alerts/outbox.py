@@ -29,11 +29,13 @@ class Sent:
         alerts: channel → how many alerts it was told; topic → how many events were published to it.
         failed: channel → why it could not be told; it is tried again at the next round.
         due: when it must be looked again though no run ends until then; None: never.
+        more: whether runs have ended that nobody has looked at yet: more than a round takes.
     """
 
     alerts: Mapping[str, int] = field(default_factory=dict)
     failed: Mapping[str, str] = field(default_factory=dict)
     due: datetime | None = None
+    more: bool = False
 
 
 def send(

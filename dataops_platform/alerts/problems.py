@@ -144,11 +144,14 @@ def _expected(verdict: Judged, rule: Rule | None) -> str:
 def _gone(told: Mapping[str, Alert], subjects: Subjects) -> Iterator[Alert]:
     """Problems whose rule, table or model the project doesn't have any more: nothing would ever say that they are well.
 
-    Of failed runs and of checks of one's own, which contracts know nothing about, others decide.
+    Of failed runs others decide.
     """
     for key, alert in told.items():
-        elsewhere = alert.kind is Kind.RUN_FAILED or key.startswith(OWN_CHECK)
-        if not elsewhere and not subjects.asks(alert.table, alert.rule):
+        if alert.kind is Kind.RUN_FAILED:
+            continue
+        own = key.startswith(OWN_CHECK)
+        asked = not subjects.checks or (alert.table, alert.rule) in subjects.checks
+        if not (asked if own else subjects.asks(alert.table, alert.rule)):
             yield replace(alert, status=Status.RECOVERED, observed=GONE)
 
 
@@ -232,10 +235,17 @@ CHECK_PASSES = "the check passes"
 
 def _checks(facts: Facts, told: Mapping[str, Alert], subjects: Subjects) -> Iterator[Alert]:
     """A check is well again when it passes for the same partitions, or for more."""
-    problems = {key: alert for key, alert in told.items() if key.startswith(OWN_CHECK)}
+    there = subjects.checks
+    problems = {
+        key: alert
+        for key, alert in told.items()
+        if key.startswith(OWN_CHECK) and (not there or (alert.table, alert.rule) in there)
+    }
     well: dict[str, Alert] = {}
     for end in facts.runs:
         for check in end.checks:
+            if there and (check.asset, check.check) not in there:
+                continue
             same = [
                 (key, alert)
                 for key, alert in problems.items()

@@ -20,7 +20,7 @@ def without(these: Sequence[str], those: Sequence[str], cut: Cut | None) -> list
     if not others or cut is None:
         return left
     try:
-        every = cut.keys(min(_span(range)[0] for range in left), max(_span(range)[1] for range in left))
+        every = cut.between(min(_span(range)[0] for range in left), max(_span(range)[1] for range in left))
     except ValueError:
         return left
     wanted = [any(_within(key, range) for range in left) for key in every]
@@ -33,11 +33,32 @@ def joined(keys: Sequence[str], cut: Cut | None) -> list[str]:
     if cut is None or len(keys) < 2:
         return list(keys)
     try:
-        every = cut.keys(min(keys), max(keys))
+        every = cut.between(min(keys), max(keys))
     except ValueError:
         return list(keys)
     wanted = set(keys)
+    if not wanted <= set(every):
+        return list(keys)
     return _ranges(every, [key in wanted for key in every])
+
+
+def clipped(these: Sequence[str], cut: Cut | None) -> list[str]:
+    """Those of some partitions that there still are, by the contract."""
+    if cut is None:
+        return list(these)
+    found = []
+    for range in these:
+        first, last = _span(range)
+        if range == UNPARTITIONED:  # of a run that took all there were
+            found.append(range)
+            continue
+        try:
+            keys = cut.between(max(first, cut.example), last if (end := cut.last) is None else min(last, end))
+        except ValueError:  # they are spelled otherwise by now
+            continue
+        if keys:
+            found.append(keys[0] if len(keys) == 1 else f"{keys[0]}..{keys[-1]}")
+    return found
 
 
 def _ranges(every: Sequence[str], chosen: Sequence[bool]) -> list[str]:

@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from dataops_platform.contracts.model import MASK, Rule, RuleKind, Table
+from dataops_platform.contracts.partitions import Cut
 from dataops_platform.secrets import redact
 from dataops_platform.warehouse.names import staging
 
@@ -40,6 +41,8 @@ class Subjects:
         tests: names of the models' tests.
         whole: models that are built as a whole, whichever partitions a run is about.
         model_ids: dbt's unique id → the model.
+        steps: what runs are made of → how it is cut, where a contract's table is cut so; empty: unknown.
+        checks: asset and name of each asset check; empty: unknown.
     """
 
     tables: Mapping[str, Table]
@@ -47,6 +50,8 @@ class Subjects:
     tests: Collection[str] = ()
     whole: Collection[str] = ()
     model_ids: Mapping[str, str] = field(default_factory=dict)
+    steps: Mapping[str, Cut | None] = field(default_factory=dict)
+    checks: Collection[tuple[str, str]] = ()
 
     @property
     def objects(self) -> list[str]:
@@ -71,10 +76,19 @@ class Subjects:
         return rule_id is None or self.rule(name, rule_id) is not None
 
     def has(self, part: str) -> bool:
-        """Whether a part of a run is about a table or model that there is; of other steps nothing is known."""
+        """Whether there is such a part of a run: its step, and the table or model."""
+        step, _, name = part.partition("/")
+        if self.steps and step and step.partition(".")[0] not in self.steps:
+            return False
+        return not name or name in self.tables or name in self.model_ids.values()
+
+    def cut(self, part: str) -> Cut | None:
+        """How what a part of a run is about is cut; None where that isn't known, or it isn't."""
         name = name_of_part(part)
-        known = "/" in part or part.partition("__")[0] in _FOLDERS
-        return not known or name in self.tables or name in self.models or name in self.whole
+        for source in (name, *self.models.get(name, ())):
+            if (table := self.tables.get(source)) is not None and table.partitioning is not None:
+                return table.partitioning
+        return self.steps.get(part.partition(".")[0])
 
     def owner(self, name: str) -> str | None:
         """Who owns a table, by its contract; who owns what a model is made of."""

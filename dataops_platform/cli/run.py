@@ -64,6 +64,7 @@ def run(console: Console, select: str | None, partitions: str | None) -> int:
         enable_batching()
         manifest, models = read_project(settings, contracts)
         definitions = assemble(settings, contracts, manifest, models, assets)
+        about = subjects(contracts, models, [*(definitions.assets or ()), *(definitions.asset_checks or ())])
         selection = runs.resolve_selection(definitions, select) if select else None
         todo: set[str] | None = None
         settled: set[str] = set()
@@ -73,8 +74,8 @@ def run(console: Console, select: str | None, partitions: str | None) -> int:
             print_foreign(console, left)
             if not left.any:
                 with dg.DagsterInstance.get() as instance:  # what a run that was killed didn't come to say
-                    tell(instance, settings, subjects(contracts, models))
-                    publish_events(instance, settings, subjects(contracts, models))
+                    tell(instance, settings, about)
+                    publish_events(instance, settings, about)
                 console.print(f"[bold green]Nothing new[/] since the last run ({time.monotonic() - started:.1f} s).\n")
                 _scorecard(console, settings, contracts, models)
                 return 0
@@ -101,8 +102,8 @@ def run(console: Console, select: str | None, partitions: str | None) -> int:
                 break
         console.print()
         with console.status("Telling what is new"):
-            tell(instance, settings, subjects(contracts, models))
-            publish_events(instance, settings, subjects(contracts, models))
+            tell(instance, settings, about)
+            publish_events(instance, settings, about)
     _scorecard(console, settings, contracts, models)
     verdict = "[bold green]All well[/]" if code == 0 else "[bold red]Not all well[/]"
     console.print(f"{verdict} after {time.monotonic() - started:.1f} s. `dataops ui` shows the run in Dagster.")

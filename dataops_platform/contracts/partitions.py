@@ -132,8 +132,24 @@ class Partitioning:
             raise ValueError(f"the range {low}..{high} runs backwards")
         return [key for key in keys if low <= key <= high]
 
+    @property
+    def last(self) -> str | None:
+        """The last key; None where the partitions go on."""
+        return None if self.end is None else self.key(datetime.combine(self.end, datetime.max.time()))
+
+    def between(self, first: str, last: str) -> list[str]:
+        """The keys from one to another, both inclusive, whether there are such partitions yet or not; none backwards.
+
+        Raises:
+            ValueError: a key is misspelled.
+        """
+        return list(self._walk(self.parse(first), self.next(self.parse(last))))
+
     def _all(self, now: datetime) -> Iterator[str]:
-        moment, limit = datetime.combine(self.start, datetime.min.time()), self._limit(now)
+        return self._walk(datetime.combine(self.start, datetime.min.time()), self._limit(now))
+
+    def _walk(self, moment: datetime, limit: datetime) -> Iterator[str]:
+        """The keys of the partitions from one that begins at a moment, as far as they are over at another."""
         zone = ZoneInfo(self.timezone)
         while (following := self.next(moment)) <= limit:
             # Where clocks are set forward there is no such hour.
@@ -205,6 +221,15 @@ class NamedPartitioning:
         if low > high:
             raise ValueError(f"the range {low}..{high} runs backwards")
         return [name for name in self.names if low <= name <= high]
+
+    @property
+    def last(self) -> str:
+        """The last name."""
+        return self.names[-1]
+
+    def between(self, first: str, last: str) -> list[str]:
+        """The names from one to another, both inclusive, in their order."""
+        return [name for name in self.names if first <= name <= last]
 
 
 Cut = Partitioning | NamedPartitioning

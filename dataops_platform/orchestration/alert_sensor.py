@@ -19,9 +19,10 @@ from dataops_platform.alerts.events import fingerprint
 from dataops_platform.alerts.outbox import Sent
 from dataops_platform.alerts.subjects import Subjects
 from dataops_platform.contracts.problems import DataOpsError
-from dataops_platform.orchestration.alerting import ENDED, publish_events, tell
+from dataops_platform.orchestration.alerting import publish_events, tell
 from dataops_platform.orchestration.errors import sensor_errors
 from dataops_platform.orchestration.resources import Platform
+from dataops_platform.orchestration.run_ends import ENDED
 from dataops_platform.quality.deadlines import deadline_rules
 from dataops_platform.settings import Settings
 
@@ -97,6 +98,8 @@ def _sensor(
         except DataOpsError as error:  # the warehouse is busy or away
             problems, sent = [str(error)], None
             log.error("%s: %s. It is tried again.", name, error)
+        if sent is not None and sent.more:
+            ended = seen  # the next tick goes on with them
         if problems:
             # What wasn't told is still to be told, and a run that ends meanwhile is reason enough to try at once.
             if again is None or clock() >= again:  # not where only a deadline passed

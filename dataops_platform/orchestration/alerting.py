@@ -6,10 +6,9 @@ everything else, whoever dies when.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing
 from dataclasses import replace
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import dagster as dg
@@ -18,49 +17,51 @@ from dataops_platform.alerts.channels import Channel, LogChannel, SlackApi, Slac
 from dataops_platform.alerts.looking import LOOK_BACK, OVERLAP
 from dataops_platform.alerts.outbox import Sent, send
 from dataops_platform.alerts.settings import AlertSettings
-from dataops_platform.alerts.subjects import Subjects, name_of_part
-from dataops_platform.contracts.model import Contracts, Severity
-from dataops_platform.contracts.partitions import UNPARTITIONED
+from dataops_platform.alerts.subjects import Subjects
+from dataops_platform.contracts.model import Contracts
+from dataops_platform.contracts.partitions import Cut
 from dataops_platform.events.outbox import publish
 from dataops_platform.orchestration import partitions
-from dataops_platform.orchestration.refused import CHECK
-from dataops_platform.orchestration.runs import step_failure
+from dataops_platform.orchestration.run_ends import ENDED, run_end
 from dataops_platform.pubsub import Topic
 from dataops_platform.quality.deadlines import judge_deadlines
 from dataops_platform.secrets import Secret
 from dataops_platform.settings import Settings
 from dataops_platform.transformation.models import Models
 from dataops_platform.warehouse.base import Warehouse
-from dataops_platform.warehouse.ledger import CheckEnd, Ledger, RunEnd, RunStatus, now
+from dataops_platform.warehouse.ledger import Ledger, RunEnd, now
 
 if TYPE_CHECKING:
     from slack_sdk import WebClient
 
-ENDED = {
-    dg.DagsterRunStatus.SUCCESS: RunStatus.SUCCESS,
-    dg.DagsterRunStatus.FAILURE: RunStatus.FAILURE,
-    dg.DagsterRunStatus.CANCELED: RunStatus.CANCELED,
-}
 AT_ONCE = 500
 """Runs that are looked at in one round."""
-LONGEST_FAILURE = 2000
-"""Characters of what a step said that the ledger keeps; Dagster has it whole."""
 SLACK_TIMEOUT = 15
-MODEL_ID = "unique_id"
-"""What dagster-dbt calls dbt's id of a model, in the metadata of what was built."""
 NO_RUN = "deadlines"
 """Stands for a run in verdicts that no run has reached: a deadline passed."""
 
 
-def subjects(contracts: Contracts, models: Models) -> Subjects:
-    """What alerts may be about."""
+def subjects(contracts: Contracts, models: Models, definitions: Iterable[object] = ()) -> Subjects:
+    """What alerts may be about.
+
+    Args:
+        definitions: assets and asset checks that there are, somebody's own too; none: it isn't known which.
+    """
+    known = [item for item in definitions if isinstance(item, dg.AssetsDefinition)]
+    cuts = {partitions.definition(cut): cut for t in contracts.tables.values() if (cut := t.partitioning) is not None}
     return Subjects(
         contracts.tables,
         {model.name: model.sources for model in models.items if not model.view},
         frozenset(test.name for test in models.tests().values()),
         frozenset(model.name for model in models.items if model.partition_field is None),
         {model.unique_id: model.name for model in models.items},
+        {item.node_def.name: _cut(item, cuts) for item in known if item.is_executable},
+        frozenset((key.asset_key.to_user_string(), key.name) for item in known for key in item.check_keys),
     )
+
+
+def _cut(item: dg.AssetsDefinition, cuts: Mapping[dg.PartitionsDefinition[str], Cut]) -> Cut | None:
+    return None if item.partitions_def is None else cuts.get(item.partitions_def)
 
 
 def tell(instance: dg.DagsterInstance, settings: Settings, about: Subjects) -> Sent:
@@ -69,11 +70,11 @@ def tell(instance: dg.DagsterInstance, settings: Settings, about: Subjects) -> S
     Raises:
         DataOpsError: the ledger can't be read or written. A channel that fails is no error: it is logged.
     """
-    warehouse = _up_to_date(instance, settings, about)
+    warehouse, more = _up_to_date(instance, settings, about)
     with warehouse.session():
         deadlines = judge_deadlines(warehouse, about.tables, NO_RUN, now())
     sent = send(warehouse, channels(settings.alerts), about, settings.environment, settings.alerts.ui_url)
-    return replace(sent, due=deadlines.due)
+    return replace(sent, due=deadlines.due, more=more)
 
 
 def publish_events(instance: dg.DagsterInstance, settings: Settings, about: Subjects) -> Sent:
@@ -84,19 +85,20 @@ def publish_events(instance: dg.DagsterInstance, settings: Settings, about: Subj
     """
     if settings.events is None:
         return Sent()
-    warehouse = _up_to_date(instance, settings, about)
+    warehouse, more = _up_to_date(instance, settings, about)
     with closing(Topic("DATAOPS_EVENTS", settings.events, settings.identity.publisher_client)) as topic:
-        return publish(warehouse, topic, about, settings.environment)
+        return replace(publish(warehouse, topic, about, settings.environment), more=more)
 
 
-def _up_to_date(instance: dg.DagsterInstance, settings: Settings, about: Subjects) -> Warehouse:
-    """The warehouse, with the ends of all runs in its ledger."""
+def _up_to_date(instance: dg.DagsterInstance, settings: Settings, about: Subjects) -> tuple[Warehouse, bool]:
+    """The warehouse, with the ends of runs in its ledger; and whether there are more than one round takes."""
     warehouse = settings.warehouse()
     warehouse.ensure([])
     with warehouse.session():
         ledger = Ledger(warehouse)
-        ledger.record_run_ends(_unrecorded(instance, ledger, about))
-    return warehouse
+        ends = _unrecorded(instance, ledger, about)
+        ledger.record_run_ends(ends)
+    return warehouse, len(ends) == AT_ONCE
 
 
 def _unrecorded(instance: dg.DagsterInstance, ledger: Ledger, about: Subjects) -> list[RunEnd]:
@@ -111,100 +113,7 @@ def _unrecorded(instance: dg.DagsterInstance, ledger: Ledger, about: Subjects) -
         records = instance.get_run_records(ended, limit=limit, order_by="update_timestamp")
     # The oldest first: those that are left are found in the next round, by the time of the newest of these.
     unknown = [record for record in reversed(records) if record.dagster_run.run_id not in known]
-    return [_end(instance, record, about) for record in unknown[:AT_ONCE]]
-
-
-_TOLD = {
-    dg.DagsterEventType.STEP_SUCCESS,
-    dg.DagsterEventType.STEP_FAILURE,
-    dg.DagsterEventType.STEP_OUTPUT,
-    dg.DagsterEventType.RUN_FAILURE,
-    dg.DagsterEventType.ASSET_CHECK_EVALUATION,
-}
-
-
-def _end(instance: dg.DagsterInstance, record: dg.RunRecord, about: Subjects) -> RunEnd:
-    run = record.dagster_run
-    asked = partitions.span(run.tags)
-    covered = "..".join(dict.fromkeys(asked)) if asked else UNPARTITIONED
-    checks: dict[tuple[str, str, str], CheckEnd] = {}
-    succeeded: list[str] = []
-    failures: dict[str, str] = {}
-    parts: list[str] = []
-    failed: dict[str, Sequence[str]] = {}
-    said = ""
-    for entry in instance.all_logs(run.run_id, of_type=_TOLD):
-        event = entry.get_dagster_event()
-        step = event.step_key or ""
-        if event.event_type is dg.DagsterEventType.ASSET_CHECK_EVALUATION:
-            evaluation = event.asset_check_evaluation_data
-            if evaluation.check_name == CHECK and evaluation.passed:
-                parts.append(_part(step, evaluation.asset_key.path[-1]))
-            found = _own_check(evaluation, covered, about)
-            if found is not None:
-                checks[found.asset, found.check, found.partition_key] = found
-        elif event.event_type is dg.DagsterEventType.STEP_OUTPUT:
-            built = event.step_output_data.metadata.get(MODEL_ID)
-            model = None if built is None else about.model_ids.get(str(built.value))
-            parts += [] if model is None else [_part(step, model)]
-        elif event.is_step_success:
-            succeeded.append(step)
-        elif event.is_step_failure:
-            failure = step_failure(event)
-            failures[step] = failure.message[:LONGEST_FAILURE]
-            failed |= {_part(step, name): keys for name, keys in (failure.parts or {}).items()}
-        else:
-            said = event.message or ""
-    status = ENDED[run.status]
-    if status is RunStatus.FAILURE and not failures:
-        failures = {"": said[:LONGEST_FAILURE]}
-        failed = {step: () for step in _planned(instance, run) if step not in succeeded and name_of_part(step)}
-    ended = record.end_time
-    return RunEnd(
-        run_id=run.run_id,
-        job=run.job_name,
-        partition_key=covered,
-        status=status,
-        steps=succeeded,
-        failures=failures if status is RunStatus.FAILURE else {},
-        ended_at=record.update_timestamp if ended is None else datetime.fromtimestamp(ended, UTC),
-        checks=tuple(checks.values()),
-        parts=parts,
-        failed=failed if status is RunStatus.FAILURE else {},
-    )
-
-
-def _part(step: str, name: str) -> str:
-    """A table or model of a step: the step, where it is about no other."""
-    return step if name_of_part(step) == name else f"{step}/{name}"
-
-
-def _planned(instance: dg.DagsterInstance, run: dg.DagsterRun) -> Sequence[str]:
-    """The steps of a run."""
-    if run.execution_plan_snapshot_id is None:
-        return ()
-    return instance.get_execution_plan_snapshot(run.execution_plan_snapshot_id).step_keys_to_execute
-
-
-def _own_check(said: dg.AssetCheckEvaluation, covered: str, about: Subjects) -> CheckEnd | None:
-    """What a check of somebody's own says; None for rules, dbt's tests and refused deliveries, which the ledger has.
-
-    Args:
-        covered: the partitions of the run.
-    """
-    layer, name = said.asset_key.path[0], said.asset_key.path[-1]
-    table = about.tables.get(name) if layer == "staging" else None
-    ours = table is not None and said.check_name in {CHECK, *(rule.id for rule in table.rules)}
-    if ours or said.check_name in about.tests:
-        return None
-    return CheckEnd(
-        asset=said.asset_key.to_user_string(),
-        check=said.check_name,
-        partition_key=said.partition or covered,
-        passed=said.passed,
-        severity=Severity.ERROR if said.severity is dg.AssetCheckSeverity.ERROR else Severity.WARNING,
-        description=(said.description or "")[:LONGEST_FAILURE],
-    )
+    return [run_end(instance, record, about) for record in unknown[:AT_ONCE]]
 
 
 # -- channels ---------------------------------------------------------------------------------------------------------

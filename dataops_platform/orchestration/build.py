@@ -114,7 +114,7 @@ def assemble(
     # After the jobs: nobody waits for the report who doesn't ask for it.
     assets.append(report_asset(contracts.sourced, [k for k in every if k.path[0] == "production"] or every))
     platform = Platform(settings, contracts, models)
-    about = subjects(contracts, models)
+    about = subjects(contracts, models, [*assets, *checks])
     landing = {
         name: table
         for name, table in tables.items()

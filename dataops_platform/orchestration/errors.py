@@ -15,7 +15,8 @@ from dataops_platform.secrets import redact, without_secrets
 REFUSED = "dataops/refused"
 """Failure metadata: true when data was refused, so that the CLI can tell it from a wrong configuration."""
 PARTS = "dataops/failed"
-"""Failure metadata: table or model → the partitions that a step failed for, if not for all it is about."""
+"""Metadata of a step's failure: table or model → the partitions that it failed for, if not for all it is about; and of
+an asset check that failed: the partitions."""
 
 SENSOR_PATIENCE = 30.0
 """Seconds that a tick repeats calls; the last pause before one may be 20 more."""

@@ -168,15 +168,28 @@ def dbt_model_assets(manifest: Mapping[str, Any], models: Models, tables: Mappin
                 f"{r.unique_id.split('.')[2] if '.' in r.unique_id else r.unique_id}: {r.message}" for r in failed[:20]
             )
             tests_only = all(r.status == "fail" for r in failed)
-            parts: dict[str, list[str]] = {}
-            for uid, result in outcome.results.items():
-                if (result.status in ("error", "fail") and uid not in partly) or result.status == "skipped":
-                    model = by_id.get(tests[uid].model if uid in tests else uid)
-                    parts |= {} if model is None else {model.name: []}
+            parts = _failed_parts(outcome, models, partly)
             text = f"dbt: {len(failed)} of {len(outcome.results)} nodes failed:\n{lines}"
             raise failure(text, tests_only, parts=parts or None)
 
     return dbt_build
+
+
+def _failed_parts(outcome: BuildOutcome, models: Models, partly: Collection[str]) -> dict[str, list[str]]:
+    """Model → the partitions for which only its tests failed; none where dbt failed to build it, or left it out."""
+    tests, by_id = models.tests(), models.by_id()
+    found: dict[str, list[str]] = {}
+    for uid, result in outcome.results.items():
+        model = by_id.get(tests[uid].model if uid in tests else uid)
+        if model is not None and (result.status == "error" or (result.status == "skipped" and uid in by_id)):
+            found[model.name] = []
+    whole = set(found)
+    for verdict in outcome.verdicts:
+        name, uid = verdict.object_name, verdict.statement_id
+        counts = not verdict.passed and outcome.results[uid].status == "fail" and uid not in partly
+        if counts and name not in whole and verdict.partition_key not in found.get(name, ()):
+            found.setdefault(name, []).append(verdict.partition_key)
+    return found
 
 
 def _key(translator: DagsterDbtTranslator, manifest: Mapping[str, Any], model: Model) -> Sequence[str]:

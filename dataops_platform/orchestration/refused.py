@@ -24,7 +24,7 @@ from dagster._core.execution.plan.outputs import StepOutputHandle
 
 from dataops_platform.contracts.model import Table
 from dataops_platform.contracts.partitions import UNPARTITIONED
-from dataops_platform.orchestration.errors import failure
+from dataops_platform.orchestration.errors import PARTS, failure
 from dataops_platform.orchestration.partitions import by_the_clock
 from dataops_platform.orchestration.table_options import SHOWN, raw_key, staging_key
 from dataops_platform.secrets import redact
@@ -194,23 +194,19 @@ def deliveries_check(tables: Sequence[Table]) -> dg.AssetChecksDefinition | None
     @dg.multi_asset_check(specs=specs, name=STEP, can_subset=True)
     def deliveries(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
         lines: list[str] = []
-        parts: dict[str, list[str]] = {}
         for key in context.selected_asset_check_keys:
             table = key.asset_key.path[-1]
             new = [line for found in _observed(context, source_keys([table])) for line in found[_NEW].value]
             lines += [f"{table} {line}" for line in new]
-            if new:
-                parts[table] = _partitions(new)
+            still = sorted({*refused_in_run(context, source_keys([table])), *_partitions(new)})
             yield dg.AssetCheckResult(
                 asset_key=key.asset_key,
                 check_name=CHECK,
                 passed=not new,
                 description=_listed(new) or None,
-                metadata={"refused": len(new)},
+                metadata={"refused": len(new), **({PARTS: dg.MetadataValue.json(still)} if still else {})},
             )
         if lines:
-            raise failure(
-                f"{len(lines)} delivery(ies) refused; the others went on:\n{_listed(lines)}", True, parts=parts
-            )
+            raise failure(f"{len(lines)} delivery(ies) refused; the others went on:\n{_listed(lines)}", True)
 
     return deliveries

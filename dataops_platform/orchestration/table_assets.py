@@ -6,13 +6,13 @@ from typing import Any, NamedTuple
 
 import dagster as dg
 
-from dataops_platform.contracts.model import Rule, Severity, Table
+from dataops_platform.contracts.model import Rule, Scope, Severity, Table
 from dataops_platform.contracts.problems import DataRefused
 from dataops_platform.contracts.types import Kind
 from dataops_platform.ingestion.extractor import extract, extractor_for
 from dataops_platform.lake.deliveries import Delivery
 from dataops_platform.orchestration import partitions, refused
-from dataops_platform.orchestration.errors import user_errors
+from dataops_platform.orchestration.errors import PARTS, user_errors
 from dataops_platform.orchestration.landed_assets import landed_raw
 from dataops_platform.orchestration.resources import Platform
 from dataops_platform.orchestration.table_options import SHOWN, asset_options, raw_key, staging_key
@@ -303,6 +303,8 @@ def _check_result(
         metadata["partitions failed"] = len(failed)
         listed = [verdict.partition_key for verdict in failed[:SHOWN]] + ["…"] * (len(failed) > SHOWN)
         metadata["failing partitions"] = ", ".join(listed)
+        if rule.scope is Scope.PARTITION and table.partitioning is not None:
+            metadata[PARTS] = dg.MetadataValue.json([verdict.partition_key for verdict in failed])
     # What a drift, an anomaly or a missing partition is about: of the first that failed, else of the newest.
     told = next((verdict for verdict in (failed or verdicts[::-1]) if verdict.details), None)
     if told is not None and told.details is not None:

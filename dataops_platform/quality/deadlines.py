@@ -63,7 +63,8 @@ def judge_deadlines(warehouse: Warehouse, tables: Mapping[str, Table], run_id: s
         return Deadlines()
     ledger = Ledger(warehouse)
     versions = ledger.all_data_versions(list(asked))
-    newest = ledger.latest_verdicts([str(staging(name)) for name in asked])
+    ids = sorted({rule.id for rules in asked.values() for rule in rules})
+    newest = ledger.latest_verdicts([str(staging(name)) for name in asked], ids, UNPARTITIONED)
     found: list[Verdict] = []
     due: list[datetime] = []
     for name, rules in asked.items():

@@ -319,7 +319,8 @@ class RunEnd:
         checks: those of one's own, as they said last.
         parts: `<step>/<table or model>` that succeeded, of steps that are about several.
         failed: the same, of those that failed, or a step → the partitions it failed for; none: all of the run's. Of a
-            run that failed without a step, the steps that it didn't come to.
+            run that failed without a step, what it didn't come to; of any, also what stays refused from before.
+        whole: steps and parts that have no partitions, whichever the run is about.
     """
 
     run_id: str
@@ -332,6 +333,7 @@ class RunEnd:
     checks: Sequence[CheckEnd] = ()
     parts: Sequence[str] = ()
     failed: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    whole: Sequence[str] = ()
 
 
 def _run_end(row: Mapping[str, Any]) -> RunEnd:
@@ -348,6 +350,7 @@ def _run_end(row: Mapping[str, Any]) -> RunEnd:
         checks=tuple(checks),
         parts=tuple(parts.get("done", ())),
         failed=parts.get("failed", {}),
+        whole=tuple(parts.get("whole", ())),
     )
 
 
@@ -492,7 +495,7 @@ class Ledger:
                 "steps": json.dumps(list(end.steps)),
                 "failures": redact(json.dumps(dict(end.failures), ensure_ascii=False)),
                 "checks": redact(json.dumps([asdict(check) for check in end.checks], ensure_ascii=False)),
-                "parts": json.dumps({"done": end.parts, "failed": end.failed}, ensure_ascii=False),
+                "parts": json.dumps({"done": end.parts, "failed": end.failed, "whole": end.whole}, ensure_ascii=False),
                 "ended_at": end.ended_at,
                 "recorded_at": moment,
             }
@@ -536,16 +539,26 @@ class Ledger:
         if rows:
             self._warehouse.append("costs", pa.Table.from_pylist(rows, schema=schema("costs")))
 
-    def latest_verdicts(self, objects: Collection[str]) -> dict[str, dict[str, list[Verdict]]]:
-        """Object → partition key → the newest verdict of each rule."""
+    def latest_verdicts(
+        self, objects: Collection[str], rules: Collection[str] = (), partition: str | None = None
+    ) -> dict[str, dict[str, list[Verdict]]]:
+        """Object → partition key → the newest verdict of each rule.
+
+        Args:
+            rules: ids of those that are asked for; none: all.
+            partition: the one that is asked for; None: all.
+        """
         result: dict[str, dict[str, list[Verdict]]] = {name: {} for name in objects}
         if not objects:
             return result
         names = [item.name for item in fields(Verdict)]
+        where = f"object_name IN ({', '.join(map(literal, objects))})"
+        where += f" AND rule_id IN ({', '.join(map(literal, rules))})" if rules else ""
+        where += f" AND partition_key = {literal(partition)}" if partition is not None else ""
         rows = self._warehouse.query(
             f"SELECT {', '.join(names)} FROM (SELECT *, ROW_NUMBER() OVER"
             f" (PARTITION BY object_name, partition_key, rule_id ORDER BY evaluated_at DESC, run_id DESC) AS newest"
-            f" FROM {LEDGER}.verdicts WHERE object_name IN ({', '.join(map(literal, objects))})) AS ranked"
+            f" FROM {LEDGER}.verdicts WHERE {where}) AS ranked"
             " WHERE newest = 1"
         )
         # By column: years of days have more verdicts than anything else that is read.

@@ -69,7 +69,10 @@ def test_a_rule_that_fails_is_told_once_and_again_when_it_passes(run, server, sh
     (shop / DAY).write_text("order_id,order_date,country,amount\n4,2024-05-02,DE,20.00\n5,2024-05-02,FR,5.00\n")
     mended = run()
     assert mended.returncode == 0, mended.stdout + mended.stderr
-    assert told(server.bodies[1]) == [("recovered", "check_failed", "volume", "2024-05-02")]
+    assert told(server.bodies[1]) == [
+        ("recovered", "check_failed", "volume", "2024-05-02"),
+        ("recovered", "run_failed", None, "2024-05-01..2024-05-02"),
+    ]  # fmt: skip
     assert len(server.bodies) == 2
     assert server.url.encode() not in (shop.parent / "home" / "warehouse.duckdb").read_bytes()
 

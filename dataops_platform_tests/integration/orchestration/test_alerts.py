@@ -350,6 +350,21 @@ def test_more_runs_than_one_round_looks_at(shop, tmp_path, monkeypatch):
             ids.append(run.run_id)
         recorded = []
         for _ in range(3):
-            warehouse = alerting._up_to_date(dagster, made, Subjects({}, {}))
-            recorded.append(set(Ledger(warehouse).ended_runs(now() - timedelta(days=1))))
-    assert recorded == [set(ids[:3]), set(ids[:6]), set(ids)]
+            warehouse, more = alerting._up_to_date(dagster, made, Subjects({}, {}))
+            recorded.append((set(Ledger(warehouse).ended_runs(now() - timedelta(days=1))), more))
+    assert recorded == [(set(ids[:3]), True), (set(ids[:6]), True), (set(ids), False)]
+
+
+def test_the_sensor_goes_on_where_more_runs_ended_than_one_tick_looks_at(shop, server, tmp_path, monkeypatch):
+    monkeypatch.setattr(alerting, "AT_ONCE", 3)
+    definitions = build_definitions(settings(shop, tmp_path / "home", server.url))
+    with instance(tmp_path / "dagster") as made:
+        for day in range(1, 6):
+            tags = {"dagster/partition": f"2024-05-0{day}"}
+            run = made.create_run_for_job(definitions.resolve_job_def("pipeline"), tags=tags)
+            made.report_run_failed(run, "its process is gone")
+        said, cursor = tick(definitions, made)
+        assert said == "alerts told: webhook: 3"
+        said, cursor = tick(definitions, made, cursor)
+        assert said == "alerts told: webhook: 2"
+        assert tick(definitions, made, cursor)[0] == "no run has ended since"

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import dagster as dg
 import pytest
 
 from dataops_platform.alerts import facts
 from dataops_platform.contracts import load_contracts
-from dataops_platform.orchestration import alerting, runs
+from dataops_platform.contracts.problems import ConfigError
+from dataops_platform.orchestration import alerting, model_assets, runs
 from dataops_platform.orchestration.build import read_project
 from dataops_platform.settings import Settings
 from dataops_platform_tests.integration.orchestration.conftest import instance
@@ -39,7 +41,8 @@ def told(orders, dagster):
     before = len(orders.server.bodies)
     contracts = load_contracts(orders.settings.contracts)
     _, models = read_project(orders.settings, contracts)
-    sent = alerting.tell(dagster, orders.settings, alerting.subjects(contracts, models))
+    known = [*orders.definitions.assets, *orders.definitions.asset_checks]
+    sent = alerting.tell(dagster, orders.settings, alerting.subjects(contracts, models, known))
     assert not sent.failed
     alerts = [alert for body in orders.server.bodies[before:] for alert in body["alerts"]]
     return [(a["table"], a["partition"], a["status"], a["owner"]) for a in alerts if a["kind"] == "run_failed"]
@@ -118,13 +121,107 @@ def test_models(orders, dagster):
     assert [item[1:3] for item in told(orders, dagster)] == [("2024-05-01..2024-05-06", "recovered")]
 
 
+def test_a_blocking_rule_fails_for_the_days_that_it_fails_for(orders, dagster):
+    """Nothing else is to be run again."""
+    orders.edit("mustBeGreaterThan: 0}", "mustBeLessThan: 2}")
+    orders.edit("value: merge", "value: replace")
+    orders.write(5, GOOD + "50,2024-05-05,DE,1.00\n")
+    assert not orders.run(dagster).success
+    assert [item[1:3] for item in told(orders, dagster)] == [("2024-05-01..2024-05-06", "open")]
+    assert left(orders) == [{"staging__orders__checks": ["2024-05-05"]}]
+    orders.write(5, GOOD)
+    assert orders.run(dagster, (DAYS[4], DAYS[4])).success
+    assert [item[1:3] for item in told(orders, dagster)] == [("2024-05-01..2024-05-06", "recovered")]
+
+
+def test_a_test_of_a_model_that_is_not_published_fails_for_some_days(orders, dagster):
+    orders.add_model()
+    path = orders.project / "dbt_project/models/marts/daily_sales.yml"
+    path.write_text(path.read_text().replace("publish: true, ", ""))
+    orders.write(5, "{0},2024-05-05,DE,1000.00\n")
+    assert not orders.run(dagster).success
+    told(orders, dagster)
+    assert left(orders) == [{"dbt_build/daily_sales": ["2024-05-05"]}]
+    orders.write(5, GOOD)
+    assert orders.run(dagster, (DAYS[4], DAYS[4])).success
+    assert [item[1:3] for item in told(orders, dagster)] == [("2024-05-01..2024-05-06", "recovered")]
+
+
+OWN = """\
+from pathlib import Path
+
+import dagster as dg
+
+BAD = Path(__file__).parent / "bad"
+
+
+@dg.asset(key=["insights", "top"], deps=[dg.AssetKey(["staging", "orders"])])
+def top():
+    if BAD.exists():
+        raise dg.Failure("no pages")
+
+
+@dg.asset_check(asset=dg.AssetKey(["staging", "orders"]))
+def plausible():
+    return dg.AssetCheckResult(passed=not BAD.exists(), severity=dg.AssetCheckSeverity.WARN)
+"""
+
+
+def test_assets_and_checks_of_ones_own_that_are_not_cut(orders, dagster, tmp_path, monkeypatch):
+    """They run with each day, and judge the whole: what fails on three days is told once."""
+    module = f"own_{tmp_path.name}"
+    (orders.project / f"{module}.py").write_text(OWN)
+    (orders.project / "bad").touch()
+    monkeypatch.syspath_prepend(str(orders.project))
+    orders.settings = replace(orders.settings, assets=module)
+    for day in DAYS[:3]:
+        assert not orders.run(dagster, (day, day)).success
+    first = told(orders, dagster)
+    assert [item[:3] for item in first] == [("pipeline", "2024-05-01", "open")]
+    assert left(orders) == [{"insights__top": ["all"]}]
+    assert not orders.run(dagster, (DAYS[3], DAYS[3])).success
+    before = len(orders.server.bodies)
+    assert told(orders, dagster) == []
+    (orders.project / "bad").unlink()
+    assert orders.run(dagster, (DAYS[4], DAYS[4])).success
+    assert [item[:3] for item in told(orders, dagster)] == [("pipeline", "2024-05-01", "recovered")]
+    assert [(a["rule"], a["status"]) for body in orders.server.bodies[before:] for a in body["alerts"]] == [
+        (None, "recovered"), ("plausible", "recovered"),
+    ]  # fmt: skip
+
+
+def test_a_build_that_could_not_begin_is_not_mended_by_another_model(orders, dagster, monkeypatch):
+    orders.add_model()
+    model = orders.project / "dbt_project/models/marts/as_a_whole.sql"
+
+    model.write_text("select count(*) as orders from {{ source('staging', 'orders') }}")
+    columns = "models: [{name: as_a_whole, columns: [{name: orders, data_type: int64}]}]"
+    model.with_suffix(".yml").write_text(columns)
+
+    def broken(*_args, **_more):
+        raise ConfigError("dbt has no profile")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(model_assets, "build", broken)
+        assert not orders.run(dagster).success
+    told(orders, dagster)
+    assert left(orders) == [
+        {"dbt_build/as_a_whole": ["all"], "dbt_build/daily_sales": ["2024-05-01..2024-05-06"]}
+    ]  # fmt: skip
+    assert orders.run(dagster, None, {dg.AssetKey("as_a_whole")}).success
+    assert told(orders, dagster) == []
+    assert left(orders) == [{"dbt_build/daily_sales": ["2024-05-01..2024-05-06"]}]
+    assert orders.run(dagster, SPAN).success
+    assert [item[2] for item in told(orders, dagster)] == ["recovered"]
+
+
 def test_a_run_that_died_is_mended_by_the_steps_that_it_did_not_come_to(orders, dagster):
     job = orders.definitions.get_repository_def().get_job("pipeline")
     tags = {"dagster/asset_partition_range_start": DAYS[0], "dagster/asset_partition_range_end": DAYS[5]}
     run = dagster.create_run_for_job(job, tags=tags)
     dagster.report_run_failed(run, "the process is gone")
     assert [item[1:3] for item in told(orders, dagster)] == [("2024-05-01..2024-05-06", "open")]
-    steps = {"raw__orders", "staging__orders", "staging__orders__checks"}
+    steps = {"raw__orders", "staging__orders", "staging__orders__checks", "deliveries"}
     assert left(orders) == [{step: ["2024-05-01..2024-05-06"] for step in steps}]
     assert orders.run(dagster, (DAYS[0], DAYS[2])).success
     assert orders.run(dagster, (DAYS[3], DAYS[4]), {dg.AssetKey(["raw", "orders"])}).success

@@ -33,10 +33,20 @@ CHECKS = "staging__orders__checks"
 ORDERS_LOADED, STOCK_LOADED = "deliveries/orders", "deliveries/stock"
 
 
-def end(number, partition="2024-01-01", failures=None, steps=(), job="pipeline", status=None, parts=(), failed=None):
+def end(
+    number,
+    partition="2024-01-01",
+    failures=None,
+    steps=(),
+    job="pipeline",
+    status=None,
+    parts=(),
+    failed=None,
+    whole=(),
+):
     status = status or (RunStatus.FAILURE if failures else RunStatus.SUCCESS)
     ended = moment(number)
-    return RunEnd(f"run{number}", job, partition, status, steps, failures or {}, ended, (), parts, failed or {})
+    return RunEnd(f"run{number}", job, partition, status, steps, failures or {}, ended, (), parts, failed or {}, whole)
 
 
 class Channel:
@@ -205,15 +215,51 @@ def test_a_run_that_failed_and_succeeded_before_anybody_was_told_is_no_news(chan
 
 def test_a_run_that_failed_for_what_there_is_no_more(channel):
     channel.tell(end(1, failures={CHECKS: "no", "deliveries": "no", "own__report": "no"}, failed={STOCK_LOADED: ()}))
-    channel.about = Subjects({"orders": ORDERS}, {})
+    channel.about = Subjects({"orders": ORDERS}, {}, steps={CHECKS: DAILY, "deliveries": None, "own__report": None})
     assert channel.tell() == []
     assert channel.left[KEY].keys() == {CHECKS, "own__report"}
-    channel.about = Subjects({}, {})
+    channel.about = replace(channel.about, steps={"own__report": None})
     channel.tell()
     assert channel.tell(end(2, steps=("own__report",))) == [(KEY, "recovered", "run2")]
-    channel.tell(end(3, failures={CHECKS: "no"}))
+    failed = end(3, failures={"own__report": "no"})
+    channel.tell(failed)
+    channel.about = replace(channel.about, steps={"raw__orders": None})
     assert channel.tell() == [(KEY, "recovered", "run3")]
     assert channel.told[0].observed == GONE
+    assert channel.tell(failed) == []  # looked at again
+
+
+def test_partitions_that_there_are_no_more(channel):
+    key = "run/daily/2024-01-01..2024-01-05"
+    channel.tell(refused(1, "2024-01-01..2024-01-05", "2024-01-01", "2024-01-02", "2024-01-04"))
+    later = replace(ORDERS, partitioning=replace(DAILY, start=date(2024, 1, 2)))
+    channel.about = replace(ABOUT, tables={"orders": later})
+    channel.tell()
+    assert channel.left == {key: {ORDERS_LOADED: ["2024-01-02", "2024-01-04"]}}
+    channel.tell(loaded(2, "2024-01-02"))
+    assert channel.tell(loaded(3, "2024-01-04")) == [(key, "recovered", "run3")]
+
+
+def test_assets_of_ones_own(channel):
+    """Cut as a table is, and as a whole."""
+    channel.about = replace(ABOUT, steps={"summary": DAILY, "top": None})
+    channel.tell(end(1, "2024-01-01..2024-01-06", {"summary": "no", "top": "no"}, whole=("top",)))
+    assert channel.left == {
+        "run/pipeline/2024-01-01..2024-01-06": {"summary": ["2024-01-01..2024-01-06"], "top": ["all"]}
+    }
+    assert channel.tell(end(2, "2024-01-07", {"top": "no"}, whole=("top",))) == []  # as before
+    channel.tell(end(3, "2024-01-01..2024-01-03", steps=("summary", "top"), whole=("top",)))
+    assert channel.left == {"run/pipeline/2024-01-01..2024-01-06": {"summary": ["2024-01-04..2024-01-06"]}}
+    assert len(channel.tell(end(4, "2024-01-04..2024-01-06", steps=("summary",)))) == 1
+
+
+def test_what_stays_refused_is_not_mended_by_a_run_that_succeeds(channel):
+    """A refusal fails one run; the run after it has done everything else."""
+    channel.tell(refused(1, "2024-01-01..2024-01-03", "2024-01-01", "2024-01-02"))
+    still = {ORDERS_LOADED: ("2024-01-02",)}
+    assert channel.tell(end(2, "2024-01-01..2024-01-03", steps=("deliveries",), job="daily", failed=still)) == []
+    assert channel.left == {"run/daily/2024-01-01..2024-01-03": {ORDERS_LOADED: ["2024-01-02"]}}
+    assert len(channel.tell(loaded(3, "2024-01-02"))) == 1
 
 
 def test_a_canceled_run_is_no_problem(channel):

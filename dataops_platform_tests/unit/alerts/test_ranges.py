@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dataops_platform.alerts.ranges import joined, without
+from dataops_platform.alerts.ranges import clipped, joined, without
 from dataops_platform.contracts.partitions import Granularity, NamedPartitioning, Partitioning
 
 DAYS = Partitioning("day", Granularity.DAY, date(2024, 2, 20), date(2024, 3, 10))
@@ -35,8 +35,19 @@ def test_what_is_left(these, those, left):
 def test_without_knowing_what_lies_between_a_range_is_taken_away_as_a_whole():
     assert without(["2024-02-20..2024-02-22"], ["2024-02-20"], None) == ["2024-02-20..2024-02-22"]
     assert without(["2024-02-20..2024-02-22"], ["2024-02-01..2024-02-28"], None) == []
-    # The contract's days begin later now.
-    assert without(["2024-01-01..2024-02-22"], ["2024-02-21"], DAYS) == ["2024-01-01..2024-02-22"]
+    assert without(["2024-02..2024-03"], ["2024-02-21"], DAYS) == ["2024-02..2024-03"]  # cut otherwise by now
+
+
+def test_what_there_is_no_more():
+    assert clipped(["2024-01-01..2024-02-22", "2024-03-09..2024-03-31", "2024-04-01", "all", "emea"], DAYS) == [
+        "2024-02-20..2024-02-22", "2024-03-09..2024-03-10", "all",
+    ]  # fmt: skip
+    assert clipped(["ch..fr", "us"], NAMES) == ["ch..fr"]
+    assert clipped(["ch..fr", "us"], None) == ["ch..fr", "us"]
+    hours = Partitioning("at", Granularity.HOUR, date(2024, 3, 30), None, "Europe/Berlin")
+    night = ["2024-03-31-01:00..2024-03-31-04:00"]
+    assert clipped(night, hours) == night
+    assert without(night, ["2024-03-31-03:00"], hours) == ["2024-03-31-01:00", "2024-03-31-04:00"]  # there is no 2
 
 
 def test_names():
