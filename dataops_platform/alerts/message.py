@@ -166,8 +166,8 @@ _DID = {
 _DOES = {
     Kind.CHECK_FAILED: "passes again",
     Kind.DEADLINE_MISSED: "is in time again",
-    Kind.DELIVERY_REFUSED: "what was refused is loaded",
-    Kind.BREAKER_TRIPPED: "what was refused is loaded",
+    Kind.DELIVERY_REFUSED: "what was refused, or a later delivery, is loaded",
+    Kind.BREAKER_TRIPPED: "what was refused, or a later delivery, is loaded",
     Kind.RUN_FAILED: "runs again",
 }
 

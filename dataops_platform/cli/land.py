@@ -107,9 +107,12 @@ def _partition(table: Table, path: Path, given: str | None) -> str:
     key = given or said
     assert key is not None
     try:
-        return table.partitioning.keys(key, key)[0]
-    except (ValueError, IndexError) as error:
-        raise ConfigError(f"{path}: {error or f'table {table.name} has no partition yet'}") from error
+        found = table.partitioning.keys(key, key)
+    except ValueError as error:
+        raise ConfigError(f"{path}: {error}") from error
+    if not found:
+        raise ConfigError(f"{path}: table {table.name} has no partition {key}: it has none yet, or no clock shows it")
+    return found[0]
 
 
 def _from_name(pattern: ObjectPattern, path: Path) -> str | None:

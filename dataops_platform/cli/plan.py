@@ -39,7 +39,7 @@ def show(console: Console, select: str | None, partitions: str | None, check: bo
     warnings.simplefilter("ignore")
     settings = Settings.load()
     contracts = load_contracts(settings.contracts)
-    asked = span(partitions) if partitions else None
+    asked = span(partitions) if partitions is not None else None
     warehouse = settings.warehouse()
     tables = list(contracts.tables.values())
     with console.status("Comparing the contracts with the warehouse"):

@@ -65,7 +65,7 @@ def run(console: Console, select: str | None, partitions: str | None) -> int:
         manifest, models = read_project(settings, contracts)
         definitions = assemble(settings, contracts, manifest, models, assets)
         about = subjects(contracts, models, [*(definitions.assets or ()), *(definitions.asset_checks or ())])
-        selection = runs.resolve_selection(definitions, select) if select else None
+        selection = runs.resolve_selection(definitions, select) if select is not None else None
         todo: set[str] | None = None
         settled: set[str] = set()
         if partitions is None and selection is None:
@@ -82,7 +82,7 @@ def run(console: Console, select: str | None, partitions: str | None) -> int:
         elif partitions is None:
             places = settings.places(contracts.sourced.values())
             todo = arrived(contracts.sourced, Lake(settings.lake_store()), settings.project, places)
-    asked = span(partitions) if partitions else None
+    asked = span(partitions) if partitions is not None else None
     if asked and asked[0] != asked[1] and settings.on_google_cloud:
         with console.status("Estimating by dry runs"):
             total = sum(item.bytes_read or 0 for item in estimates(settings, contracts, models, asked))

@@ -153,6 +153,8 @@ def out_of_range(partitioning: Cut | None, partition: str, now: datetime) -> str
         return f"partition {partition} is after the table's last day {partitioning.end}"
     if moment > now.astimezone(ZoneInfo(partitioning.timezone)).replace(tzinfo=None):
         return f"partition {partition} is in the future"
+    if not partitioning.between(partition, partition):
+        return f"there is no {partition} in {partitioning.timezone}: clocks are set forward then"
     return None
 
 

@@ -67,7 +67,7 @@ def read(message: Received) -> Notification | None:
         return None
     generation = given.get("objectGeneration", "")
     if not _GENERATION.fullmatch(generation):
-        raise Unreadable(f"attribute objectGeneration is {generation[:40]!r}, which is no generation's number")
+        raise Unreadable(f"attribute objectGeneration is {generation[:40]!r}, which is no number")
     written_ms = _written_ms(message)
     return Notification(given["bucketId"], given["objectId"], int(generation), written_ms, _size(message))
 

@@ -131,10 +131,14 @@ def run_requests(
 
 
 def grouped(table: Table, asks: Sequence[Ask]) -> list[list[Ask]]:
-    """Partitions that follow on one another, where there are more than a few of them; others alone."""
+    """Partitions that follow on one another, where there are more than a few of them; others alone.
+
+    A run takes on no more than the contract allows.
+    """
     rows: list[list[Ask]] = []
     for ask in sorted(asks, key=lambda ask: ask.partition):
-        if rows and neighbour(table, ask.partition) == rows[-1][-1].partition:
+        room = not rows or table.partitions_per_run is None or len(rows[-1]) < table.partitions_per_run
+        if rows and room and neighbour(table, ask.partition) == rows[-1][-1].partition:
             rows[-1].append(ask)
         else:
             rows.append([ask])

@@ -42,11 +42,13 @@ class Held:
 
 def held(warehouse: Warehouse, tables: Collection[str]) -> list[Held]:
     """What is in the quarantine of some tables, by one query."""
-    reasons = "UNNEST(q._reasons) AS r" if warehouse.dialect == "bigquery" else "UNNEST(q._reasons) AS u(r)"
+    # A name that no column has: those of a contract don't begin so.
+    unnested = "AS _one_reason" if warehouse.dialect == "bigquery" else "AS u(_one_reason)"
     selects = [
-        f"SELECT {literal(table, warehouse.dialect)} AS t, q._delivered_partition AS p, r, COUNT(*) AS n,"
-        f" MIN(q._quarantined_at) AS oldest, MAX(q._quarantined_at) AS newest"
-        f" FROM {warehouse.sql(quarantine(table))} AS q, {reasons} GROUP BY 1, 2, 3"
+        f"SELECT {literal(table, warehouse.dialect)} AS t, q._delivered_partition AS p, _one_reason AS r,"
+        " COUNT(*) AS n, MIN(q._quarantined_at) AS oldest, MAX(q._quarantined_at) AS newest"
+        f" FROM {warehouse.sql(quarantine(table))} AS q, UNNEST(q._reasons) {unnested}"
+        " GROUP BY 1, 2, 3"
         for table in tables
     ]
     if not selects:

@@ -120,6 +120,8 @@ def _fit(name: str, wanted: FieldType, actual: str) -> _Fit:
     column = quote(name)
     cast = _Fit(f"CAST({column} AS {wanted.duckdb})", "")
     same = _Fit(column, "")
+    if actual == '"NULL"':  # no row has a value: what writers make of it where nobody says the type
+        return cast
     match wanted.kind:
         case Kind.STRING:
             return same if actual == "VARCHAR" else cast if actual.startswith("ENUM") else _Fit(None, "VARCHAR")
@@ -146,11 +148,10 @@ def _fit(name: str, wanted: FieldType, actual: str) -> _Fit:
         case Kind.DATE:
             return same if actual == "DATE" else _Fit(None, "DATE")
         case Kind.TIMESTAMP:
-            return (
-                same
-                if actual == "TIMESTAMP WITH TIME ZONE"
-                else _Fit(None, "a timestamp with time zone (UTC-adjusted)")
-            )
+            if actual == "TIMESTAMPTZ_NS":
+                return cast
+            zoned = actual == "TIMESTAMP WITH TIME ZONE"
+            return same if zoned else _Fit(None, "a timestamp with time zone (UTC-adjusted)")
         case Kind.DATETIME:
             local = actual in {"TIMESTAMP", "TIMESTAMP_MS", "TIMESTAMP_NS", "TIMESTAMP_S", "DATE"}
             return same if actual == "TIMESTAMP" else cast if local else _Fit(None, "a timestamp without time zone")

@@ -6,6 +6,7 @@ import io
 import json
 import os
 import time
+from dataclasses import replace
 from datetime import date
 from decimal import Decimal
 from pathlib import Path
@@ -16,9 +17,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from dataops_platform.contracts.problems import ConfigError
+from dataops_platform.ingestion.landing_scan import Ask
 from dataops_platform.lake import Lake
 from dataops_platform.orchestration import runs
 from dataops_platform.orchestration.build import build_definitions
+from dataops_platform.orchestration.landing_sensor import grouped
 from dataops_platform.orchestration.refused import CHECK
 from dataops_platform.orchestration.table_options import raw_key, staging_key
 from dataops_platform_tests.integration.orchestration.conftest import instance, settings_of
@@ -200,6 +203,13 @@ def test_a_file_that_is_damaged_inside_stops_nothing_else(tmp_path, monkeypatch)
         (request,) = shop.tick(dagster).run_requests
         assert shop.run(request, dagster).success
         assert len(shop.staged()) == 4000
+
+
+def test_a_run_takes_on_no_more_partitions_than_the_contract_allows(shop):
+    table = shop.definitions.resources["platform"].tables["orders"]
+    asks = [Ask(f"2024-05-{day:02}", 1, "x") for day in range(1, 12)]
+    assert [len(group) for group in grouped(table, asks)] == [11]
+    assert [len(group) for group in grouped(replace(table, partitions_per_run=4), asks)] == [4, 4, 1, 1, 1]
 
 
 def test_by_hand(shop, tmp_path):

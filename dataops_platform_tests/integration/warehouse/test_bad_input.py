@@ -13,9 +13,11 @@ import pytest
 
 from dataops_platform.contracts.model import BadRows, LoadMode, RuleKind
 from dataops_platform.contracts.problems import ConfigError
-from dataops_platform.contracts.types import Kind
+from dataops_platform.contracts.types import FieldType, Kind
+from dataops_platform.quality.quarantine import held
 from dataops_platform.quality.scorecard import scorecard
 from dataops_platform.warehouse.duckdb import DuckDBWarehouse, files
+from dataops_platform_tests.cloud import engine_home, on_both
 from dataops_platform_tests.support import BLOCK, DAY1, DAY2, DAY3, Home, daily, middle, moment, rule, table
 
 T = table(
@@ -34,8 +36,8 @@ def rows(day, amounts=(1.0, 2.0, 3.0)):
 
 
 @pytest.fixture
-def home(tmp_path) -> Home:
-    return Home(tmp_path)
+def home(request, tmp_path) -> Home:
+    return engine_home(request, tmp_path) if hasattr(request, "param") else Home(tmp_path)
 
 
 def damage(home: Home, delivery, content) -> None:
@@ -256,6 +258,32 @@ def test_narrower_types_fit(home, small):
     (outcome,) = home.load(T)
     assert outcome.refused is None
     assert home.rows("SELECT id, amount FROM staging.orders") == [(7, 1.5)]
+
+
+def test_what_pandas_writes_of_itself_fits(home):
+    """Nanoseconds, and no type where no row has a value."""
+    kinds = {"seen": Kind.TIMESTAMP, "naive": Kind.DATETIME, "text": Kind.STRING, "n": Kind.DECIMAL, "doc": Kind.JSON}
+    t = table("frames", {**kinds, "n": FieldType(Kind.DECIMAL, 10, 2)})
+    nanoseconds = {"seen": pa.timestamp("ns", "UTC"), "naive": pa.timestamp("ns")}
+    content = pa.table(
+        {name: pa.array([moment(1).replace(tzinfo=None)], kind) for name, kind in nanoseconds.items()}
+        | dict.fromkeys(("text", "n", "doc"), pa.nulls(1))
+    )
+    home.deliver(t, content)
+    (outcome,) = home.load(t)
+    assert outcome.refused is None
+    assert home.rows("SELECT seen = '2024-02-01 00:01:00+00', naive, text, n, doc FROM staging.frames") == [
+        (True, moment(1).replace(tzinfo=None), None, None, None)
+    ]
+
+
+@on_both
+def test_a_column_may_be_called_as_the_platform_calls_things(home):
+    """In one letter, for example."""
+    names = ("r", "n", "q", "u", "t")
+    t = table("t", dict.fromkeys(names, Kind.INTEGER), rules=[rule("r_range", RuleKind.RANGE, "r", minimum=0)])
+    home.load(t, [home.deliver(t, [dict.fromkeys(names, 1), dict.fromkeys(names, -1)])])
+    assert [(item.reason, item.rows) for item in held(home.warehouse, ["t"])] == [("r_range", 1)]
 
 
 def test_zero_rows_are_a_delivery(home):

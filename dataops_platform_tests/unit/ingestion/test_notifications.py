@@ -53,8 +53,8 @@ def test_what_is_no_new_object(event):
     [
         (b"", {"bucketId": None, "objectId": ""}, "attributes bucketId, objectId are missing"),
         (b"hello", dict.fromkeys(GIVEN), "attributes eventType, bucketId, objectId are missing"),
-        (b"{}", {"objectGeneration": "new"}, "attribute objectGeneration is 'new', which is no generation's number"),
-        (b"{}", {"objectGeneration": None}, "attribute objectGeneration is '', which is no generation's number"),
+        (b"{}", {"objectGeneration": "new"}, "attribute objectGeneration is 'new', which is no number"),
+        (b"{}", {"objectGeneration": None}, "attribute objectGeneration is '', which is no number"),
         (b"{}", {"eventTime": "yesterday"}, "attribute eventTime is 'yesterday', which is no time with a zone"),
         (b"{}", {"eventTime": "2024-05-01T08:00:00"}, "which is no time with a zone"),
         (b"{}", {}, "the body isn't the metadata of an object"),
