@@ -66,7 +66,7 @@ def show(console: Console, select: str | None, partitions: str | None, check: bo
                 settings.project,
                 settings.places(contracts.sourced.values()),
             )
-        planned = plan(definitions, selection, asked, left.partitions(), left.settled() if selection is None else ())
+        planned = plan(definitions, selection, asked, left.partitions(), left.loaded if selection is None else None)
     print_foreign(console, left)
     if asked is None and selection is None and not left.any:
         console.print("[bold green]Nothing new[/] since the last run.")

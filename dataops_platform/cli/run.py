@@ -6,7 +6,7 @@ import logging
 import re
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import dagster as dg
 from rich.console import Console
@@ -66,11 +66,11 @@ def run(console: Console, select: str | None, partitions: str | None) -> int:
         definitions = assemble(settings, contracts, manifest, models, assets)
         about = subjects(contracts, models, [*(definitions.assets or ()), *(definitions.asset_checks or ())])
         selection = runs.resolve_selection(definitions, select) if select is not None else None
-        todo: set[str] | None = None
-        settled: set[str] = set()
+        todo: Mapping[str, Collection[str]] | None = None
+        loaded: Mapping[str, Collection[str]] | None = None
         if partitions is None and selection is None:
             left = _left(settings, contracts, models)
-            todo, settled = left.partitions(), left.settled()
+            todo, loaded = left.partitions(), left.loaded
             print_foreign(console, left)
             if not left.any:
                 with dg.DagsterInstance.get() as instance:  # what a run that was killed didn't come to say
@@ -90,14 +90,14 @@ def run(console: Console, select: str | None, partitions: str | None) -> int:
     code = 0
     with dg.DagsterInstance.get() as instance:
         for _ in range(MAX_ROUNDS):
-            planned = plan(definitions, selection, asked, todo, settled)
+            planned = plan(definitions, selection, asked, todo, loaded)
             code = max(code, _round(console, instance, planned, as_json))
             if partitions is not None or selection is not None or code:
                 break
             # What was loaded may have changed more than it was loaded for: a row that moved from one day to another
             # leaves the first one to be built anew.
             before, left = left, _left(settings, contracts, models)
-            todo, settled = left.partitions(), left.settled()
+            todo, loaded = left.partitions(), left.loaded
             if not left.any or left == before:  # what is refused stays
                 break
         console.print()

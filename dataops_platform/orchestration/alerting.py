@@ -61,7 +61,10 @@ def subjects(contracts: Contracts, models: Models, definitions: Iterable[object]
 
 
 def _cut(item: dg.AssetsDefinition, cuts: Mapping[dg.PartitionsDefinition[str], Cut]) -> Cut | None:
-    return None if item.partitions_def is None else cuts.get(item.partitions_def)
+    """How all of its assets are cut, where they are cut alike."""
+    found = {spec.partitions_def for spec in item.specs}
+    only = found.pop() if len(found) == 1 else None
+    return None if only is None else cuts.get(only)
 
 
 def tell(instance: dg.DagsterInstance, settings: Settings, about: Subjects) -> Sent:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import dagster as dg
@@ -46,16 +46,17 @@ def plan(
     definitions: dg.Definitions,
     selection: Collection[dg.AssetKey] | None,
     asked: tuple[str, str] | None,
-    todo: Collection[str] | None,
-    settled: Collection[str] = (),
+    todo: Mapping[str, Collection[str]] | None,
+    loaded: Mapping[str, Collection[str]] | None = None,
 ) -> RunPlan:
     """Runs for a selection of assets (None: all).
 
     Args:
         asked: first and last partition.
-        todo: where no partitions are asked: those with something to do. They are run in ranges, as few as there can be
-            without touching a settled one; with a selection, and none to do, all partitions are.
-        settled: partitions that have rows and nothing left to do: a run over them would make them anew.
+        todo: where no partitions are asked: table or model → those with something to do. They are run in ranges, as few
+            as there can be without touching a settled one; with a selection, and none to do, all partitions are.
+        loaded: table → partitions that have rows. Those with nothing to do are settled: a run over them would make them
+            anew.
 
     Raises:
         ConfigError: no job has the partitions asked.
@@ -64,7 +65,9 @@ def plan(
     graph = repository.asset_graph
     wanted: list[PlannedRun] = []
     problems: dict[str, str] = {}
-    for job in sorted((j for j in repository.get_all_jobs() if not j.name.startswith("__")), key=lambda j: j.name):
+    jobs = sorted((j for j in repository.get_all_jobs() if not j.name.startswith("__")), key=lambda j: j.name)
+    names = {job.name: {key.path[-1] for key in job.asset_layer.executable_asset_keys} for job in jobs}
+    for job in jobs:
         keys = set(job.asset_layer.executable_asset_keys)
         chosen = keys if selection is None else keys & set(selection)
         cut = next((d for k in chosen if (d := graph.get(k).partitions_def) is not None), None)
@@ -78,8 +81,12 @@ def plan(
                     continue
                 spans = [asked]
             else:
-                found = set(known) & set(todo or ()) or set(known if selection is not None else ())
-                spans = ranges(known, found, settled)
+                # Of its own tables and models: the first day of a month is spelled as the month is.
+                others = set().union(*names.values()) - names[job.name]
+                left = {key for name, found in (todo or {}).items() if name not in others for key in found}
+                there = {key for name, found in (loaded or {}).items() if name not in others for key in found}
+                found = set(known) & left or set(known if selection is not None else ())
+                spans = ranges(known, found, there - left)
                 if not spans:  # nothing new for what is partitioned
                     chosen = {key for key in chosen if graph.get(key).partitions_def is None}
         if chosen:

@@ -25,7 +25,7 @@ class Pending:
     """Partitions with work left, by table or model; `all` for those without partitions.
 
     Attributes:
-        loaded: partitions that have been loaded, of any table.
+        loaded: table → partitions that have been loaded.
         foreign: partitions that the lake has deliveries for and the contract doesn't have: nothing loads them.
     """
 
@@ -34,7 +34,7 @@ class Pending:
     unjudged: Mapping[str, Sequence[str]]
     unbuilt: Mapping[str, Sequence[str]]
     unpublished: Mapping[str, Sequence[str]]
-    loaded: Collection[str] = ()
+    loaded: Mapping[str, Collection[str]] = field(default_factory=dict)
     foreign: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     @property
@@ -42,14 +42,13 @@ class Pending:
         """Whether there is anything to do."""
         return bool(self.undelivered or self.unloaded or self.unjudged or self.unbuilt or self.unpublished)
 
-    def partitions(self) -> set[str]:
-        """All partition keys with work left."""
-        groups = (self.undelivered, self.unloaded, self.unjudged, self.unbuilt, self.unpublished)
-        return {key for group in groups for found in group.values() for key in found}
-
-    def settled(self) -> set[str]:
-        """Partitions that have been loaded and have no work left."""
-        return set(self.loaded) - self.partitions()
+    def partitions(self) -> dict[str, set[str]]:
+        """Table or model → partitions with work left."""
+        found: dict[str, set[str]] = {}
+        for group in (self.undelivered, self.unloaded, self.unjudged, self.unbuilt, self.unpublished):
+            for name, keys in group.items():
+                found.setdefault(name, set()).update(keys)
+        return found
 
 
 def pending(
@@ -89,7 +88,7 @@ def pending(
         _unjudged(tables, ledger, versions),
         _unbuilt(models, ledger, tables, versions),
         _unpublished(models, ledger),
-        {key for found in versions.values() for key in found},
+        versions,
         foreign,
     )
 
@@ -125,8 +124,8 @@ def _missing(
 
 def arrived(
     tables: Mapping[str, Table], lake: Lake, project: Path, places: Mapping[str, Place] | None = None
-) -> set[str]:
-    """Partitions that a source, landing or the lake has something for.
+) -> dict[str, set[str]]:
+    """Table → partitions that a source, landing or the lake has something for.
 
     Args:
         tables: those that get deliveries.
@@ -135,12 +134,12 @@ def arrived(
     Raises:
         ConfigError: a source's options are wrong.
     """
-    found = {ref.partition for name in tables for ref in lake.manifests(name)}
+    found = {name: {ref.partition for ref in lake.manifests(name)} for name in tables}
     for name, table in tables.items():
         if table.source is not None:
-            found |= {a.partition for a in extractor_for(table, project).available(table, table.partition_keys())}
+            found[name] |= {a.partition for a in extractor_for(table, project).available(table, table.partition_keys())}
         elif places and name in places:
-            found |= undelivered(table, places[name], lake, table.partition_keys())
+            found[name] |= undelivered(table, places[name], lake, table.partition_keys())
     return found
 
 

@@ -178,7 +178,7 @@ def test_only_that_day_is_made_anew(sales, dagster):
     sales.write(2, CORRECTED)
     todo = left(sales)
     assert todo.undelivered == {"orders": [LATE]}
-    assert todo.partitions() == {LATE}
+    assert todo.partitions() == {"orders": {LATE}}
 
     # Loaded, and nothing else yet: exactly what was made of the earlier rows is out of date.
     assert sales.run(dagster, (LATE, LATE), {raw_key("orders"), staging_key("orders")}).success
@@ -228,7 +228,7 @@ def test_two_late_days_are_two_runs(sales, dagster):
     sales.write(2, CORRECTED)
     sales.write(5, CORRECTED)
     todo = left(sales)
-    planned = plan(sales.definitions, None, None, todo.partitions(), todo.settled())
+    planned = plan(sales.definitions, None, None, todo.partitions(), todo.loaded)
     assert [run.span for run in planned.runs] == [(DAYS[1], DAYS[1]), (DAYS[4], DAYS[4])]
     for run in planned.runs:
         assert runs.execute(run.job, dagster, run.span, run.assets).success

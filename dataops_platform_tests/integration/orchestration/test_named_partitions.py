@@ -135,7 +135,7 @@ def test_what_is_new_is_planned(regions, tmp_path):
     regions.write("apac", "1,apac,11")
     regions.write("us", "4,us,41")
     todo = regions.left()
-    planned = plan(regions.definitions, None, None, todo.partitions(), todo.settled())
+    planned = plan(regions.definitions, None, None, todo.partitions(), todo.loaded)
     assert [run.span for run in planned.runs] == [("apac", "apac"), ("us", "us")]
     with pytest.raises(ConfigError, match="'eu-nort' is not one of eu-north, apac, eu, us"):
         plan(regions.definitions, None, ("eu", "eu-nort"), None)
@@ -214,7 +214,7 @@ def test_a_model_by_day_takes_the_names_as_a_whole(regions, tmp_path):
 
     def run_what_is_new(dagster):
         todo = regions.left()
-        planned = plan(regions.definitions, None, None, todo.partitions(), todo.settled()).runs
+        planned = plan(regions.definitions, None, None, todo.partitions(), todo.loaded).runs
         assert all(runs.execute(run.job, dagster, run.span, run.assets).success for run in planned)
         return {run.span for run in planned if run.span}  # what has no partitions may be made alone
 

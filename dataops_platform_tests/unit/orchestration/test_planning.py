@@ -6,6 +6,7 @@ import dagster as dg
 import pytest
 
 from dataops_platform.contracts import Kind
+from dataops_platform.contracts.partitions import Granularity
 from dataops_platform.contracts.problems import ConfigError
 from dataops_platform.orchestration.jobs import jobs
 from dataops_platform.orchestration.planning import plan, ranges, span
@@ -73,6 +74,29 @@ def test_late_partitions_are_runs_of_their_own():
     assets = table_assets(orders)
     made, schedules = jobs(assets, {"orders": orders}, Models(()))
     definitions = dg.Definitions(assets, jobs=made, schedules=schedules, resources={"platform": object()})
-    settled = {*DAYS} - {DAYS[1], DAYS[4], DAYS[5]}
-    planned = plan(definitions, None, None, {DAYS[1], DAYS[4], DAYS[5]}, settled)
+    planned = plan(definitions, None, None, {"orders": {DAYS[1], DAYS[4], DAYS[5]}}, {"orders": DAYS})
     assert [run.span for run in planned.runs] == [(DAYS[1], DAYS[1]), (DAYS[4], DAYS[5])]
+
+
+def test_a_month_is_no_day():
+    """Though its first day is spelled so: each job runs what its own tables have left."""
+    tables = {
+        "orders": table("orders", {"day": Kind.DATE}, partitioning=daily()),
+        "stock": table("stock", {"day": Kind.DATE}, partitioning=daily(granularity=Granularity.MONTH)),
+    }
+    assets = [asset for item in tables.values() for asset in table_assets(item)]
+    made, schedules = jobs(assets, tables, Models(()))
+    definitions = dg.Definitions(assets, jobs=made, schedules=schedules, resources={"platform": object()})
+    loaded = {"orders": ["2024-02-01", "2024-02-02"], "stock": ["2024-02-01", "2024-03-01"]}
+
+    def planned(todo):
+        return {
+            (key.path[-1], run.span) for run in plan(definitions, None, None, todo, loaded).runs for key in run.assets
+        }
+
+    assert planned({"stock": {"2024-02-01"}}) == {("stock", ("2024-02-01", "2024-02-01"))}
+    both = {"stock": {"2024-02-01"}, "orders": {"2024-02-29"}}
+    assert planned(both) == {("stock", ("2024-02-01", "2024-02-01")), ("orders", ("2024-02-29", "2024-02-29"))}
+    assert planned({"of somebody": {"2024-03-01"}}) == {
+        ("stock", ("2024-03-01", "2024-03-01")), ("orders", ("2024-03-01", "2024-03-01")),
+    }  # fmt: skip
