@@ -149,10 +149,12 @@ def _failed(end: RunEnd, cut: Cut | None, subjects: Subjects) -> _Problem:
 
 
 def _failed_parts(end: RunEnd) -> dict[str, Sequence[str]]:
-    """Part → the partitions that it failed for; none: all of the run's."""
-    known = {part.partition("/")[0] for part in end.failed}
-    steps = [step for step in end.failures if step not in known and (step != _ITSELF or not end.failed)]
-    return dict(sorted((dict.fromkeys(steps, ()) | dict(end.failed)).items()))
+    """Part → the partitions that it failed for; none: all of the run's. What only stays refused isn't one of them."""
+    died = _ITSELF in end.failures
+    failed = {part: keys for part, keys in end.failed.items() if died or part.partition("/")[0] in end.failures}
+    known = {part.partition("/")[0] for part in failed}
+    steps = [step for step in end.failures if step not in known and (step != _ITSELF or not failed)]
+    return dict(sorted((dict.fromkeys(steps, ()) | failed).items()))
 
 
 def _done(end: RunEnd, part: str, job: str, cut: Cut | None, subjects: Subjects) -> list[str]:

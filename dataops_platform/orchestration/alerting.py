@@ -22,7 +22,7 @@ from dataops_platform.contracts.model import Contracts
 from dataops_platform.contracts.partitions import Cut
 from dataops_platform.events.outbox import publish
 from dataops_platform.orchestration import partitions
-from dataops_platform.orchestration.run_ends import ENDED, run_end
+from dataops_platform.orchestration.run_ends import ENDED, Plans, run_end
 from dataops_platform.pubsub import Topic
 from dataops_platform.quality.deadlines import judge_deadlines
 from dataops_platform.secrets import Secret
@@ -116,7 +116,8 @@ def _unrecorded(instance: dg.DagsterInstance, ledger: Ledger, about: Subjects) -
         records = instance.get_run_records(ended, limit=limit, order_by="update_timestamp")
     # The oldest first: those that are left are found in the next round, by the time of the newest of these.
     unknown = [record for record in reversed(records) if record.dagster_run.run_id not in known]
-    return [run_end(instance, record, about) for record in unknown[:AT_ONCE]]
+    plans: Plans = {}
+    return [run_end(instance, record, about, plans) for record in unknown[:AT_ONCE]]
 
 
 # -- channels ---------------------------------------------------------------------------------------------------------

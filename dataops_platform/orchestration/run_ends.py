@@ -37,14 +37,22 @@ _TOLD = {
 }
 
 
-def run_end(instance: dg.DagsterInstance, record: dg.RunRecord, about: Subjects) -> RunEnd:
-    """How a run ended."""
+Plans = dict[str, Sequence[ExecutionStepSnap]]
+"""Steps by the id of a plan: runs of the same assets share it, and it takes long to read."""
+
+
+def run_end(instance: dg.DagsterInstance, record: dg.RunRecord, about: Subjects, plans: Plans) -> RunEnd:
+    """How a run ended.
+
+    Args:
+        plans: those that are known; what is read is added.
+    """
     run = record.dagster_run
     asked = partitions.span(run.tags)
     found = _Found(about, "..".join(dict.fromkeys(asked)) if asked else UNPARTITIONED)
     for entry in instance.all_logs(run.run_id, of_type=_TOLD):
         found.see(entry.get_dagster_event())
-    steps = _plan(instance, run)
+    steps = _plan(instance, run, plans)
     status = ENDED[run.status]
     failed: dict[str, Sequence[str]] = {}
     if status is RunStatus.FAILURE:
@@ -167,12 +175,15 @@ def _part(step: str, name: str) -> str:
     return step if name_of_part(step) == name else f"{step}/{name}"
 
 
-def _plan(instance: dg.DagsterInstance, run: dg.DagsterRun) -> Sequence[ExecutionStepSnap]:
+def _plan(instance: dg.DagsterInstance, run: dg.DagsterRun, plans: Plans) -> Sequence[ExecutionStepSnap]:
     """The steps that a run was to execute."""
-    if run.execution_plan_snapshot_id is None:
+    number = run.execution_plan_snapshot_id
+    if number is None:
         return ()
-    plan = instance.get_execution_plan_snapshot(run.execution_plan_snapshot_id)
-    return [step for step in plan.steps if step.key in plan.step_keys_to_execute]
+    if number not in plans:
+        plan = instance.get_execution_plan_snapshot(number)
+        plans[number] = [step for step in plan.steps if step.key in plan.step_keys_to_execute]
+    return plans[number]
 
 
 def _assets(step: ExecutionStepSnap) -> list[tuple[dg.AssetKey, bool]]:

@@ -260,6 +260,9 @@ def test_what_stays_refused_is_not_mended_by_a_run_that_succeeds(channel):
     assert channel.tell(end(2, "2024-01-01..2024-01-03", steps=("deliveries",), job="daily", failed=still)) == []
     assert channel.left == {"run/daily/2024-01-01..2024-01-03": {ORDERS_LOADED: ["2024-01-02"]}}
     assert len(channel.tell(loaded(3, "2024-01-02"))) == 1
+    # Nor is it what a run failed for that failed otherwise.
+    channel.tell(end(4, "2024-01-01..2024-01-03", {CHECKS: "no"}, ("deliveries",), "daily", failed=still))
+    assert channel.left == {"run/daily/2024-01-01..2024-01-03": {CHECKS: ["2024-01-01..2024-01-03"]}}
 
 
 def test_a_canceled_run_is_no_problem(channel):
