@@ -27,6 +27,7 @@ from dataops_platform.orchestration.alerting import publish_events, subjects, te
 from dataops_platform.orchestration.build import assemble, read_project
 from dataops_platform.orchestration.event_log import enable_batching
 from dataops_platform.orchestration.planning import PlannedRun, RunPlan, plan, span
+from dataops_platform.orchestration.run_launcher import fail_dead_runs
 from dataops_platform.orchestration.run_logs import install_run_logs
 from dataops_platform.quality.scorecard import scorecard
 from dataops_platform.settings import Settings
@@ -74,6 +75,7 @@ def run(console: Console, select: str | None, partitions: str | None) -> int:
             print_foreign(console, left)
             if not left.any:
                 with dg.DagsterInstance.get() as instance:  # what a run that was killed didn't come to say
+                    fail_dead_runs(instance)
                     tell(instance, settings, about)
                     publish_events(instance, settings, about)
                 console.print(f"[bold green]Nothing new[/] since the last run ({time.monotonic() - started:.1f} s).\n")
@@ -102,6 +104,7 @@ def run(console: Console, select: str | None, partitions: str | None) -> int:
                 break
         console.print()
         with console.status("Telling what is new"):
+            fail_dead_runs(instance)
             tell(instance, settings, about)
             publish_events(instance, settings, about)
     _scorecard(console, settings, contracts, models)

@@ -61,6 +61,16 @@ class EmbeddedRunLauncher(DefaultRunLauncher):
         return found or (started, None)
 
 
+def fail_dead_runs(instance: dg.DagsterInstance) -> None:
+    """Report as failed the runs of this machine whose process has died, as Dagster's daemon would where one runs."""
+    if not isinstance(instance.run_launcher, EmbeddedRunLauncher):
+        return
+    for run in instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED])):
+        health = instance.run_launcher.check_run_worker_health(run)
+        if health.status is WorkerStatus.NOT_FOUND:
+            instance.report_run_failed(run, health.msg)
+
+
 def lives(pid: int, known_at: float) -> bool:
     """Whether the process of that id at some moment still lives; another one may have its id by now.
 

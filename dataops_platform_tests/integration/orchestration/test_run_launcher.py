@@ -11,7 +11,7 @@ from dagster._core.events import EngineEventData
 from dagster._core.launcher import WorkerStatus
 
 from dataops_platform.orchestration import run_launcher
-from dataops_platform.orchestration.run_launcher import EmbeddedRunLauncher, lives
+from dataops_platform.orchestration.run_launcher import EmbeddedRunLauncher, fail_dead_runs, lives
 
 
 @dg.op
@@ -58,6 +58,16 @@ def test_the_process_that_said_last_that_it_executes_the_run(instance, run):
     assert health(instance, run) is WorkerStatus.NOT_FOUND
     says(os.getpid())
     assert health(instance, run) is WorkerStatus.RUNNING
+
+
+def test_dead_runs_are_failed_and_living_ones_are_not(instance):
+    """Where no daemon does it: the terminal does, before it tells what happened."""
+    runs = {pid: instance.create_run_for_job(job, status=dg.DagsterRunStatus.STARTED) for pid in (os.getpid(), ended())}
+    for pid, run in runs.items():
+        instance.report_engine_event("executes it", run, EngineEventData.in_process(pid))
+    fail_dead_runs(instance)
+    alive, dead = (instance.get_run_by_id(run.run_id).status for run in runs.values())
+    assert (alive, dead) == (dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.FAILURE)
 
 
 def test_a_run_that_does_not_say_where_it_is(instance, run, monkeypatch):
