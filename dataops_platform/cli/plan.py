@@ -55,7 +55,7 @@ def show(console: Console, select: str | None, partitions: str | None, check: bo
     with console.status("Comparing the source, the lake and the warehouse"):
         manifest, models = read_project(settings, contracts)
         definitions = assemble(settings, contracts, manifest, models, assets)
-        selection = runs.resolve_selection(definitions, select) if select else None
+        selection = runs.resolve_selection(definitions, select) if select is not None else None
         warehouse.ensure([])
         with warehouse.session():
             left = pending(

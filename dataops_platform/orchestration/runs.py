@@ -100,6 +100,8 @@ def resolve_selection(definitions: dg.Definitions, select: str) -> set[dg.AssetK
     Raises:
         ConfigError: it can't be parsed, or selects nothing.
     """
+    if not select.strip():
+        raise ConfigError("--select is empty: name assets, like staging/orders, or leave it out for all")
     graph = definitions.get_repository_def().asset_graph
     known = {key.to_user_string(): key for key in graph.get_all_asset_keys()}
     if select in known:

@@ -308,6 +308,8 @@ def test_missing_contracts_folder(tmp_path):
         (["--partitions", "2024-05-01.."], "write FROM..TO"),
         (["--select", "staging/ordrs"], "selects no asset; did you mean staging/orders"),
         (["--select", "nonsense"], "--select 'nonsense' selects no asset"),
+        (["--select", ""], "--select is empty: name assets"),
+        (["--partitions", ""], "--partitions '': write FROM..TO"),
         (["--select", "key:("], "can't be read"),
     ],
 )
