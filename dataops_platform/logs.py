@@ -7,15 +7,18 @@ Cloud Logging takes some fields of such a line for itself: `severity`, `message`
 
 from __future__ import annotations
 
+import functools
 import json
 import logging
+import os
 import sys
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
-from typing import Any, TextIO
+from typing import Any, TextIO, cast
 
 from dataops_platform.contracts.problems import ConfigError
 from dataops_platform.secrets import redact
+from dataops_platform.secrets.output import RedactedStream
 
 VARIABLE = "DATAOPS_LOG_FORMAT"
 FORMATS = ("text", "json")
@@ -121,14 +124,38 @@ def _severity(level: int) -> str:
 
 
 class _Stderr(logging.StreamHandler[TextIO]):
-    """Writes to what `sys.stderr` is at that moment: others may have put another stream there."""
+    """Writes to what `sys.stderr` is at that moment: others may have put another stream there.
+
+    Where that is the process's own, it writes past Dagster's capture of a step's output: that one puts a file under the
+    descriptor, and lets a `tail` write what is in it to where it belongs. Ending it with the run, it loses what the
+    `tail` didn't come to: the last lines, which say why the run failed.
+    """
 
     def __init__(self) -> None:
         logging.Handler.__init__(self)
+        _own_stderr()  # before a capture begins
 
     @property
     def stream(self) -> TextIO:  # type: ignore[override]
-        return sys.stderr
+        try:
+            own = sys.stderr.fileno() == _STDERR
+        except (AttributeError, OSError, ValueError):  # none, closed, or in memory
+            own = False
+        return _own_stderr() if own else sys.stderr
+
+
+_STDERR = 2
+
+
+@functools.cache
+def _own_stderr() -> TextIO:
+    """What the process's standard error is when this is first asked for; one for the process, never closed."""
+    try:
+        copy = os.dup(_STDERR)
+    except OSError:  # it was started without one
+        return open(os.devnull, "w")
+    stream = os.fdopen(copy, "w", encoding="utf-8", errors="backslashreplace", buffering=1)
+    return cast(TextIO, RedactedStream(stream))
 
 
 def handler(format: str) -> logging.Handler:

@@ -136,8 +136,19 @@ def test_an_unreadable_delivery_is_told(run, server, shop):
     ]
 
 
-def test_json_logs(run, server):
-    done = run(DATAOPS_LOG_FORMAT="json", DATAOPS_ALERTS="log")
+@pytest.fixture
+def slow_tail(tmp_path):
+    """A PATH with a `tail` that doesn't come to write anything, as a busy machine's."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    (folder / "tail").write_text("#!/bin/sh\nexec sleep 60\n")
+    (folder / "tail").chmod(0o755)
+    return f"{folder}{os.pathsep}{os.environ['PATH']}"
+
+
+def test_json_logs(run, server, slow_tail):
+    """Every line is there, also of what a step says last, whose output Dagster lets `tail` write."""
+    done = run(DATAOPS_LOG_FORMAT="json", DATAOPS_ALERTS="log", PATH=slow_tail)
     assert done.returncode == 1
     entries = [json.loads(line) for line in done.stderr.splitlines()]
     volume = next(entry for entry in entries if entry.get("rule") == "volume")
