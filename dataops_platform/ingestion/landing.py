@@ -125,14 +125,14 @@ class Registration:
         delivered: new deliveries, and those that somebody else had begun.
         existing: how many objects were delivered already.
         refused: objects that can't be delivered, found now.
-        refused_before: those that were known to be so, as `Refusal.file` says it.
+        refused_before: those that were known to be so: as `Refusal.file` says it → their partition.
         removed: how many objects were removed from landing.
     """
 
     delivered: list[Delivery] = field(default_factory=list)
     existing: int = 0
     refused: list[Refusal] = field(default_factory=list)
-    refused_before: list[str] = field(default_factory=list)
+    refused_before: dict[str, str] = field(default_factory=dict)
     removed: int = 0
 
 
@@ -414,7 +414,8 @@ class _Registrar:
     def deliver(self, partition: str, incoming: Sequence[Incoming], known: Registered) -> None:
         """One delivery of what is new among the objects of a partition, after finishing what somebody else began."""
         self.done.existing += sum(known.is_delivered(partition, item.identity) for item in incoming)
-        self.done.refused_before += [item.file for item in incoming if known.is_refused(partition, item.identity)]
+        before = [item.file for item in incoming if known.is_refused(partition, item.identity)]
+        self.done.refused_before |= dict.fromkeys(before, partition)
         while True:
             for entry in known.unfinished(partition):
                 self.done.delivered.append(self._lake.publish(entry.delivery))

@@ -70,13 +70,16 @@ def landed_raw(table: Table) -> dg.AssetsDefinition:
         said |= {(item.partition_key, item.reason) for item in earlier if item.file in done.refused_before}
         if done.refused_before:
             context.log.info(f"{len(done.refused_before)} object(s) of {table.name} are still refused")
-        # An object that can't be read stops nothing else, not even what else has landed for its partition.
+        # An object that can't be read stops nothing else, not even what else has landed for its partition. That one is
+        # not whole, though, until something later of it is delivered.
         delivered = {delivery.partition for delivery in done.delivered}
+        incomplete = {partition for partition, _ in said} | (set(done.refused_before.values()) - delivered)
         reasons: dict[str, list[str]] = {}
         for partition, reason in sorted(said):
             if partition not in delivered:
                 reasons.setdefault(partition, []).append(reason)
-        refused.report(context, reasons, [f"{partition}: {reason}" for partition, reason in sorted(said)])
+        new = [f"{partition}: {reason}" for partition, reason in sorted(said)]
+        refused.report(context, reasons, new, incomplete)
         yield dg.MaterializeResult(
             metadata={
                 "deliveries": len(done.delivered),

@@ -4,7 +4,8 @@ A step that refuses a partition (its file can't be read, its delivery is damaged
 what is made of the asset would be skipped, for every partition of the run. Instead
 
 - the step logs what it refused as one observation of its asset (`report`);
-- it reports no materialization of those partitions (`leave_out`), and neither does what is made of them;
+- it reports no materialization of those partitions (`leave_out`), and neither does what is made of them; where some
+  files of a partition are refused and others are not, what is made of the others goes on and is reported;
 - the asset check `deliveries_loaded`, which nothing waits for, fails the run and names them all.
 
 Dagster then shows such a partition as failed: a run that planned to materialise it, and did not, has failed. The steps
@@ -40,19 +41,25 @@ _REFUSED, _NEW = "dataops/refused partitions", "dataops/newly refused"
 AnyContext = dg.AssetExecutionContext | dg.AssetCheckExecutionContext
 
 
-def report(context: dg.AssetExecutionContext, refused: Mapping[str, Sequence[str]], new: Sequence[str]) -> None:
+def report(
+    context: dg.AssetExecutionContext,
+    refused: Mapping[str, Sequence[str]],
+    new: Sequence[str],
+    incomplete: Collection[str] = (),
+) -> None:
     """Log what this step's asset refuses, and leave those partitions out of what it materialises.
 
     Args:
         refused: partition → why its data is not what was delivered last.
         new: what the run is to fail for, each with its partition: not what an earlier run has failed for.
+        incomplete: partitions of which some files are refused. What is made of the others goes on.
 
     Raises:
         Failure: something is new, and no later step of this run would fail for it.
     """
     if new and not _is_checked(context):
         for key in context.partition_keys if context.has_partition_key_range or context.has_partition_key else ():
-            if by_the_clock(key) not in refused:
+            if by_the_clock(key) not in {*refused, *incomplete}:
                 context.log_event(dg.AssetMaterialization(context.asset_key, partition=key))
         name = context.asset_key.path[-1]
         parts = {name: _partitions(new)}
@@ -66,7 +73,7 @@ def report(context: dg.AssetExecutionContext, refused: Mapping[str, Sequence[str
             _NEW: dg.MetadataValue.json([redact(text) for text in new]),
         }
         context.log_event(dg.AssetObservation(context.asset_key, metadata=metadata))
-    leave_out(context, refused)
+    leave_out(context, {*refused, *incomplete})
 
 
 def _is_checked(context: dg.AssetExecutionContext) -> bool:

@@ -107,6 +107,7 @@ def _staging(table: Table) -> dg.AssetsDefinition:
             done = by_tenths(context.log.info, "deliveries loaded")
             earlier = refused.earlier_runs(context)
             outcomes, refusals = load_new(platform, table, keys, context.run_id, done, earlier)
+            incomplete = platform.ledger.incomplete(table.name)
         loaded = [outcome for outcome in outcomes if not outcome.refused]
         for line in _beyond(outcomes):
             context.log.warning(f"{table.name}: {line}")
@@ -117,7 +118,8 @@ def _staging(table: Table) -> dg.AssetsDefinition:
         for refusal in refusals:
             if not refusal.superseded:
                 reasons.setdefault(refusal.partition, []).append(refusal.reason)
-        refused.report(context, reasons, [f"{r.partition}: {r.reason}" for r in refusals if not r.before])
+        new = [f"{r.partition}: {r.reason}" for r in refusals if not r.before]
+        refused.report(context, reasons, new, incomplete)
         yield dg.MaterializeResult(
             metadata={
                 "deliveries": len(loaded),

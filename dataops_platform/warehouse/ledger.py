@@ -405,6 +405,15 @@ class Ledger:
         )
         return {row["manifest"] for row in rows}
 
+    def incomplete(self, table: str) -> set[str]:
+        """Partitions of a table whose last delivery was loaded without some of its files: those were refused."""
+        rows = self._rows(
+            f"SELECT l.partition_key FROM (SELECT partition_key, max(manifest) AS manifest FROM {LEDGER}.loads"
+            f" WHERE table_name = {literal(table)} GROUP BY partition_key) AS l WHERE l.manifest IN"
+            f" (SELECT manifest FROM {LEDGER}.refusals WHERE table_name = {literal(table)} AND file IS NOT NULL)"
+        )
+        return {row["partition_key"] for row in rows}
+
     def refuse(self, refusals: Sequence[Refused]) -> list[bool]:
         """Record what was refused, all or nothing; of each, whether that was known, for the same reason.
 

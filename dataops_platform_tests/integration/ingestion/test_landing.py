@@ -278,7 +278,7 @@ def test_who_is_told_of_what_is_refused_is_told_before_it_is_remembered(scene):
         register(T, place(scene), scene.lake, DAYS, tell=tell)
     done = register(T, place(scene), scene.lake, DAYS, tell=tell)
     assert told == [["b.parquet"]] * 2
-    assert register(T, place(scene), scene.lake, DAYS, tell=tell).refused_before == [done.refused[0].file]
+    assert register(T, place(scene), scene.lake, DAYS, tell=tell).refused_before == {done.refused[0].file: DAYS[0]}
     assert len(told) == 2
 
 

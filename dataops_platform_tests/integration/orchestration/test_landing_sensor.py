@@ -25,6 +25,7 @@ from dataops_platform.orchestration.landing_sensor import grouped
 from dataops_platform.orchestration.refused import CHECK
 from dataops_platform.orchestration.table_options import raw_key, staging_key
 from dataops_platform_tests.integration.orchestration.conftest import instance, settings_of
+from dataops_platform_tests.integration.orchestration.sales import statuses
 from dataops_platform_tests.readme import own_table_files
 
 SERVER = """\
@@ -90,6 +91,11 @@ class Shop:
         return [row["order_id"] for row in found]
 
 
+def days(dagster: dg.DagsterInstance, key: dg.AssetKey, shop: Shop) -> tuple[list[int], list[int]]:
+    """Materialised and failed days."""
+    return statuses(dagster, key, shop.definitions)
+
+
 @pytest.fixture
 def shop(tmp_path):
     return Shop(tmp_path)
@@ -139,7 +145,9 @@ def test_what_can_not_be_read_stops_nothing_else(shop, tmp_path, monkeypatch):
         assert not checked[CHECK].passed
         assert "bad.csv: column 'order_id' is missing" in checked[CHECK].description
         assert shop.staged() == [1]
-        assert dagster.get_materialized_partitions(staging_key("orders")) == {"2024-05-01"}  # what else had landed
+        # What else had landed is loaded, and shown so; that not all of the day is delivered shows where it landed.
+        assert days(dagster, staging_key("orders"), shop) == ([1], [])
+        assert days(dagster, raw_key("orders"), shop) == ([], [1])
         (failure,) = [runs.step_failure(event) for event in result.all_events if event.is_step_failure]
         assert failure.step == "deliveries"
         assert (failure.refused, failure.unexpected) == (True, False)
@@ -150,6 +158,7 @@ def test_what_can_not_be_read_stops_nothing_else(shop, tmp_path, monkeypatch):
         again = shop.run(request, dagster)
         assert again.success
         assert all(e.passed for e in again.get_asset_check_evaluations())
+        assert days(dagster, raw_key("orders"), shop) == ([], [1])
         columns = "table_name, partition_key, manifest, run_id, file"
         rows = shop.settings.warehouse().query(f"SELECT {columns} FROM dataops.refusals").to_pylist()
         assert [tuple(row.values()) for row in rows] == [
@@ -158,8 +167,14 @@ def test_what_can_not_be_read_stops_nothing_else(shop, tmp_path, monkeypatch):
         # A run that goes on with the one that found it says so: that one may have died before it did.
         monkeypatch.setattr("dataops_platform.orchestration.refused.earlier_runs", lambda context: {result.run_id})
         assert not shop.run(request, dagster).success
+        monkeypatch.undo()
+        shop.write(1, "c.csv", HEAD + "12,2024-05-01,DE,2\n")  # what lands later stands for it
+        (request,) = shop.tick(dagster).run_requests
+        assert shop.run(request, dagster).success
+        assert days(dagster, raw_key("orders"), shop) == ([1], [])
         bad.unlink()
         assert shop.run(request, dagster).success
+        assert days(dagster, raw_key("orders"), shop) == ([1], [])
 
 
 def test_a_file_that_is_damaged_inside_stops_nothing_else(tmp_path, monkeypatch):
@@ -189,12 +204,14 @@ def test_a_file_that_is_damaged_inside_stops_nothing_else(tmp_path, monkeypatch)
         assert not checked[CHECK].passed
         assert "orders/dt=2024-05-01/b.parquet: a damaged parquet file: " in checked[CHECK].description
         assert len(shop.staged()) == 2000
-        assert dagster.get_materialized_partitions(staging_key("orders")) == {"2024-05-01"}
+        assert days(dagster, raw_key("orders"), shop) == ([1], [])
+        assert days(dagster, staging_key("orders"), shop) == ([], [1])
         (failure,) = [runs.step_failure(event) for event in result.all_events if event.is_step_failure]
         assert (failure.step, failure.refused, failure.unexpected) == ("deliveries", True, False)
         # Said once; and by a run that goes on with this one, which may have died before it said so.
         assert shop.tick(dagster).run_requests == []
         assert shop.run(request, dagster).success
+        assert days(dagster, staging_key("orders"), shop) == ([], [1])
         with monkeypatch.context() as patch:
             patch.setattr("dataops_platform.orchestration.refused.earlier_runs", lambda context: {result.run_id})
             assert not shop.run(request, dagster).success
@@ -203,6 +220,7 @@ def test_a_file_that_is_damaged_inside_stops_nothing_else(tmp_path, monkeypatch)
         (request,) = shop.tick(dagster).run_requests
         assert shop.run(request, dagster).success
         assert len(shop.staged()) == 4000
+        assert days(dagster, staging_key("orders"), shop) == ([1], [])
 
 
 def test_a_run_takes_on_no_more_partitions_than_the_contract_allows(shop):
