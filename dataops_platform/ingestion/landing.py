@@ -29,7 +29,7 @@ from dataops_platform.contracts.file_formats import (
     file_reading,
     format_of,
 )
-from dataops_platform.contracts.model import AfterLanding, Landing, Table
+from dataops_platform.contracts.model import AfterLanding, Landing, LoadMode, Table
 from dataops_platform.contracts.partitions import Cut, NamedPartitioning, Partitioning
 from dataops_platform.contracts.problems import ConfigError, DataRefused
 from dataops_platform.ingestion.landing_log import Entry, Identity, LandingLog, Refusal, Registered
@@ -127,6 +127,7 @@ class Registration:
         refused: objects that can't be delivered, found now.
         refused_before: those that were known to be so: as `Refusal.file` says it → their partition.
         removed: how many objects were removed from landing.
+        replaced: of tables that replace: partition → the other objects in landing whose rows a delivery replaces.
     """
 
     delivered: list[Delivery] = field(default_factory=list)
@@ -134,6 +135,7 @@ class Registration:
     refused: list[Refusal] = field(default_factory=list)
     refused_before: dict[str, str] = field(default_factory=dict)
     removed: int = 0
+    replaced: dict[str, list[str]] = field(default_factory=dict)
 
 
 def out_of_range(partitioning: Cut | None, partition: str, now: datetime) -> str | None:
@@ -416,13 +418,21 @@ class _Registrar:
         self.done.existing += sum(known.is_delivered(partition, item.identity) for item in incoming)
         before = [item.file for item in incoming if known.is_refused(partition, item.identity)]
         self.done.refused_before |= dict.fromkeys(before, partition)
+        others = [item.name for item in incoming if not known.is_new(partition, item.identity)]
         while True:
             for entry in known.unfinished(partition):
                 self.done.delivered.append(self._lake.publish(entry.delivery))
             new = [item for item in incoming if known.is_new(partition, item.identity)]
-            if not new or self._decide(known, partition, new):
+            if not new:
+                return
+            if self._decide(known, partition, new):
+                if others and self._table.load_mode is LoadMode.REPLACE and self._has_delivered(partition):
+                    self.done.replaced[partition] = others
                 return
             known = self.look([partition])  # somebody else was faster
+
+    def _has_delivered(self, partition: str) -> bool:
+        return any(delivery.partition == partition for delivery in self.done.delivered)
 
     def _decide(self, known: Registered, partition: str, new: Sequence[Incoming]) -> bool:
         """Deliver new objects; False: others were faster, or an object changed meanwhile."""
@@ -492,6 +502,18 @@ class _Registrar:
                 refused.append(Refusal(partition, item.name, item.generation, reason, item.file))
             elif outcome is not None:
                 good.append((item, *outcome))
+        if refused and self._table.load_mode is LoadMode.REPLACE:
+            # The rest of a snapshot must not replace a whole one.
+            why = f"it landed with {refused[0].name}, which is refused, and loadMode: replace takes all or nothing"
+            others = [
+                Refusal(partition, i.name, i.generation, f"{i.uri}: {why}. Write all of them anew.", i.file)
+                for i, *_ in good
+            ]
+            if len(for_now) == len(refused):
+                for_now += others
+            else:  # the bytes of a file by hand stay what they are
+                for_now += [other for other in others if other.name.startswith(BY_HAND)]
+            refused, good = refused + others, []
         if refused:
             self._tell(refused)
         for refusal in refused:

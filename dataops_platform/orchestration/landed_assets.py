@@ -11,7 +11,7 @@ from dataops_platform.ingestion.landing_log import Refusal
 from dataops_platform.orchestration import partitions, refused
 from dataops_platform.orchestration.errors import user_errors
 from dataops_platform.orchestration.resources import Platform
-from dataops_platform.orchestration.table_options import asset_options, raw_key
+from dataops_platform.orchestration.table_options import SHOWN, asset_options, raw_key
 from dataops_platform.progress import by_tenths
 from dataops_platform.warehouse.ledger import Refused
 
@@ -70,6 +70,11 @@ def landed_raw(table: Table) -> dg.AssetsDefinition:
         said |= {(item.partition_key, item.reason) for item in earlier if item.file in done.refused_before}
         if done.refused_before:
             context.log.info(f"{len(done.refused_before)} object(s) of {table.name} are still refused")
+        for partition, names in list(done.replaced.items())[:SHOWN]:
+            context.log.warning(
+                f"{table.name} {partition}: what landed now replaces what was there (loadMode: replace), without"
+                f" {names[-1]}, which landed before. What belongs together must land together, as one object at best"
+            )
         # An object that can't be read stops nothing else, not even what else has landed for its partition. That one is
         # not whole, though, until something later of it is delivered.
         delivered = {delivery.partition for delivery in done.delivered}

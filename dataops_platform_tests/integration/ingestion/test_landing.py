@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from dataops_platform.contracts.file_formats import FileFormat, FileReading
-from dataops_platform.contracts.model import AfterLanding, Landing
+from dataops_platform.contracts.model import AfterLanding, Landing, LoadMode
 from dataops_platform.contracts.object_patterns import compile_pattern
 from dataops_platform.contracts.problems import ConfigError
 from dataops_platform.contracts.types import Kind
@@ -280,6 +280,40 @@ def test_who_is_told_of_what_is_refused_is_told_before_it_is_remembered(scene):
     assert told == [["b.parquet"]] * 2
     assert register(T, place(scene), scene.lake, DAYS, tell=tell).refused_before == {done.refused[0].file: DAYS[0]}
     assert len(told) == 2
+
+
+def test_part_of_a_snapshot_replaces_nothing(scene):
+    """Where a delivery replaces, what landed with an object that can't be read is not all of the partition."""
+    table = replace(T, load_mode=LoadMode.REPLACE)
+    scene.write("orders/dt=2024-01-01/a.parquet", parquet(1))
+    scene.write("orders/dt=2024-01-01/b.parquet", b"no parquet")
+    scene.write("orders/dt=2024-01-02/a.parquet", parquet(4))
+    done = register(table, place(scene), scene.lake, DAYS)
+    assert ids(scene) == [("2024-01-02", [[4]])]
+    assert sorted(r.name[-9:] for r in done.refused) == ["a.parquet", "b.parquet"]
+    (why,) = [refusal.reason for refusal in done.refused if refusal.name.endswith("a.parquet")]
+    assert "/dt=2024-01-01/b.parquet, which is refused, and loadMode: replace takes all or nothing. Write all" in why
+    again = register(table, place(scene), scene.lake, DAYS)
+    assert (again.delivered, again.refused, len(again.refused_before)) == ([], [], 2)
+
+    scene.write("orders/dt=2024-01-01/b.parquet", parquet(2))
+    done = register(table, place(scene), scene.lake, DAYS)
+    assert ids(scene) == [("2024-01-01", [[2]]), ("2024-01-02", [[4]])]
+    assert done.replaced == {"2024-01-01": ["orders/dt=2024-01-01/a.parquet"]}  # not written anew: told
+    assert register(T, place(scene), scene.lake, DAYS).replaced == {}
+
+
+def test_part_of_a_snapshot_by_hand(scene, tmp_path):
+    """Its files can be landed again as they are."""
+    table = replace(T, load_mode=LoadMode.REPLACE)
+    good, bad = tmp_path / "good.parquet", tmp_path / "bad.parquet"
+    good.write_bytes(parquet(1))
+    bad.write_bytes(b"no parquet")
+    done = deliver_files(table, scene.lake, DAYS[0], [good, bad])
+    assert (ids(scene), len(done.refused)) == ([], 2)
+    bad.write_bytes(parquet(2))
+    assert deliver_files(table, scene.lake, DAYS[0], [good, bad]).refused == []
+    assert ids(scene) == [(DAYS[0], [[1], [2]])]
 
 
 def test_csv_is_converted(scene):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import logging
 import os
 import time
 from dataclasses import replace
@@ -41,22 +42,28 @@ schema:
 HEAD = "order_id,order_date,country,amount\n"
 
 
-def project(folder: Path, path: str = "landing", environment: str | None = None, kind: str = "csv") -> Path:
+def project(
+    folder: Path, path: str = "landing", environment: str | None = None, kind: str = "csv", mode: str = "merge"
+) -> Path:
     """The README's own table, whose files others write."""
     (text,) = [text for name, text in own_table_files().items() if name.startswith("contracts")]
     source = next(line for line in text.splitlines(keepends=True) if "property: source" in line)
     server = SERVER.format(path=path).replace("csv", kind)
     if environment:
         server = server.replace("    type: local\n", f"    type: local\n    environment: {environment}\n")
-    text = text.replace(source, "").replace("start: 2024-05-01", "start: 2024-05-01, end: 2024-05-31")
+    text = (
+        text.replace(source, "")
+        .replace("value: merge", f"value: {mode}")
+        .replace("start: 2024-05-01", "start: 2024-05-01, end: 2024-05-31")
+    )
     (folder / "contracts").mkdir(parents=True)
     (folder / "contracts" / "orders.odcs.yaml").write_text(text.replace("schema:\n", server, 1))
     return folder
 
 
 class Shop:
-    def __init__(self, folder: Path, kind: str = "csv") -> None:
-        self.settings = settings_of(project(folder / "shop", kind=kind), folder / "home")
+    def __init__(self, folder: Path, kind: str = "csv", mode: str = "merge") -> None:
+        self.settings = settings_of(project(folder / "shop", kind=kind, mode=mode), folder / "home")
         self.definitions = build_definitions(self.settings)
         self.repository = self.definitions.get_repository_def()
         self.sensor = self.repository.get_sensor_def("landing_orders")
@@ -221,6 +228,29 @@ def test_a_file_that_is_damaged_inside_stops_nothing_else(tmp_path, monkeypatch)
         assert shop.run(request, dagster).success
         assert len(shop.staged()) == 4000
         assert days(dagster, staging_key("orders"), shop) == ([1], [])
+
+
+def test_what_replaces_others_that_landed_is_told(tmp_path):
+    """Where deliveries replace, what lands later for a day is all there is of it: perhaps it was meant to be a part."""
+    shop = Shop(tmp_path, mode="replace")
+    span = ("2024-05-01", "2024-05-01")
+    with instance(tmp_path / "dagster") as dagster:
+        said = []
+        for name, number in (("a.csv", 1), ("b.csv", 2)):
+            shop.write(1, name, HEAD + f"{number},2024-05-01,FR,1.50\n")
+            outcome = runs.execute(shop.repository.get_job("pipeline"), dagster, span)
+            messages = [
+                entry.user_message for entry in dagster.all_logs(outcome.run_id) if entry.level == logging.WARNING
+            ]
+            said.append([text for text in messages if "loadMode" in text])
+    assert shop.staged() == [2]
+    (first, (second,)) = said
+    assert first == []
+    assert second == (
+        "orders 2024-05-01: what landed now replaces what was there (loadMode: replace), without"
+        " orders/dt=2024-05-01/a.csv, which landed before. What belongs together must land together, as one object at"
+        " best"
+    )
 
 
 def test_a_run_takes_on_no_more_partitions_than_the_contract_allows(shop):
