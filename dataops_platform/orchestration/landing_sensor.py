@@ -62,7 +62,8 @@ def landing_sensor(
             found = scan(table, place, platform.lake, _position(context), datetime.now(UTC), limits)
         for name, reason in list(found.strange.items())[:SHOWN]:
             context.log.warning(f"{name} {reason}")
-        said = summary(found)
+        nowhere = place.inbox.missing()
+        said = f"{nowhere}: nothing can land" if nowhere else summary(found)
         context.log.info(said)
         cursor = found.position.to_json()
         if not found.asks:

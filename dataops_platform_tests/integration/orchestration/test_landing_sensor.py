@@ -272,6 +272,14 @@ def test_by_hand(shop, tmp_path):
         assert [r.partition_key for r in shop.tick(dagster).run_requests] == ["2024-05-03"]
 
 
+def test_a_landing_folder_that_is_not_there_is_told(shop, tmp_path):
+    with instance(tmp_path / "dagster") as dagster:
+        folder = shop.settings.project / "landing"
+        assert shop.tick(dagster).skip_message == f"there is no folder {folder}: nothing can land"
+        shop.write(1)
+        assert len(shop.tick(dagster).run_requests) == 1
+
+
 def test_a_cursor_that_can_not_be_read_is_the_beginning(shop, tmp_path):
     shop.write(1)
     shop.cursor = "what?"
