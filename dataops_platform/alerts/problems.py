@@ -12,7 +12,8 @@ from dataops_platform.alerts.facts import RULE, Facts, Judged, Loaded
 from dataops_platform.alerts.failed_runs import failed_runs, is_partly_mended, same_text
 from dataops_platform.alerts.ranges import without
 from dataops_platform.alerts.subjects import Subjects
-from dataops_platform.contracts.model import MASK, Rule, RuleKind, Severity, Table
+from dataops_platform.contracts.model import MASK, Rule, RuleKind, Scope, Severity, Table
+from dataops_platform.contracts.partitions import UNPARTITIONED
 from dataops_platform.warehouse.ledger import CheckEnd, Refused, RunEnd
 from dataops_platform.warehouse.loading import breaker_tripped
 from dataops_platform.warehouse.names import staging
@@ -142,7 +143,7 @@ def _expected(verdict: Judged, rule: Rule | None) -> str:
 
 
 def _gone(told: Mapping[str, Alert], subjects: Subjects) -> Iterator[Alert]:
-    """Problems whose rule, table or model the project doesn't have any more: nothing would ever say that they are well.
+    """Problems whose rule, table, model or partition the project doesn't have any more: nothing would ever mend them.
 
     Of failed runs others decide.
     """
@@ -151,8 +152,17 @@ def _gone(told: Mapping[str, Alert], subjects: Subjects) -> Iterator[Alert]:
             continue
         own = key.startswith(OWN_CHECK)
         asked = not subjects.checks or (alert.table, alert.rule) in subjects.checks
-        if not (asked if own else subjects.asks(alert.table, alert.rule)):
+        if not (asked if own else subjects.asks(alert.table, alert.rule)) or _was_whole(alert, subjects):
             yield replace(alert, status=Status.RECOVERED, observed=GONE)
+
+
+def _was_whole(alert: Alert, subjects: Subjects) -> bool:
+    """Whether a problem is one of a table that had no partitions then, and has some now."""
+    table = subjects.table_of(alert.table)
+    if table is None or table.partitioning is None or alert.partition != UNPARTITIONED:
+        return False
+    rule = subjects.rule(alert.table, alert.rule) if alert.rule else None
+    return rule is None or rule.scope is Scope.PARTITION
 
 
 # -- deliveries -------------------------------------------------------------------------------------------------------
@@ -168,6 +178,8 @@ def _deliveries(facts: Facts, told: Mapping[str, Alert], subjects: Subjects) -> 
     kinds = (Kind.DELIVERY_REFUSED, Kind.BREAKER_TRIPPED)
     known = {key: alert for key, alert in told.items() if alert.kind in kinds and subjects.asks(alert.table, None)}
     for key, alert in (known | refused).items():
+        if _was_whole(alert, subjects):
+            continue
         loaded = facts.loaded.get((alert.table.partition(".")[2], alert.partition))
         if loaded is not None and _replaces(loaded, alert):
             yield _well(alert, loaded, subjects)

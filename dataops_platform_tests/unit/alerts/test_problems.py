@@ -12,10 +12,10 @@ from dataops_platform.alerts.events import GONE, Kind, Status
 from dataops_platform.alerts.facts import Facts, Judged, Loaded, Refused
 from dataops_platform.alerts.problems import news
 from dataops_platform.alerts.subjects import WITHHELD, Subjects
-from dataops_platform.contracts.model import MASK, BadRows, RuleKind, Severity
+from dataops_platform.contracts.model import MASK, BadRows, RuleKind, Scope, Severity
 from dataops_platform.contracts.types import Kind as Type
 from dataops_platform.warehouse.loading import too_many_bad_rows
-from dataops_platform_tests.support import moment, rule, table
+from dataops_platform_tests.support import daily, moment, rule, table
 
 RULES = (
     rule("amounts", RuleKind.RANGE, "amount"),
@@ -133,6 +133,19 @@ def test_what_is_not_asked_for_any_more_is_no_problem_any_more():
     # Only the old one, where a rule was renamed.
     (new, old) = tell(Facts([replace(JUDGED, rule_id="fresh")]), [judged()], without)
     assert [(a.rule, a.status) for a in (new, old)] == [("fresh", Status.OPEN), ("amounts", Status.RECOVERED)]
+
+
+def test_what_was_wrong_before_a_table_had_partitions_is_no_problem_any_more():
+    failed = judged(partition_key="all")
+    (refusal,) = tell(Facts(refusals=[replace(REFUSED, partition_key="all")]))
+    days = replace(ABOUT, tables={"orders": replace(ORDERS, partitioning=daily())})
+    for known in (failed, refusal):
+        assert tell(Facts(), [known]) == []
+        (found,) = tell(Facts(refusals=[replace(REFUSED, partition_key="all")]), [known], days)
+        assert (found.key, found.status, found.observed) == (known.key, Status.RECOVERED, GONE)
+    # A rule of the table as a whole goes on.
+    whole = replace(ORDERS, partitioning=daily(), rules=(replace(RULES[0], scope=Scope.TABLE),))
+    assert tell(Facts(), [failed], replace(ABOUT, tables={"orders": whole})) == []
 
 
 def test_a_models_test_has_the_owners_of_its_sources():
