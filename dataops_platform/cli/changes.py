@@ -114,9 +114,14 @@ def _failed_before(warehouse: Warehouse, table: TableChanges) -> dict[str, int]:
 
 
 def _print_loss(console: Console, table: Table, found: Loss) -> None:
-    console.print(f"      {counted(found.deliveries, 'delivery')} of {table.name} will be loaded anew")
+    fitting = f"{found.deliveries - len(found.refused):,} of " if found.refused else ""
+    if found.deliveries or not found.retried:
+        console.print(f"      {fitting}{counted(found.deliveries, 'delivery')} of {table.name} will be loaded anew")
+    if found.retried:
+        was = "was refused before, and is" if found.retried == 1 else "were refused before, and are"
+        console.print(f"      {counted(found.retried, 'delivery')} of {table.name} {was} tried again")
     if found.refused:
-        console.print(f"      [bold red]but {escape(found.summary)}[/]", soft_wrap=True)
+        console.print(f"      [bold red]{escape(found.summary)}[/]", soft_wrap=True)
 
 
 def _print_change(console: Console, item: Change) -> None:

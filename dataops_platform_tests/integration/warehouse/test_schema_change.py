@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pyarrow as pa
 import pytest
@@ -330,6 +331,38 @@ def test_what_a_table_that_is_loaded_anew_would_lose(home):
     assert "'id' is " in found.refused[first.manifest]
     assert found.refused["other.json"] == "manifest other.json is gone from the lake"
     assert home.rows("SELECT count(*) FROM dataops.refusals") == [(0,)]  # nobody was refused anything
+
+
+@on_both
+def test_what_a_table_that_is_loaded_anew_would_try_again(home):
+    """What was refused is no loss, and a load tries it again when it fits."""
+    home.deliver(SOURCED, arrow(DAY1, 1), partition=DAY1)
+    text = changed(SOURCED, id=Kind.STRING)
+    home.deliver(text, arrow(DAY2, 2).set_column(1, "id", pa.array(["2"])), partition=DAY2)
+    home.load(SOURCED)
+    assert loss(home.warehouse, home.lake, SOURCED) == Loss(1, {})
+    found = loss(home.warehouse, home.lake, text)
+    assert (found.deliveries, len(found.refused), found.retried) == (1, 1, 1)
+    home.warehouse.adopt(text)
+    assert sorted(o.rows_loaded for o in home.load(text)) == [0, 1]
+    # Now it is the other one that was refused.
+    back = replace(SOURCED, contract_version="3.0.0")
+    found = loss(home.warehouse, home.lake, back)
+    assert (found.deliveries, len(found.refused), found.retried) == (1, 1, 1)
+
+
+def test_what_a_table_that_is_loaded_anew_would_lose_by_damage(tmp_path):
+    """No load takes bytes that aren't those that were delivered: the table has the only good ones."""
+    home = Home(tmp_path)
+    delivery = home.deliver(SOURCED, arrow(DAY1, 1), partition=DAY1)
+    home.load(SOURCED)
+    (item,) = delivery.objects
+    path = Path(home.lake.store.uri(item.key))
+    path.chmod(0o644)
+    path.write_bytes(path.read_bytes() + b" ")
+    assert "holds other bytes than were delivered" in loss(home.warehouse, home.lake, SOURCED).summary
+    path.unlink()
+    assert "is gone" in loss(home.warehouse, home.lake, SOURCED).summary
 
 
 def test_a_staging_table_that_somebody_dropped(home):
