@@ -339,6 +339,7 @@ class Table:
     owner: str | None = None
     contract_id: str = ""
     contract_version: str = ""
+    version_line: int = 0
     file: Path = Path()
     line: int = 0
 

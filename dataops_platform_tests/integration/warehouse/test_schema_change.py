@@ -401,7 +401,53 @@ def test_a_process_with_an_older_contract(tmp_path):
     with pytest.raises(ConfigError, match=r"note .* version 1\.1\.0 of the contract is older than 2\.0\.0"):
         home.load(replace(wide, description="Another process."), [])
     home.warehouse.adopt(wide)  # where it is meant
+    assert home.warehouse.changes([T])[0].applied.version == "2.0.0"  # versions only grow
     assert home.rows("SELECT id, note FROM staging.orders") == [(1, None)]
+
+
+@on_both
+def test_what_is_followed_is_told(home):
+    home.warehouse.ensure([T])
+    more = replace(T, description="As a process that doesn't know it would.", rules=(*T.rules, RULE))
+    later = changed(more, "1.0.1", note=Kind.STRING)
+    (followed,) = home.warehouse.ensure([later])
+    what, version = followed.told
+    assert what.startswith("orders follows its contract: + column staging.orders.note (")
+    assert "; + rule orders.few (" in what
+    assert "version 1.0.1 has to be at least 1.1.0" in version
+    assert not followed.version_refused
+    # What is new alone needs no telling, nor what was told before.
+    for made in (replace(later, description="Another."), replace(T, name="others")):
+        assert [line for item in home.warehouse.ensure([made]) for line in item.told] == []
+
+
+RULE = rule("few", RuleKind.ROW_COUNT)
+
+
+def test_versions_that_are_refused(tmp_path):
+    """Only a contract that breaks something, or that is older, is held up; what hands broke asks for no version."""
+    home = Home(tmp_path)
+    home.load(SOURCED, [home.deliver(SOURCED, arrow(DAY1, 1), partition=DAY1)])
+
+    def refused(made: Table) -> bool:
+        return home.warehouse.changes([made])[0].version_refused
+
+    ruled = replace(SOURCED, rules=(*SOURCED.rules, RULE))
+    narrow = changed(SOURCED, "1.0.1", amount=None)
+    assert [refused(made) for made in (SOURCED, ruled, narrow)] == [False, False, True]
+    assert not refused(replace(narrow, contract_version="2.0.0"))
+    assert refused(replace(SOURCED, contract_version="0.9.0"))
+    home.by_hand("ALTER TABLE staging.orders DROP COLUMN amount")
+    assert not refused(ruled)
+
+
+def test_a_policy_that_keeps_no_brought_columns(tmp_path):
+    """The contract is what takes them, not somebody by hand."""
+    home = Home(tmp_path)
+    home.load(ADDITIVE, [home.deliver(ADDITIVE, arrow(DAY1, 1, note="n"), partition=DAY1)])
+    (changes,) = home.warehouse.changes([T])
+    assert [item.text for item in changes.breaking] == ["staging.orders.note is not in the contract"]
+    assert (str(changes.version_wanted()), changes.version_refused) == ("2.0.0", True)
 
 
 def test_a_column_that_comes_back(tmp_path):
