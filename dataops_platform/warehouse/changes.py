@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from dataops_platform.contracts.model import LoadMode, Rule, SchemaPolicy, Table
 from dataops_platform.contracts.problems import ConfigError
 from dataops_platform.contracts.versions import Step, Version, is_older
-from dataops_platform.warehouse.definitions import Definition, History
+from dataops_platform.warehouse.definitions import EXPIRATION, FILTER, Definition, History
 from dataops_platform.warehouse.names import addable, quarantine, staging
 from dataops_platform.warehouse.shapes import Difference, Remedy, Shape, differences
 from dataops_platform.words import counted
@@ -336,6 +336,22 @@ def _declared(table: Table, applied: Definition, cut_differs: bool, differ: Coll
     if now.clustering != applied.clustering:
         text = f"{target} is clustered by {', '.join(now.clustering) or 'nothing'}"
         items.append(Change("~", text, Step.PATCH))
+    return items + _options(table, now, applied)
+
+
+def _options(table: Table, now: Definition, applied: Definition) -> list[Change]:
+    items = []
+    for name, value in now.options.items():
+        before = applied.options.get(name, value)
+        if value == before:
+            continue
+        harm = ""
+        if name == EXPIRATION and table.expiration_days and (before == "never" or table.expiration_days < int(before)):
+            harm = "BigQuery drops the partitions that are older, at once; the lake keeps their deliveries"
+        elif name == FILTER and table.partition_filter:
+            harm = "BigQuery refuses queries that don't name partitions"
+        text = f"{name} of {table.name} is {value}, it was {before}"
+        items.append(Change("~", text, Step.MAJOR if harm else Step.PATCH, harm, breaking=bool(harm)))
     return items
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from dataops_platform.contracts.model import Column, LoadMode, RuleKind, SchemaPolicy, Source, Table
+from dataops_platform.contracts.model import BadRows, Column, LoadMode, RuleKind, SchemaPolicy, Source, Table
 from dataops_platform.contracts.partitions import Granularity
 from dataops_platform.contracts.problems import ConfigError
 from dataops_platform.contracts.types import FieldType, Kind
@@ -422,6 +422,42 @@ def test_what_is_followed_is_told(home):
 
 
 RULE = rule("few", RuleKind.ROW_COUNT)
+
+
+def test_options(tmp_path):
+    """What takes rows, or queries, away breaks; the rest is said."""
+    home = Home(tmp_path)
+    wide = replace(T, expiration_days=60)
+    home.warehouse.ensure([wide])
+
+    def said(**options: object) -> list[tuple[str, bool]]:
+        (changes,) = home.warehouse.changes([replace(wide, **options)])
+        return [(item.text, item.breaking) for item in changes.items]
+
+    assert said() == []
+    assert said(expiration_days=30) == [("partitionExpirationDays of orders is 30, it was 60", True)]
+    assert said(expiration_days=90) == [("partitionExpirationDays of orders is 90, it was 60", False)]
+    assert said(expiration_days=None) == [("partitionExpirationDays of orders is never, it was 60", False)]
+    assert said(partition_filter=True) == [("requirePartitionFilter of orders is true, it was false", True)]
+    assert said(bad_rows=BadRows(max_percent=5, max_rows=3)) == [
+        ("onBadRow of orders is quarantine, maxPercent 5, maxRows 3, it was quarantine, maxPercent 100", False)
+    ]
+    home.by_hand("UPDATE dataops.definitions SET definition = json_merge_patch(definition, '{\"options\": null}')")
+    assert said(expiration_days=30) == []  # as ledgers of before have it
+
+
+@pytest.mark.cloud
+def test_partitions_that_would_expire(bigquery_server, bq_ledger, gcs_client, bucket, tmp_path):
+    """BigQuery drops them at once: no run lets it."""
+    client = bigquery_client(bigquery_server, bq_ledger)
+    home = CloudHome(tmp_path / "home", gcs_client, bucket, client)
+    home.load(T, [home.deliver(T, arrow(DAY1, 1), partition=DAY1)])
+    expiring = replace(T, expiration_days=30, contract_version="2.0.0")
+    with pytest.raises(ConfigError, match="partitionExpirationDays of orders is 30, it was never"):
+        home.warehouse.ensure([expiring])
+    assert client.get_table("staging.orders").time_partitioning.expiration_ms is None
+    home.warehouse.adopt(expiring)
+    assert client.get_table("staging.orders").time_partitioning.expiration_ms == 30 * 24 * 60 * 60 * 1000
 
 
 def test_versions_that_are_refused(tmp_path):
