@@ -334,7 +334,8 @@ def _declared(table: Table, applied: Definition, cut_differs: bool, differ: Coll
         text = f"schemaPolicy of {table.name} is {now.schema_policy}, it was {applied.schema_policy}"
         items.append(Change("~", text, Step.PATCH))
     if now.clustering != applied.clustering:
-        text = f"{target} is clustered by {', '.join(now.clustering) or 'nothing'}"
+        by, before = (", ".join(of.clustering) or "nothing" for of in (now, applied))
+        text = f"{target} is clustered by {by}, it was by {before}"
         items.append(Change("~", text, Step.PATCH))
     return items + _options(table, now, applied)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from dataops_platform.contracts.model import BadRows, Column, LoadMode, RuleKind, SchemaPolicy, Source, Table
+from dataops_platform.contracts.model import Column, LoadMode, RuleKind, SchemaPolicy, Source, Table
 from dataops_platform.contracts.partitions import Granularity
 from dataops_platform.contracts.problems import ConfigError
 from dataops_platform.contracts.types import FieldType, Kind
@@ -424,28 +424,6 @@ def test_what_is_followed_is_told(home):
 RULE = rule("few", RuleKind.ROW_COUNT)
 
 
-def test_options(tmp_path):
-    """What takes rows, or queries, away breaks; the rest is said."""
-    home = Home(tmp_path)
-    wide = replace(T, expiration_days=60)
-    home.warehouse.ensure([wide])
-
-    def said(**options: object) -> list[tuple[str, bool]]:
-        (changes,) = home.warehouse.changes([replace(wide, **options)])
-        return [(item.text, item.breaking) for item in changes.items]
-
-    assert said() == []
-    assert said(expiration_days=30) == [("partitionExpirationDays of orders is 30, it was 60", True)]
-    assert said(expiration_days=90) == [("partitionExpirationDays of orders is 90, it was 60", False)]
-    assert said(expiration_days=None) == [("partitionExpirationDays of orders is never, it was 60", False)]
-    assert said(partition_filter=True) == [("requirePartitionFilter of orders is true, it was false", True)]
-    assert said(bad_rows=BadRows(max_percent=5, max_rows=3)) == [
-        ("onBadRow of orders is quarantine, maxPercent 5, maxRows 3, it was quarantine, maxPercent 100", False)
-    ]
-    home.by_hand("UPDATE dataops.definitions SET definition = json_merge_patch(definition, '{\"options\": null}')")
-    assert said(expiration_days=30) == []  # as ledgers of before have it
-
-
 @pytest.mark.cloud
 def test_partitions_that_would_expire(bigquery_server, bq_ledger, gcs_client, bucket, tmp_path):
     """BigQuery drops them at once: no run lets it."""
@@ -458,23 +436,6 @@ def test_partitions_that_would_expire(bigquery_server, bq_ledger, gcs_client, bu
     assert client.get_table("staging.orders").time_partitioning.expiration_ms is None
     home.warehouse.adopt(expiring)
     assert client.get_table("staging.orders").time_partitioning.expiration_ms == 30 * 24 * 60 * 60 * 1000
-
-
-def test_versions_that_are_refused(tmp_path):
-    """Only a contract that breaks something, or that is older, is held up; what hands broke asks for no version."""
-    home = Home(tmp_path)
-    home.load(SOURCED, [home.deliver(SOURCED, arrow(DAY1, 1), partition=DAY1)])
-
-    def refused(made: Table) -> bool:
-        return home.warehouse.changes([made])[0].version_refused
-
-    ruled = replace(SOURCED, rules=(*SOURCED.rules, RULE))
-    narrow = changed(SOURCED, "1.0.1", amount=None)
-    assert [refused(made) for made in (SOURCED, ruled, narrow)] == [False, False, True]
-    assert not refused(replace(narrow, contract_version="2.0.0"))
-    assert refused(replace(SOURCED, contract_version="0.9.0"))
-    home.by_hand("ALTER TABLE staging.orders DROP COLUMN amount")
-    assert not refused(ruled)
 
 
 def test_a_policy_that_keeps_no_brought_columns(tmp_path):
