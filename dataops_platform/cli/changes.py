@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from rich.console import Console
@@ -32,13 +32,11 @@ class Review:
 
     Attributes:
         blocked: whether rows that are there break a new blocking rule.
-        too_low: tables whose contract's version doesn't say how much has changed.
         lost: tables that are to be loaded anew, and what of them can't be.
     """
 
     changes: Sequence[TableChanges]
     blocked: bool
-    too_low: Sequence[str]
     lost: Mapping[str, Loss]
 
     @property
@@ -47,9 +45,14 @@ class Review:
         return any(item.breaking for item in self.changes)
 
     @property
+    def version_refused(self) -> bool:
+        """Whether `apply` refuses a contract for its version."""
+        return any(item.version_refused for item in self.changes)
+
+    @property
     def fits(self) -> bool:
         """Whether nothing speaks against the contracts as they are."""
-        return not self.breaking and not self.blocked and not self.too_low
+        return not self.breaking and not self.blocked and not any(item.version_problem for item in self.changes)
 
 
 def review(
@@ -61,7 +64,6 @@ def review(
         known: all tables of the contracts.
     """
     blocked = False
-    too_low: list[str] = []
     lost: dict[str, Loss] = {}
     changing = {item.table.name for item in found if not item.exists or item.differences or item.rebuild}
     for table in found:
@@ -84,21 +86,14 @@ def review(
                 " to describe and judge it.",
                 markup=False,
             )
-        wanted = table.version_wanted()
-        if wanted is not None and table.applied is not None:
-            too_low.append(table.table.name)
-            console.print(
-                f"  · {table.table.file}: version {table.table.contract_version} has to be at least {wanted}: that of"
-                f" {table.table.name} in the warehouse is {table.applied.version}",
-                markup=False,
-                soft_wrap=True,
-            )
+        if table.version_problem:
+            console.print(f"  [yellow]· {escape(table.version_problem)}[/]", soft_wrap=True)
     for name in abandoned(warehouse, known):
         console.print(
             f"  · table {staging(name)} is in no contract any more. It stays, with its rows, until you drop it."
         )
     _print_count(console, found)
-    return Review(found, blocked, too_low, lost)
+    return Review(found, blocked, lost)
 
 
 def _failed_before(warehouse: Warehouse, table: TableChanges) -> dict[str, int]:
@@ -114,9 +109,14 @@ def _failed_before(warehouse: Warehouse, table: TableChanges) -> dict[str, int]:
 
 
 def _print_loss(console: Console, table: Table, found: Loss) -> None:
-    console.print(f"      {counted(found.deliveries, 'delivery')} of {table.name} will be loaded anew")
+    fitting = f"{found.deliveries - len(found.refused):,} of " if found.refused else ""
+    if found.deliveries or not found.retried:
+        console.print(f"      {fitting}{counted(found.deliveries, 'delivery')} of {table.name} will be loaded anew")
+    if found.retried:
+        was = "was refused before, and is" if found.retried == 1 else "were refused before, and are"
+        console.print(f"      {counted(found.retried, 'delivery')} of {table.name} {was} tried again")
     if found.refused:
-        console.print(f"      [bold red]but {escape(found.summary)}[/]", soft_wrap=True)
+        console.print(f"      [bold red]{escape(found.summary)}[/]", soft_wrap=True)
 
 
 def _print_change(console: Console, item: Change) -> None:
@@ -160,6 +160,14 @@ def _print_count(console: Console, found: Sequence[TableChanges]) -> None:
     console.print(f"[bold]{text}{tail}[/]\n")
 
 
+def follow(console: Console, warehouse: Warehouse, tables: Collection[Table]) -> list[str]:
+    """Make tables what the contracts say, as far as that breaks nothing; say, and return, what isn't merely new."""
+    told = [line for item in warehouse.ensure(tables) for line in item.told]
+    for line in told:
+        console.print(f"[yellow]note:[/] {escape(line)}", soft_wrap=True)
+    return told
+
+
 def apply(console: Console, names: Sequence[str], allow_breaking: bool, allow_refusals: bool) -> None:
     """Make the warehouse's tables what the contracts say.
 
@@ -169,7 +177,8 @@ def apply(console: Console, names: Sequence[str], allow_breaking: bool, allow_re
         allow_refusals: empty tables although not all of their deliveries fit.
 
     Raises:
-        ConfigError: there is no such table, or something would break and that isn't allowed; nothing was changed.
+        ConfigError: there is no such table, or something would break and that isn't allowed, or not under the
+            contract's version; nothing was changed.
     """
     settings = Settings.load()
     tables = load_contracts(settings.contracts).tables
@@ -181,11 +190,15 @@ def apply(console: Console, names: Sequence[str], allow_breaking: bool, allow_re
     found = warehouse.changes(chosen)
     outcome = review(console, warehouse, Lake(settings.lake_store()), found, list(tables))
     broken = [item.table.name for item in found if item.breaking]
+    low = "\n".join(item.version_problem for item in found if item.version_refused)
     if broken and not allow_breaking:
+        first = "write the version that is asked for, then " if low else ""
         raise ConfigError(
             f"something would break ({', '.join(broken)}), so nothing was changed. Undo the change in the contract, or"
-            f" run `dataops apply --allow-breaking {' '.join(broken)}`"
+            f" {first}run `dataops apply --allow-breaking {' '.join(broken)}`"
         )
+    if low:
+        raise ConfigError(f"{low}. Nothing was changed")
     lost = [f"{name}: {item.summary}" for name, item in outcome.lost.items() if item.refused]
     if lost and not allow_refusals:
         raise ConfigError(

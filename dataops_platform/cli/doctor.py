@@ -116,7 +116,8 @@ class Doctor:
     def embedded_warehouse(self) -> Iterator[str]:
         """The warehouse can be opened, and what is in it fits the contracts."""
         warehouse = self.settings.warehouse()
-        warehouse.ensure(list(self._known.tables.values()))
+        for item in warehouse.ensure(list(self._known.tables.values())):
+            yield from item.told
         yield f"{warehouse.url} fits the contracts"
 
     # -- Google Cloud -------------------------------------------------------------------------------------------------

@@ -109,7 +109,11 @@ def plan(
 def apply_command(
     tables: Annotated[list[str] | None, typer.Argument(metavar="TABLE…", help="Tables; by default all.")] = None,
     allow_breaking: Annotated[
-        bool, typer.Option("--allow-breaking", help="Also drop columns, and empty tables that must be loaded anew.")
+        bool,
+        typer.Option(
+            "--allow-breaking",
+            help="Also do what breaks, under a new major version: drop columns, empty tables to load them anew.",
+        ),
     ] = False,
     allow_refusals: Annotated[
         bool,

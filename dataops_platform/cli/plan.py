@@ -47,7 +47,11 @@ def show(console: Console, select: str | None, partitions: str | None, check: bo
     lake = Lake(settings.lake_store())
     found = review(console, warehouse, lake, changes, [table.name for table in tables])
     if found.breaking:
-        console.print("Runs are refused until the tables fit: `dataops apply --allow-breaking`, or undo the change.")
+        first = "write the version that is asked for, then " if found.version_refused else ""
+        console.print(
+            f"Runs are refused until the tables fit: {first}`dataops apply --allow-breaking`, or undo the change.",
+            soft_wrap=True,
+        )
     if check:  # by an identity that may only read, perhaps
         return 0 if found.fits else 1
     if found.breaking:

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table as Grid
 
+from dataops_platform.cli.changes import follow
 from dataops_platform.cli.inspect import ensure_missing
 from dataops_platform.contracts import load_contracts
 from dataops_platform.contracts.model import Table
@@ -20,7 +21,7 @@ from dataops_platform.warehouse.base import Selection, Warehouse
 from dataops_platform.warehouse.names import CAST
 
 
-def _open(looking: bool = False) -> tuple[Warehouse, dict[str, Table]]:
+def _open(console: Console, looking: bool = False) -> tuple[Warehouse, dict[str, Table]]:
     """The warehouse and the contracts' tables.
 
     Args:
@@ -32,7 +33,7 @@ def _open(looking: bool = False) -> tuple[Warehouse, dict[str, Table]]:
     if looking:
         ensure_missing(warehouse, tables.values())
     else:
-        warehouse.ensure(list(tables.values()))
+        follow(console, warehouse, tables.values())
     return warehouse, tables
 
 
@@ -62,7 +63,7 @@ def _selection(table: Table, partitions: str | None, reason: str | None) -> Sele
 
 def show_all(console: Console) -> None:
     """Print what is in quarantine, by table, partition and reason."""
-    warehouse, tables = _open(looking=True)
+    warehouse, tables = _open(console, looking=True)
     found = quarantine.held(warehouse, list(tables))
     if not found:
         console.print("Nothing is in quarantine.")
@@ -78,7 +79,7 @@ def show_all(console: Console) -> None:
 
 def show(console: Console, name: str, partitions: str | None, reason: str | None, limit: int) -> None:
     """Print some quarantined rows of a table, with their reasons and where they come from."""
-    warehouse, tables = _open()
+    warehouse, tables = _open(console)
     table = _find(tables, name)
     rows = quarantine.show(warehouse, table, _selection(table, partitions, reason), limit)
     if not rows:
@@ -101,7 +102,7 @@ def replay(console: Console, name: str | None, everything: bool, partitions: str
     """Judge quarantined rows again by the contracts as they read now, and load what passes."""
     if (name is None) == (not everything):
         raise ConfigError("name one table, or write --all for every table")
-    warehouse, tables = _open()
+    warehouse, tables = _open(console)
     chosen: Sequence[Table] = list(tables.values()) if name is None else [_find(tables, name)]
     run_id = str(uuid.uuid4())
     loaded = 0
@@ -148,7 +149,7 @@ def drop(console: Console, name: str, partitions: str | None, reason: str | None
     """Delete quarantined rows; the ledger keeps how many, and why."""
     if not because.strip():
         raise ConfigError("--because is empty: say why the rows are given up")
-    warehouse, tables = _open()
+    warehouse, tables = _open(console)
     table = _find(tables, name)
     count = warehouse.drop(table, _selection(table, partitions, reason), because, str(uuid.uuid4()))
     rows = "1 row" if count == 1 else f"{count:,} rows"

@@ -14,6 +14,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from dataops_platform import assets
+from dataops_platform.cli.changes import follow
 from dataops_platform.cli.inspect import ensure_missing
 from dataops_platform.cli.land import print_landing
 from dataops_platform.cli.plan import estimates, print_foreign
@@ -69,7 +70,9 @@ def run(console: Console, select: str | None, partitions: str | None) -> int:
         selection = runs.resolve_selection(definitions, select) if select is not None else None
         todo: Mapping[str, Collection[str]] | None = None
         loaded: Mapping[str, Collection[str]] | None = None
+        told: Collection[str] = ()
         if partitions is None and selection is None:
+            told = follow(console, settings.warehouse(), contracts.tables.values())
             left = _left(settings, contracts, models)
             todo, loaded = left.partitions(), left.loaded
             print_foreign(console, left)
@@ -93,7 +96,7 @@ def run(console: Console, select: str | None, partitions: str | None) -> int:
     with dg.DagsterInstance.get() as instance:
         for _ in range(MAX_ROUNDS):
             planned = plan(definitions, selection, asked, todo, loaded)
-            code = max(code, _round(console, instance, planned, as_json))
+            code = max(code, _round(console, instance, planned, as_json, told))
             if partitions is not None or selection is not None or code:
                 break
             # What was loaded may have changed more than it was loaded for: a row that moved from one day to another
@@ -113,19 +116,22 @@ def run(console: Console, select: str | None, partitions: str | None) -> int:
     return code
 
 
-def _round(console: Console, instance: dg.DagsterInstance, planned: RunPlan, as_json: bool) -> int:
+def _round(
+    console: Console, instance: dg.DagsterInstance, planned: RunPlan, as_json: bool, told: Collection[str]
+) -> int:
     """Execute planned runs, saying what goes wrong; the exit code.
 
     Args:
         as_json: whether runs log, as JSON, what is said here otherwise.
+        told: warnings that were said before.
     """
     for note in planned.notes:
         console.print(f"[yellow]note:[/] {escape(note)}")
     code = 0
     for step in planned.runs:
         outcome, warned = _execute(console, instance, step, as_json)
-        for text in dict.fromkeys(warned):
-            console.print(f"[yellow]note:[/] {escape(text)}")
+        for text in [text for text in dict.fromkeys(warned) if text not in told]:
+            console.print(f"[yellow]note:[/] {escape(text)}", soft_wrap=True)
         for failure in outcome.failures:
             console.print(f"\n[bold red]{escape(failure.step)} failed:[/] {escape(failure.message)}")
             code = max(code, UNEXPECTED if failure.unexpected else REFUSED if failure.refused else MISCONFIGURED)
@@ -159,7 +165,6 @@ def _scorecard(console: Console, settings: Settings, contracts: Contracts, model
 def _left(settings: Settings, contracts: Contracts, models: Models) -> Pending:
     """What there is to do."""
     warehouse = settings.warehouse()
-    warehouse.ensure(list(contracts.tables.values()))
     with warehouse.session():
         return pending(
             contracts.sourced,

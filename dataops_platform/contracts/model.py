@@ -262,6 +262,10 @@ class BadRows:
     max_percent: float = 100.0
     max_rows: int | None = None
 
+    def __str__(self) -> str:
+        rows = "" if self.max_rows is None else f", maxRows {self.max_rows}"
+        return f"{self.action}, maxPercent {self.max_percent:g}{rows}"
+
 
 @dataclass(frozen=True, slots=True)
 class Source:
@@ -339,6 +343,7 @@ class Table:
     owner: str | None = None
     contract_id: str = ""
     contract_version: str = ""
+    version_line: int = 0
     file: Path = Path()
     line: int = 0
 

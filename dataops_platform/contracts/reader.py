@@ -226,6 +226,7 @@ class _Draft:
             owner=owner,
             contract_id=contract.get("id", ""),
             contract_version=contract.get("version", ""),
+            version_line=contract.at("version").line,
             file=contract.document.file,
             line=place.line,
         )

@@ -1,7 +1,7 @@
 """Versions of contracts (Semantic Versioning 2.0.0): the major number grows with what breaks, the minor with what is
 new.
 
-Source: https://semver.org/spec/v2.0.0.html, items 2, 8, 9 and 11.
+Source: https://semver.org/spec/v2.0.0.html, items 2, 4, 8, 9 and 11.
 """
 
 from __future__ import annotations

@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
 
+import dagster as dg
+
 from dataops_platform import addresses
 from dataops_platform.contracts.model import Contracts, Table
 from dataops_platform.ingestion.landing import Place
@@ -62,9 +64,11 @@ class Platform:
 
     @cached_property
     def warehouse(self) -> Warehouse:
-        """The warehouse, with every contract's tables in place."""
+        """The warehouse, with every contract's tables in place. The step that asks first tells what that changed."""
         warehouse = self._settings.warehouse()
-        warehouse.ensure(list(self.tables.values()))
+        for item in warehouse.ensure(list(self.tables.values())):
+            for line in item.told:
+                dg.get_dagster_logger().warning(line)
         return warehouse
 
     @property

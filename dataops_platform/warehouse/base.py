@@ -232,10 +232,11 @@ class Warehouse(Protocol):
         """
         ...
 
-    def ensure(self, tables: Collection[Table]) -> None:
+    def ensure(self, tables: Collection[Table]) -> Sequence[TableChanges]:
         """Create what is missing: schemas, ledger, staging and quarantine tables of the contracts.
 
-        Tables that are there are changed where that breaks nothing: see `changes`.
+        Tables that are there are changed where that breaks nothing: see `changes`. Returns what was found and done;
+        nothing of tables that were looked at before.
 
         Raises:
             ConfigError: an existing table differs from its contract in what would break; every difference is listed.

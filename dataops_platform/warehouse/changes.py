@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from dataops_platform.contracts.model import LoadMode, Rule, SchemaPolicy, Table
 from dataops_platform.contracts.problems import ConfigError
 from dataops_platform.contracts.versions import Step, Version, is_older
-from dataops_platform.warehouse.definitions import Definition, History
+from dataops_platform.warehouse.definitions import EXPIRATION, FILTER, Definition, History
 from dataops_platform.warehouse.names import addable, quarantine, staging
 from dataops_platform.warehouse.shapes import Difference, Remedy, Shape, differences
 from dataops_platform.words import counted
@@ -74,17 +74,34 @@ class TableChanges:
         return any(item.remedy is Remedy.REBUILD for item in self.items)
 
     @property
+    def told(self) -> list[str]:
+        """What to tell where it was done unasked; nothing of a table that is merely new."""
+        if not self.exists and not self.rebuild:
+            return []
+        what = "; ".join(f"{item.sign} {item.text}" for item in self.items)
+        changed = [f"{self.table.name} follows its contract: {what}"] if what else []
+        return changed + ([self.version_problem] if self.version_problem else [])
+
+    @property
     def gone(self) -> bool:
         """Whether the staging table was dropped by somebody: loads that the ledger has are to be forgotten."""
         return not self.exists and self.rebuild
 
     @property
+    def goes_back(self) -> bool:
+        """Whether the contract's version is older than the one that applies."""
+        return self.applied is not None and is_older(self.table.contract_version, self.applied.version)
+
+    @property
     def recorded(self) -> bool:
-        """Whether the ledger has the definition as it reads now."""
-        return self.applied == Definition.of(self.table)
+        """Whether the ledger has the definition as it reads now, or one of a later version: versions only grow."""
+        return self.goes_back or self.applied == Definition.of(self.table)
 
     def version_wanted(self) -> Version | None:
-        """The lowest version that says what has changed; None where the contract's is high enough, or can't be told."""
+        """The lowest version that says what has changed; None where the contract's is high enough, or can't be told.
+
+        Before 1.0.0 anything may change at any time (Semantic Versioning, item 4).
+        """
         if self.applied is None:
             return None
         try:
@@ -92,17 +109,41 @@ class TableChanges:
         except ValueError:
             return None
         steps = [item.step for item in self.items if item.step is not None]
-        wanted = before.next(max(steps)) if steps else before
+        wanted = before.next(max(steps)) if steps and before.major else before
         return wanted if now < wanted else None
+
+    @property
+    def version_problem(self) -> str:
+        """What is wrong with the contract's version, where, and what to write; empty where nothing is."""
+        wanted = self.version_wanted()
+        if wanted is None or self.applied is None:
+            return ""
+        return (
+            f"{self.table.file}:{self.table.version_line}: version {self.table.contract_version} has to be at least"
+            f" {wanted}: that of {self.table.name} in the warehouse is {self.applied.version}. Write"
+            f" `version: {wanted}`"
+        )
+
+    @property
+    def version_refused(self) -> bool:
+        """Whether the version has to be another before anything is changed.
+
+        What is merely new goes on under any version that isn't older: runs follow it by themselves, and a contract that
+        is being written changes often. What breaks harms others, and they see it by the version.
+        """
+        breaks = any(item.step is not None for item in self.breaking)
+        return bool(self.version_problem) and (breaks or self.goes_back)
 
     def refusal(self) -> ConfigError | None:
         """What to say where something would break; None where nothing would."""
         if not self.breaking:
             return None
         what = "; ".join(item.text for item in self.breaking)
+        wanted = self.version_wanted() if self.version_refused and not self.goes_back else None
+        write = f" write `version: {wanted}` on line {self.table.version_line}," if wanted is not None else ""
         return ConfigError(
             f"{self.table.file}:{self.table.line}: the warehouse differs from the contract: {what}. Undo the change, in"
-            f" the contract or in the warehouse, or look at `dataops plan`, then run"
+            f" the contract or in the warehouse, or look at `dataops plan`,{write} then run"
             f" `dataops apply --allow-breaking {self.table.name}`."
         )
 
@@ -191,6 +232,11 @@ def _brought(table: Table, applied: Definition | None, wanted: Shape, actual: Sh
     return [name for name in actual.columns if name.lower() not in known and name not in declared]
 
 
+def _narrowed(table: Table, applied: Definition) -> bool:
+    """Whether deliveries could bring columns, and what they brought may not stay now."""
+    return applied.schema_policy == SchemaPolicy.ADDITIVE and table.schema_policy is not SchemaPolicy.ADDITIVE
+
+
 def _anew(table: Table) -> str:
     """What happens to a table that has to be built anew."""
     if table.delivered:
@@ -229,7 +275,7 @@ def _physical(table: Table, history: History, item: Difference) -> Change:
             return Change("+", text, step, consequence, item.remedy, breaking=bool(undoes))
         case Remedy.DROP:
             consequence = "its values go from staging and quarantine; the lake keeps what was delivered of them"
-            had = applied is None or item.column in applied.columns
+            had = applied is None or item.column in applied.columns or _narrowed(table, applied)
             return Change("-", text, Step.MAJOR if had else None, consequence, item.remedy, breaking=True)
         case Remedy.WIDEN | Remedy.RELAX:
             step = None if same else Step.MINOR
@@ -288,8 +334,25 @@ def _declared(table: Table, applied: Definition, cut_differs: bool, differ: Coll
         text = f"schemaPolicy of {table.name} is {now.schema_policy}, it was {applied.schema_policy}"
         items.append(Change("~", text, Step.PATCH))
     if now.clustering != applied.clustering:
-        text = f"{target} is clustered by {', '.join(now.clustering) or 'nothing'}"
+        by, before = (", ".join(of.clustering) or "nothing" for of in (now, applied))
+        text = f"{target} is clustered by {by}, it was by {before}"
         items.append(Change("~", text, Step.PATCH))
+    return items + _options(table, now, applied)
+
+
+def _options(table: Table, now: Definition, applied: Definition) -> list[Change]:
+    items = []
+    for name, value in now.options.items():
+        before = applied.options.get(name, value)
+        if value == before:
+            continue
+        harm = ""
+        if name == EXPIRATION and table.expiration_days and (before == "never" or table.expiration_days < int(before)):
+            harm = "BigQuery drops the partitions that are older, at once; the lake keeps their deliveries"
+        elif name == FILTER and table.partition_filter:
+            harm = "BigQuery refuses queries that don't name partitions"
+        text = f"{name} of {table.name} is {value}, it was {before}"
+        items.append(Change("~", text, Step.MAJOR if harm else Step.PATCH, harm, breaking=bool(harm)))
     return items
 
 

@@ -40,6 +40,9 @@ class RuleSummary:
     text: str
 
 
+BAD_ROWS, EXPIRATION, FILTER = "onBadRow", "partitionExpirationDays", "requirePartitionFilter"
+
+
 @dataclass(frozen=True, slots=True)
 class Definition:
     """What a contract says of a table.
@@ -48,6 +51,8 @@ class Definition:
         columns: name → type, as `FieldType` spells it, and `required` behind it where it is.
         partitioning: how the table is cut; empty where it isn't.
         rules: by id.
+        options: what else the contract says of the table, by the name that it has there. Ledgers of before that was
+            kept have none.
     """
 
     version: str
@@ -58,6 +63,7 @@ class Definition:
     partitioning: str
     clustering: tuple[str, ...]
     rules: Mapping[str, RuleSummary]
+    options: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def of(cls, table: Table) -> Definition:
@@ -72,6 +78,11 @@ class Definition:
             _in_zone(_cut(table.partitioning), columns) if table.partitioning is not None else "",
             table.clustering,
             {rule.id: RuleSummary(rule.fingerprint, _words(rule)) for rule in table.rules},
+            {
+                BAD_ROWS: str(table.bad_rows),
+                EXPIRATION: str(table.expiration_days or "never"),
+                FILTER: str(table.partition_filter).lower(),
+            },
         )
 
     def to_json(self) -> str:
@@ -89,6 +100,7 @@ class Definition:
             body = json.loads(text)
             body["rules"] = {name: RuleSummary(**rule) for name, rule in body["rules"].items()}
             body |= {name: tuple(body[name]) for name in ("primary_key", "clustering")}
+            body.setdefault("options", {})
             body["partitioning"] = _in_zone(body["partitioning"], body["columns"])
             return cls(**{item.name: body[item.name] for item in fields(cls)})
         except (AttributeError, KeyError, TypeError, ValueError) as error:

@@ -15,7 +15,7 @@ from dataops_platform.warehouse.ledger import Ledger
 from dataops_platform.words import counted
 
 _READERS = 16
-"""Manifests that are read at the same time."""
+"""Deliveries that are looked at at the same time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,12 +23,15 @@ class Loss:
     """What becomes of the deliveries that a table is made of.
 
     Attributes:
-        deliveries: how many there are.
+        deliveries: how many there are, and how many wait to be loaded.
         refused: manifest → why it would not be loaded again.
+        retried: how many more were refused before, and fit the contract now: a load tries them again. Whether their
+            rows are refused, only that tells.
     """
 
     deliveries: int
     refused: Mapping[str, str]
+    retried: int = 0
 
     @property
     def summary(self) -> str:
@@ -39,9 +42,10 @@ class Loss:
 
 
 def loss(warehouse: Warehouse, lake: Lake, table: Table) -> Loss:
-    """What a table would lose. Reads the manifest of each delivery, and on DuckDB its footer, not its rows.
+    """What a table would lose. Looks at each delivery as a load does, but not at its rows.
 
-    What isn't loaded yet counts too, but for what was refused: it may be waiting since the table was emptied before.
+    What isn't loaded yet counts too: it may be waiting since the table was emptied before. What was refused doesn't:
+    the table has nothing of it.
     """
     ledger = Ledger(warehouse)
     try:
@@ -52,19 +56,23 @@ def loss(warehouse: Warehouse, lake: Lake, table: Table) -> Loss:
     refused = {key: f"manifest {key} is gone from the lake" for key in loaded if key not in there}
     deliveries: list[Delivery] = []
 
-    def read(key: str) -> Delivery | DataRefused:
+    def read(key: str) -> Delivery | str:
         try:
-            return lake.read(key)
+            delivery = lake.read(key)
         except DataRefused as error:
-            return error
+            return str(error)
+        return lake.damage(delivery) or delivery
 
-    keys = sorted(there - (refused_before - loaded))
+    keys = sorted(there)
     with ThreadPoolExecutor(_READERS) as pool:
         for key, found in zip(keys, pool.map(read, keys), strict=True):
             if isinstance(found, Delivery):
                 deliveries.append(found)
             else:
-                refused[key] = str(found)
+                refused[key] = found
     uris = {item.key: lake.store.uri(item.key) for delivery in deliveries for item in delivery.objects}
     history = histories(warehouse, [table.name]).get(table.name, UNKNOWN)
-    return Loss(len(keys) + len(refused.keys() - there), refused | warehouse.unfit(table, deliveries, uris, history))
+    refused |= warehouse.unfit(table, deliveries, uris, history)
+    left = refused_before - loaded
+    lost = {key: why for key, why in refused.items() if key not in left}
+    return Loss(len((there | loaded) - left), lost, len((there & left) - refused.keys()))

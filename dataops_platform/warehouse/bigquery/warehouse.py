@@ -144,7 +144,7 @@ class BigQueryWarehouse:
 
     # -- tables -------------------------------------------------------------------------------------------------------
 
-    def ensure(self, wanted: Collection[Table]) -> None:
+    def ensure(self, wanted: Collection[Table]) -> Sequence[TableChanges]:
         """See `Warehouse.ensure`. What this object has ensured already is not looked at again."""
         with self._words("prepare", _EDITING), ThreadPoolExecutor(max_workers=8) as pool:
             if not self._ensured:
@@ -156,10 +156,12 @@ class BigQueryWarehouse:
             anew = [item.table for item in found if item.rebuild]
             if anew:  # as it looks where another process is emptying them: what there is when that is done, counts
                 with self._emptying(anew):
-                    self._ensure(pool, self._changes(pool, missing))
+                    found = self._changes(pool, missing)
+                    self._ensure(pool, found)
             else:
                 self._ensure(pool, found)
         self._ensured |= {self._mark(table) for table in missing}
+        return found
 
     def _ensure(self, pool: ThreadPoolExecutor, found: Sequence[TableChanges]) -> None:
         problems = [str(problem) for item in found if (problem := item.refusal()) is not None]

@@ -189,8 +189,12 @@ def add_columns(connection: duckdb.DuckDBPyConnection, table: Table, columns: Se
             connection.execute(statement.format(relation=relation.sql, column=quote(column.name), kind=kind))
 
 
-def ensure_table(connection: duckdb.DuckDBPyConnection, table: Table, history: History, breaking: bool = False) -> None:
+def ensure_table(
+    connection: duckdb.DuckDBPyConnection, table: Table, history: History, breaking: bool = False
+) -> TableChanges:
     """Create a contract's tables, or mend what differs from it, refresh their comments, and record what applies.
+
+    Returns what differed.
 
     Args:
         breaking: do what breaks, too, as far as the table needn't be built anew.
@@ -213,6 +217,7 @@ def ensure_table(connection: duckdb.DuckDBPyConnection, table: Table, history: H
         connection.execute(statement)
     if not found.recorded:
         append_rows(connection, "definitions", ledger_row(table, ledger.now()))
+    return found
 
 
 def forget(connection: duckdb.DuckDBPyConnection, table: Table) -> None:

@@ -124,18 +124,18 @@ class DuckDBWarehouse:
             file.flush()
             yield lambda: True
 
-    def ensure(self, wanted: Collection[Table]) -> None:
+    def ensure(self, wanted: Collection[Table]) -> Sequence[TableChanges]:
         """See `Warehouse.ensure`. What this object has ensured already is not looked at again."""
         marks = {hashlib.sha256(tables.definition(table).encode()).hexdigest(): table for table in wanted}
         missing = [table for mark, table in marks.items() if mark not in self._ensured]
         if not missing and self._ensured:
-            return
+            return []
         with self.session(), self.connect() as con, connections.transaction(con):
             tables.ensure_ledger(con)
             known = histories(self, [table.name for table in missing])
-            for table in missing:
-                tables.ensure_table(con, table, known.get(table.name, UNKNOWN))
+            found = [tables.ensure_table(con, table, known.get(table.name, UNKNOWN)) for table in missing]
         self._ensured |= set(marks) | {"ledger"}
+        return found
 
     def changes(self, wanted: Collection[Table]) -> list[TableChanges]:
         """See `Warehouse.changes`."""

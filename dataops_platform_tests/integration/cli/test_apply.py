@@ -72,7 +72,8 @@ def test_what_is_new(shop):
     code, said = shop("plan", "--check")
     assert code == 1
     assert "+ column staging.orders.note (VARCHAR)\n      null in the rows that are there" in said
-    assert "orders.odcs.yaml: version 1.0.0 has to be at least 1.1.0" in said
+    assert "orders.odcs.yaml:5: version 1.0.0 has to be at least 1.1.0" in said
+    assert "Write `version: 1.1.0`" in said
     shop.change(("version: 1.0.0", "version: 1.1.0"))
     code, said = shop("plan", "--check")
     assert (code, "has to be at least" in said) == (0, False)
@@ -87,8 +88,8 @@ def test_what_breaks(shop):
     assert code == 0
     assert "~ staging.orders.amount is DECIMAL(10,2), the contract says DOUBLE" in said
     assert "breaks: the table is emptied, and the next run loads it anew from the lake" in said
-    assert "2 deliveries of orders will be loaded anew" in said
-    assert "but 2 of 2 deliveries would be refused: raw_orders/" in said
+    assert "0 of 2 deliveries of orders will be loaded anew" in said
+    assert "2 of 2 deliveries would be refused: raw_orders/" in said
     assert "'amount' is DECIMAL(10,2), the contract wants number: DOUBLE, FLOAT or an integer up to 32 bit" in said
     assert "has to be at least 2.0.0" in said
     assert "Runs are refused until the tables fit" in said
@@ -99,6 +100,7 @@ def test_what_breaks(shop):
         assert "apply --allow-breaking orders" in said
     for command in (["status"], ["report"], ["quarantine", "list"]):  # looking is no change
         assert shop(*command)[0] == 0
+    shop.change(("version: 1.0.0", "version: 2.0.0"))
     # What can't be loaded again isn't thrown away by the way.
     code, said = shop("apply", "--allow-breaking")
     assert code == 2
@@ -113,12 +115,51 @@ def test_what_breaks(shop):
         (
             "logicalType: number, logicalTypeOptions",
             "logicalType: number, physicalType: 'NUMERIC(10,2)', logicalTypeOptions",
-        )
+        ),
+        ("version: 2.0.0", "version: 3.0.0"),
     )
+    _, said = shop("plan")
+    assert "2 deliveries of orders were refused before, and are tried again" in said
     assert shop("apply", "--allow-breaking", "orders")[0] == 0
     code, said = shop("run")
     assert code == 0, said
     assert "4 rows" in shop(*ROWS)[1]
+
+
+def test_what_breaks_under_a_version_that_does_not_say_so(shop):
+    """Whoever reads the table sees by the version that something broke."""
+    too_low = "orders.odcs.yaml:5: version {} has to be at least 2.0.0: that of orders in the warehouse is 1.0.0."
+    shop.change(("version: 1.0.0", "version: 1.9.0"), ("      - {name: country, logicalType: string,", "#"))
+    _, said = shop("plan")
+    assert f"{too_low.format('1.9.0')} Write `version: 2.0.0`" in said
+    assert "write the version that is asked for, then `dataops apply --allow-breaking`" in said
+    code, said = shop("apply")
+    assert code == 2
+    assert "write the version that is asked for, then run `dataops apply --allow-breaking orders`" in said
+    code, said = shop("apply", "--allow-breaking")
+    assert code == 2
+    assert said.rstrip().endswith(f"{too_low.format('1.9.0')} Write `version: 2.0.0`. Nothing was changed")
+    code, said = shop("run")
+    assert code == 2
+    assert "write `version: 2.0.0` on line 5, then run `dataops apply --allow-breaking orders`" in said
+    assert "4 rows" in shop("query", "SELECT country FROM staging.orders")[1]
+    shop.change(("version: 1.9.0", "version: 2.0.0"))
+    assert shop("apply", "--allow-breaking")[0] == 0
+    assert "Nothing new" in shop("run")[1]
+
+
+def test_what_breaks_before_the_first_version(shop):
+    """0.y.z is for what isn't finished: anything may change, and what breaks is still to be allowed."""
+    shutil.rmtree(shop.folder / "home")
+    shop.change(("version: 1.0.0", "version: 0.1.0"))
+    assert shop("apply")[0] == 0
+    shop.change(("      - {name: country, logicalType: string,", "#"))
+    _, said = shop("plan")
+    assert "has to be at least" not in said
+    assert shop("apply")[0] == 2
+    assert shop("apply", "--allow-breaking")[0] == 0
+    shop.change(("version: 0.1.0", "version: 0.0.9"))
+    assert "version 0.0.9 has to be at least 0.1.0" in shop("apply")[1]
 
 
 def test_a_type_that_changes_with_its_rule(shop):
@@ -202,14 +243,48 @@ def test_a_version_that_goes_back(shop):
     shop.change(("version: 1.0.0", "version: 0.9.0"))
     code, said = shop("plan", "--check")
     assert code == 1
+    assert "orders.odcs.yaml:5: version 0.9.0 has to be at least 1.0.0" in said
+    code, said = shop("apply")
+    assert code == 2
     assert "version 0.9.0 has to be at least 1.0.0" in said
+    # A process that has an older contract goes on where it changes no columns, and the later one stays what applies.
+    day = shop.folder / "project" / "data" / "orders" / "2024-05-03.csv"
+    day.write_text("order_id,order_date,country,amount\n6,2024-05-03,FR,1.00\n")
+    code, said = shop("run")
+    assert code == 0
+    assert "5 rows" in shop(*ROWS)[1]
+    assert said.count("version 0.9.0 has to be at least 1.0.0") == 1
+    assert "version 0.9.0 has to be at least 1.0.0" in shop("plan")[1]
+
+
+RULE = (", mustBeGreaterThan: 0}", ", mustBeGreaterThan: 0}\n      - {id: few, metric: rowCount, mustBeLessThan: 9}")
+
+
+@pytest.mark.parametrize("select", [(), ("--select", "staging/orders")])
+def test_what_a_run_follows(shop, select):
+    """Nobody asked for it: what becomes another is told, once."""
+    shop.change(RULE)
+    code, said = shop("run", *select)
+    assert code == 0, said
+    told = "note: orders follows its contract: + rule orders.few (completeness: row_count, mustBeLessThan 9, error)"
+    assert said.count(told) == 1
+    assert said.count("orders.odcs.yaml:5: version 1.0.0 has to be at least 1.1.0") == 1
+    assert "note:" not in shop("run", *select)[1]
+
+
+def test_what_other_commands_follow(shop):
+    for command in (["doctor"], ["quarantine", "replay", "orders"]):
+        shop.change(RULE)
+        assert "orders follows its contract: + rule orders.few" in shop(*command)[1]
+        shop.change(RULE[::-1])
+        assert "- rule orders.few" in shop("apply")[1]
 
 
 def test_rules(shop):
     """What would newly fail is told before it does, and nothing of it is recorded."""
     shop.change(
         (", {value: FR}]", "]"),
-        (", mustBeGreaterThan: 0}", ", mustBeGreaterThan: 0}\n      - {id: few, metric: rowCount, mustBeLessThan: 9}"),
+        RULE,
     )
     before = shop("query", "SELECT count(*) FROM dataops.verdicts")
     code, said = shop("plan", "--check")

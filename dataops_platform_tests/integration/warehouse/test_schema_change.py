@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pyarrow as pa
 import pytest
@@ -332,6 +333,38 @@ def test_what_a_table_that_is_loaded_anew_would_lose(home):
     assert home.rows("SELECT count(*) FROM dataops.refusals") == [(0,)]  # nobody was refused anything
 
 
+@on_both
+def test_what_a_table_that_is_loaded_anew_would_try_again(home):
+    """What was refused is no loss, and a load tries it again when it fits."""
+    home.deliver(SOURCED, arrow(DAY1, 1), partition=DAY1)
+    text = changed(SOURCED, id=Kind.STRING)
+    home.deliver(text, arrow(DAY2, 2).set_column(1, "id", pa.array(["2"])), partition=DAY2)
+    home.load(SOURCED)
+    assert loss(home.warehouse, home.lake, SOURCED) == Loss(1, {})
+    found = loss(home.warehouse, home.lake, text)
+    assert (found.deliveries, len(found.refused), found.retried) == (1, 1, 1)
+    home.warehouse.adopt(text)
+    assert sorted(o.rows_loaded for o in home.load(text)) == [0, 1]
+    # Now it is the other one that was refused.
+    back = replace(SOURCED, contract_version="3.0.0")
+    found = loss(home.warehouse, home.lake, back)
+    assert (found.deliveries, len(found.refused), found.retried) == (1, 1, 1)
+
+
+def test_what_a_table_that_is_loaded_anew_would_lose_by_damage(tmp_path):
+    """No load takes bytes that aren't those that were delivered: the table has the only good ones."""
+    home = Home(tmp_path)
+    delivery = home.deliver(SOURCED, arrow(DAY1, 1), partition=DAY1)
+    home.load(SOURCED)
+    (item,) = delivery.objects
+    path = Path(home.lake.store.uri(item.key))
+    path.chmod(0o644)
+    path.write_bytes(path.read_bytes() + b" ")
+    assert "holds other bytes than were delivered" in loss(home.warehouse, home.lake, SOURCED).summary
+    path.unlink()
+    assert "is gone" in loss(home.warehouse, home.lake, SOURCED).summary
+
+
 def test_a_staging_table_that_somebody_dropped(home):
     home.deliver(SOURCED, arrow(DAY1, 1), arrow(DAY1, -1), partition=DAY1)
     home.load(SOURCED)
@@ -368,7 +401,50 @@ def test_a_process_with_an_older_contract(tmp_path):
     with pytest.raises(ConfigError, match=r"note .* version 1\.1\.0 of the contract is older than 2\.0\.0"):
         home.load(replace(wide, description="Another process."), [])
     home.warehouse.adopt(wide)  # where it is meant
+    assert home.warehouse.changes([T])[0].applied.version == "2.0.0"  # versions only grow
     assert home.rows("SELECT id, note FROM staging.orders") == [(1, None)]
+
+
+@on_both
+def test_what_is_followed_is_told(home):
+    home.warehouse.ensure([T])
+    more = replace(T, description="As a process that doesn't know it would.", rules=(*T.rules, RULE))
+    later = changed(more, "1.0.1", note=Kind.STRING)
+    (followed,) = home.warehouse.ensure([later])
+    what, version = followed.told
+    assert what.startswith("orders follows its contract: + column staging.orders.note (")
+    assert "; + rule orders.few (" in what
+    assert "version 1.0.1 has to be at least 1.1.0" in version
+    assert not followed.version_refused
+    # What is new alone needs no telling, nor what was told before.
+    for made in (replace(later, description="Another."), replace(T, name="others")):
+        assert [line for item in home.warehouse.ensure([made]) for line in item.told] == []
+
+
+RULE = rule("few", RuleKind.ROW_COUNT)
+
+
+@pytest.mark.cloud
+def test_partitions_that_would_expire(bigquery_server, bq_ledger, gcs_client, bucket, tmp_path):
+    """BigQuery drops them at once: no run lets it."""
+    client = bigquery_client(bigquery_server, bq_ledger)
+    home = CloudHome(tmp_path / "home", gcs_client, bucket, client)
+    home.load(T, [home.deliver(T, arrow(DAY1, 1), partition=DAY1)])
+    expiring = replace(T, expiration_days=30, contract_version="2.0.0")
+    with pytest.raises(ConfigError, match="partitionExpirationDays of orders is 30, it was never"):
+        home.warehouse.ensure([expiring])
+    assert client.get_table("staging.orders").time_partitioning.expiration_ms is None
+    home.warehouse.adopt(expiring)
+    assert client.get_table("staging.orders").time_partitioning.expiration_ms == 30 * 24 * 60 * 60 * 1000
+
+
+def test_a_policy_that_keeps_no_brought_columns(tmp_path):
+    """The contract is what takes them, not somebody by hand."""
+    home = Home(tmp_path)
+    home.load(ADDITIVE, [home.deliver(ADDITIVE, arrow(DAY1, 1, note="n"), partition=DAY1)])
+    (changes,) = home.warehouse.changes([T])
+    assert [item.text for item in changes.breaking] == ["staging.orders.note is not in the contract"]
+    assert (str(changes.version_wanted()), changes.version_refused) == ("2.0.0", True)
 
 
 def test_a_column_that_comes_back(tmp_path):

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dataops_platform.contracts.model import LoadMode, RuleKind, SchemaPolicy, Severity
+from dataops_platform.contracts.model import BadRows, LoadMode, RuleKind, SchemaPolicy, Severity
 from dataops_platform.contracts.types import FieldType, Kind
 from dataops_platform.contracts.versions import Step
 from dataops_platform.warehouse.changes import compare
@@ -85,7 +85,23 @@ def test_a_zone_cuts_instants_only(kind):
             replace(T, schema_policy=SchemaPolicy.IGNORE),
             "schemaPolicy of orders is ignore, it was strict", Step.PATCH, False, None,
         ),
-        (replace(T, clustering=("id",)), "staging.orders is clustered by id", Step.PATCH, False, None),
+        (
+            replace(T, clustering=("id",)),
+            "staging.orders is clustered by id, it was by nothing", Step.PATCH, False, None,
+        ),
+        (
+            replace(T, bad_rows=BadRows(max_percent=5, max_rows=3)),
+            "onBadRow of orders is quarantine, maxPercent 5, maxRows 3, it was quarantine, maxPercent 100",
+            Step.PATCH, False, None,
+        ),
+        (
+            replace(T, expiration_days=90),
+            "partitionExpirationDays of orders is 90, it was never", Step.MAJOR, True, None,
+        ),
+        (
+            replace(T, partition_filter=True),
+            "requirePartitionFilter of orders is true, it was false", Step.MAJOR, True, None,
+        ),
         (
             replace(T, columns=(*T.columns[:2], replace(T.columns[2], required=True))),
             "column staging.orders.note is required now", Step.MINOR, False, None,
@@ -98,6 +114,67 @@ def test_what_a_contract_says_otherwise(now, text, step, breaks, remedy):
     assert (item.text, item.step, item.breaking, item.remedy) == (text, step, breaks, remedy)
     assert (found.refusal() is not None) is breaks
     assert str(found.version_wanted()) == {Step.MAJOR: "2.0.0", Step.MINOR: "1.1.0", Step.PATCH: "1.0.1"}[step]
+
+
+@pytest.mark.parametrize(("days", "breaks"), [(59, True), (61, False), (None, False)])
+def test_partitions_that_expire(days, breaks):
+    """A shorter time takes some that are there."""
+    (item,) = changes(replace(T, expiration_days=days), replace(T, expiration_days=60)).items
+    assert item.breaking is breaks
+
+
+def test_a_partition_filter_that_goes():
+    (item,) = changes(T, replace(T, partition_filter=True)).items
+    assert (item.breaking, item.step) == (False, Step.PATCH)
+
+
+def test_options_that_older_ledgers_do_not_have():
+    stored = json.loads(Definition.of(T).to_json())
+    del stored["options"]
+    older = Definition.from_json(json.dumps(stored))
+    found = compare(replace(T, expiration_days=9), History(older), (SHAPE, SHAPE), (SHAPE, SHAPE))
+    assert (found.items, found.recorded) == ([], False)
+
+
+RULED = replace(T, rules=(*T.rules, rule("few", RuleKind.ROW_COUNT)))
+KEYED = replace(T, primary_key=("day", "id"))
+
+
+@pytest.mark.parametrize(
+    ("now", "before", "version", "wanted", "refused"),
+    [
+        (RULED, "1.0.0", "1.0.0", "1.1.0", False),
+        (RULED, "1.0.0", "1.0.1", "1.1.0", False),
+        (RULED, "1.0.0", "1.1.0", "", False),
+        (KEYED, "1.0.0", "1.1.0", "2.0.0", True),
+        (KEYED, "1.0.0", "2.0.0", "", False),
+        (T, "1.0.0", "0.9.0", "1.0.0", True),
+        (RULED, "1.2.3", "1.2.2", "1.3.0", True),
+        # Before 1.0.0 anything may change; but no version goes back.
+        (KEYED, "0.1.0", "0.1.0", "", False),
+        (KEYED, "0.1.0", "0.0.9", "0.1.0", True),
+    ],
+)
+def test_versions(now, before, version, wanted, refused):
+    now = replace(now, contract_version=version, version_line=5)
+    found = changes(now, replace(T, contract_version=before))
+    problem = f":5: version {version} has to be at least {wanted}: that of orders in the warehouse is {before}."
+    assert found.version_problem.endswith(f"{problem} Write `version: {wanted}`" if wanted else "")
+    assert bool(found.version_problem) is bool(wanted)
+    assert found.version_refused is refused
+
+
+def test_what_hands_broke_is_refused_for_no_version():
+    found = changes(RULED, shape=Shape({"day": "DATE", "id": "BIGINT"}))
+    assert len(found.breaking) == 1
+    assert (str(found.version_wanted()), found.version_refused) == ("1.1.0", False)  # that is the rule's
+
+
+def test_an_older_version_is_not_what_applies_from_now_on():
+    """A process that has it yet runs, and the ledger keeps the later one."""
+    before = replace(T, contract_version="1.1.0")
+    assert changes(T, before).recorded
+    assert not changes(replace(T, contract_version="1.2.0"), before).recorded
 
 
 def test_a_key_that_rows_are_merged_by():
