@@ -16,9 +16,11 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import dagster as dg
+from dagster._core.storage.tags import AUTOMATION_CONDITION_TAG
 
 from dataops_platform.contracts.model import Table
 from dataops_platform.orchestration.jobs import due
+from dataops_platform.orchestration.landing_sensor import TABLE_TAG
 from dataops_platform.orchestration.table_options import staging_key
 
 SENSOR = "automation"
@@ -39,6 +41,7 @@ def automate(
     """
     specs = [spec for definition in assets for spec in definition.specs]
     cuts = {spec.key: _way(spec) for spec in specs}
+    partitions = {spec.key: spec.partitions_def for spec in specs}
     apart = {staging_key(table.name) for table in tables.values() if table.partitions_per_run is not None}
 
     def condition(spec: dg.AssetSpec) -> dg.AssetSpec:
@@ -49,7 +52,8 @@ def automate(
             # Of an asset without partitions, those of what it is made of are never all there; and a table of airports
             # that is delivered each morning, or of a region, is no reason to build all days anew.
             other = {key for key, way in cuts.items() if way != cuts[spec.key]}
-            return spec.replace_attributes(automation_condition=_when_followed(spec, other, apart))
+            same = {key for key, cut in partitions.items() if cut == spec.partitions_def}
+            return spec.replace_attributes(automation_condition=_when_followed(spec, other, same, apart))
         return spec
 
     return [definition.map_asset_specs(condition) for definition in assets]
@@ -81,19 +85,49 @@ def _when_due(table: Table) -> Condition:
     return condition & dg.AutomationCondition.missing() if table.by_time else condition
 
 
-def _when_followed(spec: dg.AssetSpec, other: Collection[dg.AssetKey], apart: Collection[dg.AssetKey]) -> Condition:
+def _any_updated(same: dg.AssetSelection, unrelated: dg.AssetSelection) -> Condition:
+    """Whether a dependency was renewed by a run that isn't about this asset, too, or will be.
+
+    `any_deps_updated()` means the same, but of the partitions that were renewed since the last tick it knows the run of
+    the last one only. It would ask for the others again where their run failed: as soon as another one passed.
+
+    Args:
+        same: assets that can share a run with this one: those with the same partitions.
+        unrelated: assets whose renewal is no reason.
+    """
+    condition = dg.AutomationCondition
+    # Who requests them requests this asset, or remembers that it is to follow; a landing sensor requests all that do.
+    alone = condition.newly_updated() & ~_by_runs_with(AUTOMATION_CONDITION_TAG) & ~_by_runs_with(TABLE_TAG)
+    renewed = (alone & ~condition.executed_with_root_target()) | condition.will_be_requested()
+    return (
+        condition.any_deps_match(renewed).allow(same) | condition.any_deps_updated().ignore(same | unrelated)
+    ).with_label("renewed")
+
+
+def _by_runs_with(tag: str) -> Condition:
+    return dg.AutomationCondition.all_new_updates_have_run_tags(tag_keys={tag})
+
+
+def _when_followed(
+    spec: dg.AssetSpec,
+    other: Collection[dg.AssetKey],
+    same: Collection[dg.AssetKey],
+    apart: Collection[dg.AssetKey],
+) -> Condition:
     """When a dependency was renewed, all are there, and no blocking check of any has failed since.
 
     Args:
         other: assets cut otherwise than this one: with partitions when it has none, without when it has.
+        same: assets with the same partitions, or none either.
         apart: staging assets that take several runs for many partitions: nothing shares a run with them.
     """
     others, limited = dg.AssetSelection.assets(*other), dg.AssetSelection.assets(*apart)
-    updated, missing = dg.AutomationCondition.any_deps_updated(), dg.AutomationCondition.any_deps_missing()
+    missing, unrelated = dg.AutomationCondition.any_deps_missing(), dg.AssetSelection.assets()
     if spec.partitions_def is None:
         missing = missing.ignore(others)
     else:
-        updated = updated.ignore(others)
+        unrelated = others
+    updated = _any_updated(dg.AssetSelection.assets(*same), unrelated)
     passed = dg.AutomationCondition.all_checks_match(dg.AutomationCondition.check_passed(), blocking_only=True)
     asked = dg.AutomationCondition.will_be_requested()
     return (

@@ -5,14 +5,20 @@ from zoneinfo import ZoneInfo
 
 import dagster as dg
 import pytest
+from dagster._core.definitions.asset_checks.asset_check_evaluation import AssetCheckEvaluationTargetMaterializationData
+from dagster._core.events import StepMaterializationData
+from dagster._core.storage.tags import AUTOMATION_CONDITION_TAG
+from dagster._core.test_utils import create_run_for_test
 
 from dataops_platform.orchestration.build import build_definitions
+from dataops_platform.orchestration.landing_sensor import TABLE_TAG
 from dataops_platform.orchestration.table_options import raw_key, staging_key
 from dataops_platform_tests.integration.orchestration.automated import settings, write_project
 
 RAW, STAGING, SHOPS = raw_key("orders"), staging_key("orders"), staging_key("shops")
 BY_DAY, WHOLE = dg.AssetKey("by_day"), dg.AssetKey("as_a_whole")
 CHAIN = [STAGING, BY_DAY, dg.AssetKey(["transformed", "by_day"]), dg.AssetKey(["production", "by_day"])]
+PUBLISHED = dg.AssetKey(["production", "as_a_whole"])
 OLD, NEW = "2024-05-01", "2024-05-03"
 
 
@@ -46,10 +52,23 @@ class Automation:
         for day in days or [None]:
             self.dagster.report_runless_asset_event(dg.AssetMaterialization(key, partition=day))
 
+    def ran(self, keys, made, *days, **tags):
+        """Runs over `keys`, one for each day, that got as far as this asset."""
+        for day in days:
+            over = dg.DagsterRunStatus.FAILURE
+            run = create_run_for_test(self.dagster, "pipeline", asset_selection=frozenset(keys), tags=tags, status=over)
+            data = StepMaterializationData(dg.AssetMaterialization(made, partition=day))
+            event = dg.DagsterEvent("ASSET_MATERIALIZATION", "pipeline", event_specific_data=data)
+            self.dagster.report_dagster_event(event, run.run_id)
+
     def checked(self, key, passed=True):
+        (newest,) = self.dagster.fetch_materializations(key, limit=1).records
+        judged = AssetCheckEvaluationTargetMaterializationData(
+            storage_id=newest.storage_id, run_id=newest.run_id, timestamp=newest.timestamp
+        )
         for check in self.graph.get_check_keys_for_assets({key}):
             good = passed or not self.graph.get(check).blocking
-            self.dagster.report_runless_asset_event(dg.AssetCheckEvaluation(key, check.name, good, {}))
+            self.dagster.report_runless_asset_event(dg.AssetCheckEvaluation(key, check.name, good, {}, judged))
 
 
 @pytest.fixture
@@ -99,6 +118,37 @@ def test_models_follow_when_blocking_checks_passed(automation, passed):
         assert asked == {}
         automation.checked(STAGING)
         assert set(CHAIN[1:]) <= set(automation.tick())
+
+
+def test_what_failed_is_not_asked_for_again_when_another_day_passes(automation):
+    """Checks have no partitions: the one of the day that failed is well when another day's is."""
+    automation.made(SHOPS)
+    automation.checked(SHOPS)
+    automation.made(RAW, OLD, NEW)
+    assert automation.tick() == {key: {OLD, NEW} for key in CHAIN}
+    assert automation.tick() == {}  # it runs
+    automation.ran(CHAIN, STAGING, OLD, NEW, **{AUTOMATION_CONDITION_TAG: "true"})
+    automation.checked(STAGING, passed=False)
+    assert automation.tick() == {}
+    automation.checked(STAGING)
+    assert automation.tick().keys() == {WHOLE, dg.AssetKey(["transformed", "as_a_whole"]), PUBLISHED}
+    automation.made(RAW, OLD)
+    assert automation.tick() == {key: {OLD} for key in CHAIN}
+
+
+def test_what_a_landing_sensor_asks_for_is_not_asked_for_again(automation):
+    """Its run has all that follows with the same partitions; models of the whole table follow when it passed."""
+    automation.made(SHOPS)
+    automation.checked(SHOPS)
+    automation.tick()
+    tags = {TABLE_TAG: "orders"}
+    automation.ran([RAW, *CHAIN], RAW, OLD, NEW, **tags)
+    assert automation.tick() == {}
+    automation.ran([RAW, *CHAIN], STAGING, OLD, NEW, **tags)
+    automation.checked(STAGING)
+    whole = automation.tick()
+    assert whole[WHOLE] == {None}
+    assert not set(CHAIN) & set(whole)
 
 
 def test_a_partition_waits_for_all_that_it_is_made_of(automation):
