@@ -95,7 +95,10 @@ class LoadSql:
         return ";\n".join([*before, "BEGIN TRANSACTION", *inside, "COMMIT TRANSACTION"]) + ";"
 
     def _texts(self, item: Staged) -> str:
-        return uncast_now(self._table, UNCAST, DIALECT) if item.item.uncast else "CAST(NULL AS STRING)"
+        """SQL of the texts of a staged row that can't be cast; JSON is text there."""
+        json = [c.name for c in self._table.columns if c.type.kind is Kind.JSON and c.name in item.columns]
+        texts = {name: quote(name) for name in json}
+        return uncast_now(self._table, UNCAST if item.item.uncast else None, texts, DIALECT)
 
     def _incoming(self, staged: Sequence[Staged]) -> str:
         """Temp table of all rows with where they come from and the reasons against them."""

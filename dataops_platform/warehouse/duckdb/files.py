@@ -11,7 +11,7 @@ import duckdb
 from dataops_platform.contracts.model import Table
 from dataops_platform.contracts.types import FieldType, Kind
 from dataops_platform.warehouse.delivered import UNCHANGED, Beyond, Since, judge, wanted_by
-from dataops_platform.warehouse.loading import uncast_now
+from dataops_platform.warehouse.loading import is_json, uncast_now
 from dataops_platform.warehouse.names import UNCAST, literal, quote
 
 FileSchema = tuple[tuple[str, str], ...]
@@ -73,6 +73,11 @@ def explain_unreadable(error: duckdb.Error) -> str:
         return "the object is gone from the lake"
     if "No magic bytes" in text or "too small" in text:
         return "not a parquet file, or cut off at the end"
+    if "Invalid JSON found" in text:  # the text itself is shown nowhere: it may be confidential
+        return (
+            "it says of a column that it is JSON, and a text there is none. Write the column as plain text: then the"
+            " rows with such texts go to quarantine"
+        )
     return "a damaged parquet file: " + " ".join(text.splitlines()[0].split())
 
 
@@ -158,17 +163,33 @@ def _fit(name: str, wanted: FieldType, actual: str) -> _Fit:
         case Kind.TIME:
             return same if actual == "TIME" else _Fit(None, "TIME")
         case Kind.JSON:
-            if actual in {"JSON", "VARCHAR"}:
-                return same if actual == "JSON" else cast
-            nested = actual.endswith("[]") or actual.startswith(("STRUCT", "MAP"))
-            return _Fit(f"to_json({column})", "") if nested else _Fit(None, "JSON text, a struct, a list or a map")
+            text = _json_text(name, actual)
+            if text is None:
+                return _Fit(None, "JSON text, a struct, a list or a map")
+            return _Fit(f"CASE WHEN {is_json(text, 'duckdb')} THEN CAST({text} AS JSON) END", "")
+
+
+def _json_text(name: str, actual: str) -> str | None:
+    """SQL of the text of a value that is to be JSON; None where a file's column can't be.
+
+    Files may say that a text is JSON which isn't, and structs may hold NaN.
+    """
+    if actual == "VARCHAR":
+        return quote(name)
+    if actual == "JSON":
+        return f"CAST({quote(name)} AS VARCHAR)"
+    return f"CAST(to_json({quote(name)}) AS VARCHAR)" if _is_nested(actual) else None
+
+
+def _is_nested(actual: str) -> bool:
+    return actual.endswith("[]") or actual.startswith(("STRUCT", "MAP"))
 
 
 def type_of(actual: str) -> FieldType | None:
     """The type of the column that a DuckDB type becomes; None: there is none."""
     if match := _DECIMAL.fullmatch(actual):
         return FieldType(Kind.DECIMAL, int(match[1]), int(match[2]))
-    if actual.endswith("[]") or actual.startswith(("STRUCT", "MAP")):
+    if _is_nested(actual):
         return FieldType(Kind.JSON)
     kind = Kind.STRING if actual.startswith("ENUM") else Kind.INTEGER if actual in _INTEGERS else _KINDS.get(actual)
     return None if kind is None else FieldType(kind)
@@ -239,10 +260,16 @@ def relation(table: Table, schemas: dict[str, FileSchema], columns: Sequence[str
             for name in names
         ]
         listed = "".join(f"{fit} AS {quote(name)}, " for fit, name in zip(fits, names, strict=True))
-        texts = uncast_now(table, UNCAST, "duckdb") if UNCAST in actual else "CAST(NULL AS VARCHAR)"
-        listed += f"{texts} AS {UNCAST}, "
+        listed += f"{_uncast(table, actual)} AS {UNCAST}, "
         selects.append(
             f"SELECT {listed}_dataops_path, {_ROW_NUMBER} AS _position FROM read_parquet({file_list(paths)},"
             " filename = '_dataops_path', file_row_number = true, hive_partitioning = false)"
         )
     return "(" + " UNION ALL ".join(selects) + ")"
+
+
+def _uncast(table: Table, actual: Mapping[str, str]) -> str:
+    """SQL of the texts of a file's row that can't be cast; null where there are none."""
+    json = [column.name for column in table.columns if column.type.kind is Kind.JSON and column.name in actual]
+    texts = {name: text for name in json if (text := _json_text(name, actual[name])) is not None}
+    return uncast_now(table, UNCAST if UNCAST in actual else None, texts, "duckdb")

@@ -163,6 +163,54 @@ def test_objects_of_one_delivery_with_and_without_such_values(home, tmp_path):
     ]  # fmt: skip
 
 
+NO_JSON = ["{not json", "", 'say "\n\\', "{} {}"]
+BEYOND_JSON = ["NaN", '{"k": NaN}', "[1,]"]
+"""What parsers take that go beyond the standard, also that of the server which stands for BigQuery here."""
+
+
+@on_both
+def test_texts_of_a_parquet_file_that_are_no_json(home):
+    """They are delivered as they are, and found when they are loaded; other texts that can't be cast stay with them."""
+    t = table("t", {"id": Kind.INTEGER, "one": Kind.JSON, "two": Kind.JSON})
+    wrong = NO_JSON + (BEYOND_JSON if home.warehouse.dialect == "duckdb" else [])
+    texts = ['{"NaN,]": 1}', None, *wrong]
+    ids = list(range(len(texts)))
+    plain = home.deliver(t, pa.table({"id": ids, "one": texts, "two": pa.nulls(len(texts), pa.string())}))
+    uncast = pa.table({"id": [20, None, 22], "one": ["no", "1", "null"], "two": ["{", "2", None]})
+    found = uncast.append_column("_uncast", pa.array([None, '{"id":"x"}', '{"gone":"x"}']))
+    assert [o.refused for o in home.load(t, [plain, home.deliver(t, found)])] == [None, None]
+    kept = home.rows("SELECT id, one FROM staging.t ORDER BY id")
+    assert [(n, json.loads(text) if isinstance(text, str) else text) for n, text in kept] == [
+        (0, {"NaN,]": 1}), (1, None), (22, None)
+    ]  # fmt: skip
+    held = home.warehouse.query("SELECT * FROM quarantine.t ORDER BY id").to_pylist()
+    assert [(row["id"], row["_reasons"], json.loads(row["_uncast"])) for row in held if row["id"] is not None] == [
+        *((n, ["cast_one"], {"one": text}) for n, text in enumerate(wrong, 2)),
+        (20, ["cast_one", "cast_two"], {"one": "no", "two": "{"}),
+    ]
+    assert [(row["_reasons"], row["_uncast"]) for row in held if row["id"] is None] == [(["cast_id"], '{"id":"x"}')]
+    assert all(row["one"] is None for row in held if row["id"] is not None)
+
+
+def test_nested_values_and_json_of_a_parquet_file_that_are_no_json(tmp_path):
+    """NaN in a struct, and in what its file says is JSON; what is none at all the engine reads no file with."""
+    home, t = Home(tmp_path / "home"), table("t", {"id": Kind.INTEGER, "one": Kind.JSON, "two": Kind.JSON})
+
+    def load(*two):
+        rows = pa.table({"id": [1, 2, 3], "one": [{"x": 0.5}, {"x": float("nan")}, None], "two": [*two]})
+        return home.load(t, [home.deliver(t, rows.set_column(2, "two", rows["two"].cast(pa.json_())))])[0].refused
+
+    assert load("[]", "[]", "NaN") is None
+    assert home.rows("SELECT id, one, two FROM staging.t") == [(1, '{"x":0.5}', "[]")]
+    assert home.rows("SELECT id, one, two, _uncast FROM quarantine.t ORDER BY id") == [
+        (2, None, "[]", r'{"one":"{\"x\":NaN}"}'), (3, None, None, '{"two":"NaN"}'),
+    ]  # fmt: skip
+    assert load("[]", "[]", "secret").endswith(
+        ".parquet: it says of a column that it is JSON, and a text there is none. Write the column as plain text: then"
+        " the rows with such texts go to quarantine"
+    )
+
+
 CSV = {
     "delimiter": (b"id;name\n1;a\n", {"delimiter": ";"}),
     "tabs": (b"id\tname\n1\ta\n", {"delimiter": "\t"}),
