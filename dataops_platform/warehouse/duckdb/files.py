@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import duckdb
 
+from dataops_platform.contracts.file_formats import ROW_NUMBER
 from dataops_platform.contracts.model import Table
 from dataops_platform.contracts.types import FieldType, Kind
 from dataops_platform.warehouse.delivered import UNCHANGED, Beyond, Since, judge, wanted_by
@@ -212,10 +213,6 @@ _KINDS = {
 }
 
 
-_ROW_NUMBER = "file_row_number"
-"""The column that DuckDB adds to a parquet file; its name can't be another."""
-
-
 def misfits(table: Table, schema: FileSchema, earlier: Since = UNCHANGED) -> tuple[list[str], Beyond]:
     """What keeps a file from being loaded under the contract, nothing when it fits; and what it has beyond it.
 
@@ -227,7 +224,7 @@ def misfits(table: Table, schema: FileSchema, earlier: Since = UNCHANGED) -> tup
     lines += [
         f"column {name!r} is what DuckDB calls the number of a row in its file: rename it in the data"
         for name in actual
-        if name.lower() == _ROW_NUMBER
+        if name.lower() == ROW_NUMBER
     ]
     for column in table.columns:
         if column.name in actual:
@@ -262,7 +259,7 @@ def relation(table: Table, schemas: dict[str, FileSchema], columns: Sequence[str
         listed = "".join(f"{fit} AS {quote(name)}, " for fit, name in zip(fits, names, strict=True))
         listed += f"{_uncast(table, actual)} AS {UNCAST}, "
         selects.append(
-            f"SELECT {listed}_dataops_path, {_ROW_NUMBER} AS _position FROM read_parquet({file_list(paths)},"
+            f"SELECT {listed}_dataops_path, {ROW_NUMBER} AS _position FROM read_parquet({file_list(paths)},"
             " filename = '_dataops_path', file_row_number = true, hive_partitioning = false)"
         )
     return "(" + " UNION ALL ".join(selects) + ")"

@@ -279,11 +279,17 @@ def test_what_pandas_writes_of_itself_fits(home):
 
 @on_both
 def test_a_column_may_be_called_as_the_platform_calls_things(home):
-    """In one letter, for example."""
-    names = ("r", "n", "q", "u", "t")
-    t = table("t", dict.fromkeys(names, Kind.INTEGER), rules=[rule("r_range", RuleKind.RANGE, "r", minimum=0)])
-    home.load(t, [home.deliver(t, [dict.fromkeys(names, 1), dict.fromkeys(names, -1)])])
-    assert [(item.reason, item.rows) for item in held(home.warehouse, ["t"])] == [("r_range", 1)]
+    """In one letter, for example; or as an engine calls what it adds to a table or a file, or as words of SQL."""
+    names = ("r", "n", "q", "u", "t", "rowid", "filename", "file_index", "delivery", "key", "select", "Group")
+    ranges = [rule(f"{name}_range", RuleKind.RANGE, name, minimum=0) for name in names]
+    unique = [rule(f"{name}_unique", RuleKind.DUPLICATES, name) for name in names]
+    t = table("t", dict.fromkeys(names, Kind.INTEGER), mode=LoadMode.MERGE, key=("rowid",), rules=[*ranges, *unique])
+    for _ in range(2):
+        home.load(t, [home.deliver(t, [dict.fromkeys(names, number) for number in (1, 1, 2, -1)])])
+    found = [(item.reason, item.rows) for item in held(home.warehouse, ["t"])]
+    assert sorted(found) == sorted((f"{name}_range", 2) for name in names)
+    assert all(verdict.passed for verdict in home.judge(t))
+    assert home.rows("SELECT rowid, filename FROM staging.t ORDER BY 1") == [(1, 1), (2, 2)]
 
 
 def test_zero_rows_are_a_delivery(home):
