@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from dataops_platform.contracts.model import Table
 from dataops_platform.contracts.types import FieldType, Kind
-from dataops_platform.lake.deliveries import Delivery
+from dataops_platform.lake.deliveries import INT96, Delivery
 from dataops_platform.warehouse.delivered import NOTHING, Beyond, Since, extended, judge, wanted_by
 
 _INTEGERS = {"int8", "int16", "int32", "int64", "uint8", "uint16", "uint32"}
@@ -42,9 +42,9 @@ def _accepts(wanted: FieldType, actual: str) -> tuple[bool, str]:
         case Kind.DATE:
             return actual in {"date32[day]", "date64[ms]"}, "date32"
         case Kind.TIMESTAMP:
-            return bool(_ZONED.fullmatch(actual)), "a timestamp with time zone (UTC-adjusted), no finer than µs"
+            return actual == INT96 or bool(_ZONED.fullmatch(actual)), "a timestamp with time zone (UTC-adjusted), no finer than µs"
         case Kind.DATETIME:
-            return bool(_LOCAL.fullmatch(actual)), "a timestamp without time zone, no finer than µs"
+            return actual == INT96 or bool(_LOCAL.fullmatch(actual)), "a timestamp without time zone, no finer than µs"
         case Kind.TIME:
             return actual.startswith(("time32", "time64")), "time"
         case Kind.JSON:

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from dataops_platform.contracts.model import Column, LoadMode, Table
 from dataops_platform.contracts.partitions import NamedPartitioning
 from dataops_platform.contracts.types import Kind
-from dataops_platform.lake.deliveries import DeliveredObject, Delivery
+from dataops_platform.lake.deliveries import INT96, DeliveredObject, Delivery
 from dataops_platform.warehouse import ledger
 from dataops_platform.warehouse.base import LeftOut, RowCheck
 from dataops_platform.warehouse.bigquery import tables
@@ -136,7 +136,13 @@ class LoadSql:
             kind = "STRING" if column.type.kind is Kind.JSON else column.type.bigquery.partition("(")[0]
             return f"CAST(NULL AS {kind}) AS {quote(column.name)}"
 
-        return ", ".join(quote(c.name) if c.name in item.columns else null(c) for c in self._table.columns)
+        def staged(column: Column) -> str:
+            if column.type.kind is Kind.DATETIME and schema[column.name] == INT96:
+                return f"DATETIME({quote(column.name)}) AS {quote(column.name)}"
+            return quote(column.name)
+
+        schema = item.delivery.schema_of(item.item)
+        return ", ".join(staged(c) if c.name in item.columns else null(c) for c in self._table.columns)
 
     def _file(self, number: int, item: Staged) -> str:
         low, high = self._bounds(item.delivery.partition)

@@ -16,7 +16,7 @@ from dataops_platform.warehouse.loading import is_json, uncast_now
 from dataops_platform.warehouse.names import UNCAST, literal, quote
 
 FileSchema = tuple[tuple[str, str], ...]
-"""Top-level columns of a file: (name, DuckDB type), in file order."""
+"""Top-level columns of a file: (name, DuckDB type), in file order. Of timestamps as Spark and Hive write them: INT96."""
 
 _INTEGERS = {"TINYINT", "SMALLINT", "INTEGER", "BIGINT", "UTINYINT", "USMALLINT", "UINTEGER"}
 _DECIMAL = re.compile(r"DECIMAL\((\d+),(\d+)\)")
@@ -29,7 +29,8 @@ def file_list(paths: Iterable[str]) -> str:
 
 def _schemas(connection: duckdb.DuckDBPyConnection, paths: Sequence[str]) -> dict[str, FileSchema]:
     rows = connection.execute(
-        f"SELECT file_name, name, duckdb_type, num_children FROM parquet_schema({file_list(paths)})"
+        "SELECT file_name, name, CASE WHEN type = 'INT96' THEN type ELSE duckdb_type END, num_children"
+        f" FROM parquet_schema({file_list(paths)})"
     ).fetchall()
     schemas: dict[str, list[tuple[str, str]]] = {path: [] for path in paths}
     pending: dict[str, int] = {}
@@ -154,13 +155,13 @@ def _fit(name: str, wanted: FieldType, actual: str) -> _Fit:
         case Kind.DATE:
             return same if actual == "DATE" else _Fit(None, "DATE")
         case Kind.TIMESTAMP:
-            if actual == "TIMESTAMPTZ_NS":
+            if actual in {"TIMESTAMPTZ_NS", "INT96"}:  # in UTC, as the session is
                 return cast
             zoned = actual == "TIMESTAMP WITH TIME ZONE"
             return same if zoned else _Fit(None, "a timestamp with time zone (UTC-adjusted)")
         case Kind.DATETIME:
-            local = actual in {"TIMESTAMP", "TIMESTAMP_MS", "TIMESTAMP_NS", "TIMESTAMP_S", "DATE"}
-            return same if actual == "TIMESTAMP" else cast if local else _Fit(None, "a timestamp without time zone")
+            local = actual in {"TIMESTAMP_MS", "TIMESTAMP_NS", "TIMESTAMP_S", "DATE"}
+            return same if actual in {"TIMESTAMP", "INT96"} else cast if local else _Fit(None, "a timestamp without time zone")
         case Kind.TIME:
             return same if actual == "TIME" else _Fit(None, "TIME")
         case Kind.JSON:
@@ -202,6 +203,7 @@ _KINDS = {
     "FLOAT": Kind.NUMBER,
     "BOOLEAN": Kind.BOOLEAN,
     "DATE": Kind.DATE,
+    "INT96": Kind.TIMESTAMP,
     "TIMESTAMPTZ": Kind.TIMESTAMP,
     "TIMESTAMP WITH TIME ZONE": Kind.TIMESTAMP,
     "TIMESTAMP": Kind.DATETIME,

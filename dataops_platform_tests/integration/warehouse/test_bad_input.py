@@ -5,13 +5,14 @@ from __future__ import annotations
 import subprocess
 import sys
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import duckdb
 import pyarrow as pa
 import pytest
 
-from dataops_platform.contracts.model import BadRows, LoadMode, RuleKind
+from dataops_platform.contracts.model import BadRows, LoadMode, RuleKind, SchemaPolicy
 from dataops_platform.contracts.problems import ConfigError
 from dataops_platform.contracts.types import FieldType, Kind
 from dataops_platform.quality.quarantine import held
@@ -275,6 +276,22 @@ def test_what_pandas_writes_of_itself_fits(home):
     assert home.rows("SELECT seen = '2024-02-01 00:01:00+00', naive, text, n, doc FROM staging.frames") == [
         (True, moment(1).replace(tzinfo=None), None, None, None)
     ]
+
+
+@on_both
+def test_timestamps_as_spark_and_hive_write_them(home):
+    """INT96 is an instant in UTC, in a column that a delivery brings, too; as a wall-clock time it is that of UTC."""
+    t = table("t", {"at": Kind.TIMESTAMP, "local": Kind.DATETIME})
+    t = replace(t, schema_policy=SchemaPolicy.ADDITIVE)
+    first, last = datetime(1, 1, 1), datetime(9999, 12, 31, 23, 59, 59, 999999)
+    values = [first, datetime(1969, 12, 31, 23, 59, 59, 123456), datetime(2024, 3, 31, 2, 30), last, None]
+    column = pa.array(values, pa.timestamp("us"))
+    rows = pa.table({"at": column, "local": column, "more": column})
+    assert [o.refused for o in home.load(t, [home.deliver(t, rows, use_deprecated_int96_timestamps=True)])] == [None]
+    instants = [None if value is None else value.replace(tzinfo=UTC) for value in values]
+    found = home.rows("SELECT t.at, local, more FROM staging.t")
+    found = sorted(found, key=lambda row: (row[1] is None, row[1]))
+    assert found == list(zip(instants, values, instants, strict=True))
 
 
 @on_both
