@@ -11,12 +11,12 @@ import duckdb
 from dataops_platform.contracts.file_formats import ROW_NUMBER
 from dataops_platform.contracts.model import Table
 from dataops_platform.contracts.types import FieldType, Kind
-from dataops_platform.warehouse.delivered import UNCHANGED, Beyond, Since, judge, wanted_by
+from dataops_platform.warehouse.delivered import UNCHANGED, Beyond, Since, judge, misfit
 from dataops_platform.warehouse.loading import is_json, uncast_now
 from dataops_platform.warehouse.names import UNCAST, literal, quote
 
 FileSchema = tuple[tuple[str, str], ...]
-"""Top-level columns of a file: (name, DuckDB type), in file order. Of timestamps as Spark and Hive write them: INT96."""
+"""Top-level columns of a file: (name, DuckDB type), in file order; INT96 for timestamps of that type."""
 
 _INTEGERS = {"TINYINT", "SMALLINT", "INTEGER", "BIGINT", "UTINYINT", "USMALLINT", "UINTEGER"}
 _DECIMAL = re.compile(r"DECIMAL\((\d+),(\d+)\)")
@@ -158,10 +158,16 @@ def _fit(name: str, wanted: FieldType, actual: str) -> _Fit:
             if actual in {"TIMESTAMPTZ_NS", "INT96"}:  # in UTC, as the session is
                 return cast
             zoned = actual == "TIMESTAMP WITH TIME ZONE"
-            return same if zoned else _Fit(None, "a timestamp with time zone (UTC-adjusted)")
+            return same if zoned else _Fit(None, "a timestamp with time zone (UTC-adjusted), or INT96")
         case Kind.DATETIME:
             local = actual in {"TIMESTAMP_MS", "TIMESTAMP_NS", "TIMESTAMP_S", "DATE"}
-            return same if actual in {"TIMESTAMP", "INT96"} else cast if local else _Fit(None, "a timestamp without time zone")
+            return (
+                same
+                if actual in {"TIMESTAMP", "INT96"}
+                else cast
+                if local
+                else _Fit(None, "a timestamp without time zone")
+            )
         case Kind.TIME:
             return same if actual == "TIME" else _Fit(None, "TIME")
         case Kind.JSON:
@@ -232,8 +238,8 @@ def misfits(table: Table, schema: FileSchema, earlier: Since = UNCHANGED) -> tup
         if column.name in actual:
             fit = _fit(column.name, column.type, actual[column.name])
             if fit.expression is None:
-                whose = f"{wanted_by(column)} {column.type.kind}: {fit.accepts}"
-                lines.append(f"column {column.name!r} is {actual[column.name]}, {whose}")
+                found = actual[column.name]
+                lines.append(misfit(column, found, fit.accepts, type_of(found)))
     return lines, beyond
 
 

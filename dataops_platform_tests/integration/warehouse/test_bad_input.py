@@ -6,6 +6,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from datetime import UTC, datetime
+from decimal import Decimal
 from pathlib import Path
 
 import duckdb
@@ -227,7 +228,21 @@ def test_what_the_machine_can_not_read_now_is_no_damage(home):
         ({"day": [DAY1], "id": [1]}, "column 'amount' is missing"),
         ({"day": [DAY1], "id": [1], "Amount": [1.0]}, "column 'amount' is missing (the file has 'Amount')"),
         ({"day": [DAY1], "id": [1], "amount": [1.0], "note": ["x"]}, "column 'note' is not in the contract"),
-        ({"day": [DAY1], "id": ["1"], "amount": [1.0]}, "column 'id' is VARCHAR, the contract wants integer"),
+        (
+            {"day": [DAY1], "id": ["1"], "amount": [1.0]},
+            "column 'id' is VARCHAR, the contract wants integer: an integer type. Write it so and deliver it again, or"
+            " declare it as it is: `logicalType: string`",
+        ),
+        (
+            {"day": [datetime(2024, 1, 1)], "id": [1], "amount": [Decimal("1.50")]},
+            "wants date: DATE. Write it so and deliver it again, or declare it as it is: `logicalType: timestamp,"
+            " physicalType: DATETIME`",
+        ),
+        (
+            {"day": [DAY1], "id": [1], "amount": [Decimal("1.50")]},
+            "or declare it as it is: `logicalType: number, physicalType: 'NUMERIC(3,2)'`",
+        ),
+        ({"day": [DAY1], "id": [{"a": 1}], "amount": [1.0]}, "or declare it as it is: `logicalType: object`"),
         ({"day": ["2024-01-01"], "id": [1], "amount": [1.0]}, "column 'day' is VARCHAR, the contract wants date"),
         ({"day": [DAY1], "id": [1], "amount": [10**12]}, "column 'amount' is BIGINT, the contract wants number"),
     ],
