@@ -425,12 +425,12 @@ def read_footer(stream: BinaryIO, source: str) -> tuple[pa.Schema, int]:
     try:
         with pq.ParquetFile(stream) as metadata:
             return _schema(metadata), metadata.metadata.num_rows
-    except (pa.ArrowInvalid, OSError, UnicodeDecodeError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         stream.seek(0)
         if stream.read(4) != b"PAR1":
             what = "not a parquet file (it does not begin with PAR1); is it CSV or JSON under a wrong name?"
         else:
-            what = f"a damaged or truncated parquet file ({str(error).rstrip('.').splitlines()[0]})"
+            what = "a damaged or truncated parquet file: its footer, at its end, can't be read."
         raise DataRefused(f"{source}: {what} Deliver it again.") from error
 
 

@@ -75,12 +75,22 @@ def explain_unreadable(error: duckdb.Error) -> str:
         return "the object is gone from the lake"
     if "No magic bytes" in text or "too small" in text:
         return "not a parquet file, or cut off at the end"
-    if "Invalid JSON found" in text:  # the text itself is shown nowhere: it may be confidential
+    # What is quoted of the file is shown nowhere: it may be confidential.
+    if "Invalid JSON found" in text:
         return (
             "it says of a column that it is JSON, and a text there is none. Write the column as plain text: then the"
             " rows with such texts go to quarantine"
         )
-    return "a damaged parquet file: " + " ".join(text.splitlines()[0].split())
+    if "Invalid string encoding" in text:
+        return "a text in it isn't UTF-8, which parquet wants. Write it again, with texts in UTF-8"
+    said = " ".join(text.splitlines()[0].split()).rstrip(".?")
+    if _GIBBERISH.search(said):
+        said = "its structure can't be read"
+    return f"a damaged parquet file: {said}. Write it again, and deliver that"
+
+
+_GIBBERISH = re.compile(r"TProtocol|what type|TType|thrift|[\x00-\x1f]")
+"""What the engine's libraries say of bytes that aren't what they look for; nobody is helped by that."""
 
 
 def damaged(connection: duckdb.DuckDBPyConnection, table: Table, schemas: Mapping[str, FileSchema]) -> dict[str, str]:

@@ -58,8 +58,12 @@ def damage(home: Home, delivery, content) -> None:
         (b"", "not a parquet file"),
         (None, "gone from the lake"),
         (middle, "a damaged parquet file"),
+        (
+            lambda data: data[:4] + b"\x1f" + data[5:],
+            "a damaged parquet file: its structure can't be read. Write it again",
+        ),
     ],
-    ids=["truncated", "csv", "empty", "gone", "page"],
+    ids=["truncated", "csv", "empty", "gone", "page", "page's header"],
 )
 def test_an_object_damaged_in_the_lake(home, content, says):
     many = [{"day": DAY2, "id": n, "amount": n * 0.37} for n in range(3000)]
@@ -91,6 +95,18 @@ def test_an_object_damaged_in_the_lake(home, content, says):
     (mended,) = home.load(T)
     assert (mended.refused, mended.rows_loaded) == (None, 3000)
     assert home.rows("SELECT count(*) AS n FROM staging.orders") == [(3006,)]
+
+
+def test_a_text_that_is_not_utf_8(home):
+    """It is shown nowhere: it may be confidential."""
+    t = table("t", {"name": Kind.STRING})
+    text = b"secret\xff"
+    offsets = pa.array([0, len(text)], pa.int32()).buffers()[1]
+    name = pa.Array.from_buffers(pa.string(), 1, [None, offsets, pa.py_buffer(text)])
+    (outcome,) = home.load(t, [home.deliver(t, pa.table({"name": name}))])
+    assert outcome.refused.endswith(
+        ".parquet: a text in it isn't UTF-8, which parquet wants. Write it again, with texts in UTF-8"
+    )
 
 
 FILES = ("dt=1/a.parquet", "dt=1/b.parquet", "dt=1/c.parquet")
