@@ -30,6 +30,9 @@ READABLE = (*_ENDINGS, *(f"{ending}{COMPRESSED}" for ending, kind in _ENDINGS.it
 UNCAST = "_uncast"
 """In a delivered file, and in quarantine: the texts of a row that aren't of their columns' types, as JSON."""
 
+ROW_NUMBER = "file_row_number"
+"""The column that DuckDB adds to a parquet file; its name can't be another, and no column of the file can have it."""
+
 _CSV_OPTIONS = ("delimiter", "quote", "escape", "header")
 OPTIONS = ("format", *_CSV_OPTIONS, "encoding")
 """What a contract may say."""

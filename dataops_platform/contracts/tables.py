@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from dataops_platform.contracts.custom import custom_properties
 from dataops_platform.contracts.document import Place
+from dataops_platform.contracts.file_formats import ROW_NUMBER
 from dataops_platform.contracts.model import Column
 from dataops_platform.contracts.types import Kind, parse_type
 
@@ -81,6 +82,10 @@ def _check_name(place: Place, what: str) -> bool:
 
 def _read_column(place: Place) -> Column | None:
     if not _check_name(place.at("name"), "column"):
+        return None
+    if (name := str(place.get("name"))).lower() == ROW_NUMBER:
+        message = f"column name `{name}` isn't allowed: DuckDB calls the number of a row in its file so"
+        place.at("name").problem(message, "rename it, here and in the data, to `row_number` for example")
         return None
     custom_properties(place, "property")  # there are none; reports those that stand here by mistake
     if "logicalType" not in place:

@@ -44,6 +44,19 @@ class FieldType:
         return f"{self.kind}({self.precision},{self.scale})" if self.kind is Kind.DECIMAL else str(self.kind)
 
     @property
+    def declaration(self) -> str:
+        """How a contract says it, as messages show it."""
+        match self.kind:
+            case Kind.DECIMAL:
+                return f"logicalType: number, physicalType: 'NUMERIC({self.precision},{self.scale})'"
+            case Kind.DATETIME:
+                return "logicalType: timestamp, physicalType: DATETIME"
+            case Kind.JSON:
+                return "logicalType: object"
+            case kind:
+                return f"logicalType: {kind}"
+
+    @property
     def duckdb(self) -> str:
         """The type's name in DuckDB DDL."""
         if self.kind is Kind.DECIMAL:

@@ -24,6 +24,7 @@ import duckdb
 
 from dataops_platform.contracts.model import Table
 from dataops_platform.contracts.types import FieldType, Kind
+from dataops_platform.warehouse.loading import is_json
 from dataops_platform.warehouse.names import UNCAST, literal, quote
 
 _FOUND = "dataops: a value can't be cast"
@@ -104,7 +105,7 @@ def _lost(text: str, type_: FieldType) -> str:
         case Kind.STRING:
             return "FALSE"
         case Kind.JSON:
-            return f"({text} IS NOT NULL AND NOT ({_json(text)}))"
+            return f"({text} IS NOT NULL AND NOT ({is_json(text, 'duckdb')}))"
         case Kind.INTEGER | Kind.DECIMAL:
             more = f" OR {_digits_lost(text, type_.scale or 0)}"
         case Kind.NUMBER:  # binary floating point rounds by its nature, but not to infinity
@@ -118,14 +119,6 @@ def _lost(text: str, type_: FieldType) -> str:
                 # Of nearly all texts the year tells that they are in the range, without one more cast.
                 more += rf" OR regexp_matches({text}, '^\s*(000[01]|9999)') AND {value} NOT BETWEEN {first} AND {last}"
     return f"({text} IS NOT NULL AND ({value} IS NULL{more}))"
-
-
-def _json(text: str) -> str:
-    """True for JSON. The engine's parser also takes NaN, infinities, and a comma behind the last item."""
-    beyond = r"(?i)nan|inf|,\s*[]}]"
-    outside = rf"""regexp_replace({text}, '"([^"\\]|\\.)*"', '""', 'g')"""
-    found = f"regexp_matches({text}, '{beyond}') AND regexp_matches({outside}, '{beyond}')"
-    return f"json_valid({text}) AND NOT ({found})"
 
 
 def _digits_lost(text: str, scale: int) -> str:

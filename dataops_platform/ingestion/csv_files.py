@@ -34,6 +34,7 @@ _SAID = {
     f"field larger than field limit ({_LONGEST})": f"unterminated quote, or a text of over {_LONGEST} characters",
 }
 _BYTES = "surrogateescape"
+_OTHER_ENCODING = "not utf-8 encoded: say what it is with `encoding`"
 
 
 def texts(
@@ -77,7 +78,7 @@ def fault(table: Table, reading: FileReading, source: Path, shown: str) -> str |
             try:
                 size = len(",".join(row).encode())
             except UnicodeEncodeError:
-                return f"line {line} is not utf-8 encoded: say what it is with `encoding`"
+                return f"line {line} is {_OTHER_ENCODING}"
             if size > _LONGEST:
                 return f"line {line} has more than {_LONGEST} bytes"
             if row and (len(row) < width or any(row[width:])):
@@ -126,11 +127,8 @@ def _anew(reading: FileReading, source: Path, shown: str, target: Path) -> FileR
 
 
 @contextmanager
-def _rows(reading: FileReading, source: Path, shown: str, errors: str = _BYTES) -> Iterator[Any]:
-    """Python's reader of a file.
-
-    Args:
-        errors: what becomes of bytes that aren't UTF-8; by default they stay, and the engine refuses them.
+def _rows(reading: FileReading, source: Path, shown: str) -> Iterator[Any]:
+    """Python's reader of a file. Bytes that aren't UTF-8 stay, and the engine refuses them.
 
     Raises:
         DataRefused: a row that is read isn't one.
@@ -145,7 +143,7 @@ def _rows(reading: FileReading, source: Path, shown: str, errors: str = _BYTES) 
         "strict": True,
     }
     csv.field_size_limit(_LONGEST)
-    with source.open(encoding="utf-8-sig", errors=errors, newline="") as file:
+    with source.open(encoding="utf-8-sig", errors=_BYTES, newline="") as file:
         try:
             yield csv.reader(file, **form)
         except csv.Error as error:
@@ -159,10 +157,18 @@ def _rows(reading: FileReading, source: Path, shown: str, errors: str = _BYTES) 
 
 
 def _header(table: Table, reading: FileReading, source: Path, shown: str) -> Sequence[str]:
-    with _rows(reading, source, shown, "replace") as rows:
-        names: list[str] = next(rows, [])
-    if not names:
+    with _rows(reading, source, shown) as rows:
+        names: list[str] | None = next(rows, None)
+    if names is None:
         raise DataRefused(f"{shown}: the file is empty; one without rows has a header")
+    if not any(name.strip() for name in names):
+        raise DataRefused(
+            f"{shown}: can't be read as csv: line 1 is blank: the header comes first, remove what is before"
+        )
+    try:
+        "".join(names).encode()
+    except UnicodeEncodeError as error:
+        raise DataRefused(f"{shown}: can't be read as csv: line 1 is {_OTHER_ENCODING}") from error
     other = next((mark for mark in ";\t|," if len(names) == 1 and mark in names[0]), None)
     hint = f" Its delimiter may be {other!r}: say so with `delimiter`." if other else ""
     twice = [f"column {name!r} is there twice" for name in dict.fromkeys(names) if names.count(name) > 1]

@@ -109,6 +109,8 @@ def _fault(source: Path) -> str | None:
                 json.dumps(made, ensure_ascii=False).encode()  # not so with half a character
             except RecursionError:
                 continue
+            except UnicodeDecodeError:
+                return f"line {number} isn't UTF-8: say what it is with `encoding`"
             except UnicodeError as error:
                 return f"line {number} isn't UTF-8: {error}"
             except json.JSONDecodeError as error:

@@ -37,7 +37,7 @@ def to_parquet(table: Table, reading: FileReading, source: Path, target: Path, s
     if reading.format is FileFormat.AVRO:
         avro_files.to_parquet(table, source, target, shown)
         return
-    with _plain(source, reading.encoding, target, shown) as plain, duckdb.connect() as connection:
+    with _plain(table, reading, source, target, shown) as plain, duckdb.connect() as connection:
         connection.execute("SET TimeZone = 'UTC'")
         module = csv_files if reading.format is FileFormat.CSV else json_lines
         scratch = target.with_name(f"{target.name}.rows")
@@ -65,29 +65,71 @@ def unwritable(folder: Path, reason: str) -> str:
 
 
 @contextmanager
-def _plain(source: Path, encoding: str, target: Path, shown: str) -> Iterator[Path]:
+def _plain(table: Table, reading: FileReading, source: Path, target: Path, shown: str) -> Iterator[Path]:
     """The file as UTF-8 without compression; a copy beside the target where it isn't that already.
 
     The engine would take a compressed file that is cut off for a whole one, and reads few encodings.
     """
-    compressed = source.name.endswith(COMPRESSED)
-    if not compressed and encoding == "utf-8":
-        yield source
-        return
     copy = target.with_name(f"{target.name}.plain")
     try:
-        with gzip.open(source) if compressed else source.open("rb") as raw, copy.open("wb") as out:
-            if encoding == "utf-8":
-                shutil.copyfileobj(raw, out, _PIECE)
-            else:
-                _decoded(raw, encoding, out)
-        yield copy
+        yield copy if _written_plain(table, reading, source, copy, shown) else source
+    finally:
+        copy.unlink(missing_ok=True)
+
+
+def _written_plain(table: Table, reading: FileReading, source: Path, copy: Path, shown: str) -> bool:
+    """Write the copy, unless the file is plain."""
+    compressed, encoding = source.name.endswith(COMPRESSED), reading.encoding
+    try:
+        with gzip.open(source) if compressed else source.open("rb") as raw:
+            _refuse_other(raw.read(_HEAD), table, reading, shown)
+            if not compressed and encoding == "utf-8":
+                return False
+            raw.seek(0)
+            with copy.open("wb") as out:
+                if encoding == "utf-8":
+                    shutil.copyfileobj(raw, out, _PIECE)
+                else:
+                    _decoded(raw, encoding, out)
+        return True
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise DataRefused(f"{shown}: not a whole gzip file: {error}") from error
     except UnicodeError as error:
         raise DataRefused(f"{shown}: not written in {encoding}: {error}") from error
-    finally:
-        copy.unlink(missing_ok=True)
+
+
+_HEAD = 64
+_BEGINNINGS = {
+    b"\x1f\x8b": "compressed with gzip: let its name end in .gz",
+    b"PK\x03\x04": "a zip archive or an Excel workbook: unpack it, or export it",
+    b"PAR1": "a parquet file: name it so",
+    b"Obj\x01": "an Avro file: name it so",
+}
+"""How files begin that are something else, and what to do about them."""
+_MARKS = {  # the longer ones first: the others begin as they do
+    codecs.BOM_UTF32_LE: "utf-32",
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
+
+
+def _refuse_other(head: bytes, table: Table, reading: FileReading, shown: str) -> None:
+    """Refuse a file of texts that begins as one of another format or encoding does.
+
+    Raises:
+        DataRefused: it does; the text says what to do.
+    """
+    other = next((what for beginning, what in _BEGINNINGS.items() if head.startswith(beginning)), None)
+    if other is None and not reading.encoding.startswith(("utf-16", "utf-32")):
+        encoding = next((name for mark, name in _MARKS.items() if head.startswith(mark)), None)
+        if encoding is None and len(head) > 3 and 0 in head:  # a NUL in each pair, as plain letters have there
+            halves = {"utf-16-be": head[::2], "utf-16-le": head[1::2]}
+            encoding = next((name for name, half in halves.items() if not any(half)), None)
+        if encoding is not None:
+            other = f"written in {encoding}, not in {reading.encoding}: say `encoding: {encoding}` in {table.file}"
+    if other is not None:
+        raise DataRefused(f"{shown}: can't be read as {reading.format}: it is {other}")
 
 
 _PIECE = 1 << 20

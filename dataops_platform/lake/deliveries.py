@@ -364,8 +364,17 @@ class Lake:
                 yield ManifestRef(info.key, partition, created_at)
 
 
+INT96 = "int96"
+"""The type of timestamps as Spark and Hive write them; Arrow has none for it. They are instants in UTC."""
+_PHYSICAL = b"parquet"
+
+
 def _types(part: Part) -> dict[str, str]:
-    return {field.name: str(field.type) for field in part.schema if field.name != UNCAST}
+    return {field.name: _type(field) for field in part.schema if field.name != UNCAST}
+
+
+def _type(field: pa.Field) -> str:
+    return INT96 if (field.metadata or {}).get(_PHYSICAL) == INT96.encode() else str(field.type)
 
 
 def file_part(path: Path, source: str) -> Part:
@@ -404,6 +413,8 @@ def written_by_others(schema: pa.Schema, source: str) -> None:
 def read_footer(stream: BinaryIO, source: str) -> tuple[pa.Schema, int]:
     """Schema and row count of a parquet file, refusing what isn't one. Only the footer is read.
 
+    Columns of type INT96 have that in their metadata.
+
     Args:
         stream: the file; can be sought.
         source: where it comes from, for messages.
@@ -413,14 +424,21 @@ def read_footer(stream: BinaryIO, source: str) -> tuple[pa.Schema, int]:
     """
     try:
         with pq.ParquetFile(stream) as metadata:
-            return metadata.schema_arrow, metadata.metadata.num_rows
-    except (pa.ArrowInvalid, OSError, UnicodeDecodeError) as error:
+            return _schema(metadata), metadata.metadata.num_rows
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         stream.seek(0)
         if stream.read(4) != b"PAR1":
             what = "not a parquet file (it does not begin with PAR1); is it CSV or JSON under a wrong name?"
         else:
-            what = f"a damaged or truncated parquet file ({str(error).rstrip('.').splitlines()[0]})"
+            what = "a damaged or truncated parquet file: its footer, at its end, can't be read."
         raise DataRefused(f"{source}: {what} Deliver it again.") from error
+
+
+def _schema(file: pq.ParquetFile) -> pa.Schema:
+    leaves = (file.schema.column(number) for number in range(len(file.schema)))
+    old = {leaf.path for leaf in leaves if leaf.physical_type == "INT96"}
+    fields = file.schema_arrow
+    return pa.schema([f.with_metadata({_PHYSICAL: INT96}) if f.name in old else f for f in fields], fields.metadata)
 
 
 def remove_scratch(folder: Path) -> None:

@@ -173,6 +173,18 @@ def _was_allowed(table: Table, name: str, earlier: Since) -> bool:
     return earlier.changed and table.schema_policy is SchemaPolicy.STRICT
 
 
-def wanted_by(column: Column) -> str:
-    """Who says what type a column has, for messages."""
-    return "the contract wants" if column.declared else "an earlier delivery brought it as"
+def misfit(column: Column, actual: str, accepted: str, natural: FieldType | None) -> str:
+    """What to say of a column that is delivered with another type than it has, and what to do.
+
+    Args:
+        actual: its type, as the engine reads the object.
+        accepted: types that can be loaded without losing anything.
+        natural: the type of the column that it would fit; None: there is none.
+    """
+    whose = "the contract wants" if column.declared else "an earlier delivery brought it as"
+    done = (
+        f"column {column.name!r} is {actual}, {whose} {column.type.kind}: {accepted}. Write it so and deliver it again"
+    )
+    if not column.declared:
+        return f"{done}, or declare the column in the contract"
+    return done if natural is None else f"{done}, or declare it as it is: `{natural.declaration}`"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from dataops_platform.contracts.model import BadRows, Column, LoadMode, Table
 from dataops_platform.contracts.partitions import UNPARTITIONED, NamedPartitioning
@@ -93,14 +93,50 @@ def cast_reasons(table: Table, uncast: str, dialect: str) -> list[str]:
     ]
 
 
-def uncast_now(table: Table, uncast: str, dialect: str) -> str:
-    """SQL of the texts of a row that can't be cast; null where they are of columns that the contract hasn't any more.
+def uncast_now(table: Table, uncast: str | None, texts: Mapping[str, str], dialect: str) -> str:
+    """SQL of the texts of a row that can't be cast, as JSON; null where there are none.
+
+    Those that were found at delivery, without those of columns that the contract hasn't any more; and texts that were
+    delivered as they are for a column of JSON, and are none.
 
     Args:
-        uncast: the column with the texts, as it was delivered.
+        uncast: the column with the texts that were found at delivery; None: there is none.
+        texts: column → SQL of its text, of the columns of JSON.
     """
+    found = [] if uncast is None else [_still_uncast(table, uncast, dialect)]
+    found += [_uncast_json(name, text, dialect) for name, text in texts.items()]
+    if not found:
+        return f"CAST(NULL AS {'STRING' if dialect == 'bigquery' else 'VARCHAR'})"
+    entries = ", ".join(found)
+    # Both pass over nulls; column names need no escaping.
+    joined = f"ARRAY_TO_STRING([{entries}], ',')" if dialect == "bigquery" else f"concat_ws(',', {entries})"
+    return f"'{{' || nullif({joined}, '') || '}}'"
+
+
+def _still_uncast(table: Table, uncast: str, dialect: str) -> str:
+    """What stands between the braces of the texts that were found at delivery."""
     terms = " OR ".join(_is_uncast(column, uncast, dialect) for column in table.columns)
-    return f"CASE WHEN {uncast} IS NOT NULL AND ({terms}) THEN {uncast} END"
+    return f"CASE WHEN {uncast} IS NOT NULL AND ({terms}) THEN substr({uncast}, 2, length({uncast}) - 2) END"
+
+
+def _uncast_json(name: str, text: str, dialect: str) -> str:
+    written = f"TO_JSON_STRING({text})" if dialect == "bigquery" else f"CAST(to_json({text}) AS VARCHAR)"
+    wrong = f"{text} IS NOT NULL AND NOT ({is_json(text, dialect)})"
+    return f"CASE WHEN {wrong} THEN '\"{name}\":' || {written} END"
+
+
+def is_json(text: str, dialect: str) -> str:
+    """SQL that is true for a text that is JSON, and not for others."""
+    if dialect == "bigquery":
+        return f"SAFE.PARSE_JSON({text}, wide_number_mode => 'round') IS NOT NULL"
+    # The engine's parser also takes NaN, infinities, and a comma behind the last item.
+    beyond = r"(^|[\[:,])\s*[-+]?(?i:nan|inf)|,\s*[]}]"
+    outside = rf"""regexp_replace({text}, '"([^"\\]|\\.)*"', '""', 'g')"""
+    # CASE, since both sides of an AND are computed for all rows; few have such, and only in strings.
+    strict = (
+        f"CASE WHEN regexp_matches({text}, '{beyond}') THEN NOT regexp_matches({outside}, '{beyond}') ELSE TRUE END"
+    )
+    return f"json_valid({text}) AND {strict}"
 
 
 def _is_uncast(column: Column, uncast: str, dialect: str) -> str:

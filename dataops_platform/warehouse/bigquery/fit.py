@@ -7,8 +7,8 @@ from collections.abc import Mapping
 
 from dataops_platform.contracts.model import Table
 from dataops_platform.contracts.types import FieldType, Kind
-from dataops_platform.lake.deliveries import Delivery
-from dataops_platform.warehouse.delivered import NOTHING, Beyond, Since, extended, judge, wanted_by
+from dataops_platform.lake.deliveries import INT96, Delivery
+from dataops_platform.warehouse.delivered import NOTHING, Beyond, Since, extended, judge, misfit
 
 _INTEGERS = {"int8", "int16", "int32", "int64", "uint8", "uint16", "uint32"}
 _DECIMAL = re.compile(r"decimal\d*\((\d+), ?(\d+)\)")
@@ -42,9 +42,11 @@ def _accepts(wanted: FieldType, actual: str) -> tuple[bool, str]:
         case Kind.DATE:
             return actual in {"date32[day]", "date64[ms]"}, "date32"
         case Kind.TIMESTAMP:
-            return bool(_ZONED.fullmatch(actual)), "a timestamp with time zone (UTC-adjusted), no finer than µs"
+            return actual == INT96 or bool(
+                _ZONED.fullmatch(actual)
+            ), "a timestamp with time zone (UTC-adjusted), no finer than µs, or INT96"
         case Kind.DATETIME:
-            return bool(_LOCAL.fullmatch(actual)), "a timestamp without time zone, no finer than µs"
+            return actual == INT96 or bool(_LOCAL.fullmatch(actual)), "a timestamp without time zone, no finer than µs"
         case Kind.TIME:
             return actual.startswith(("time32", "time64")), "time"
         case Kind.JSON:
@@ -79,8 +81,8 @@ def column_misfits(table: Table, actual: Mapping[str, str], earlier: Since) -> t
         if column.name in actual:
             fits, accepted = _accepts(column.type, _unwrapped(actual[column.name]))
             if not fits:
-                whose = f"{wanted_by(column)} {column.type.kind}: {accepted}"
-                lines.append(f"column {column.name!r} is {actual[column.name]}, {whose}")
+                found = actual[column.name]
+                lines.append(misfit(column, found, accepted, type_of(found)))
     return lines, beyond
 
 

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from dataops_platform.contracts.model import Column, LoadMode, Table
 from dataops_platform.contracts.partitions import NamedPartitioning
 from dataops_platform.contracts.types import Kind
-from dataops_platform.lake.deliveries import DeliveredObject, Delivery
+from dataops_platform.lake.deliveries import INT96, DeliveredObject, Delivery
 from dataops_platform.warehouse import ledger
 from dataops_platform.warehouse.base import LeftOut, RowCheck
 from dataops_platform.warehouse.bigquery import tables
@@ -95,7 +95,10 @@ class LoadSql:
         return ";\n".join([*before, "BEGIN TRANSACTION", *inside, "COMMIT TRANSACTION"]) + ";"
 
     def _texts(self, item: Staged) -> str:
-        return uncast_now(self._table, UNCAST, DIALECT) if item.item.uncast else "CAST(NULL AS STRING)"
+        """SQL of the texts of a staged row that can't be cast; JSON is text there."""
+        json = [c.name for c in self._table.columns if c.type.kind is Kind.JSON and c.name in item.columns]
+        texts = {name: quote(name) for name in json}
+        return uncast_now(self._table, UNCAST if item.item.uncast else None, texts, DIALECT)
 
     def _incoming(self, staged: Sequence[Staged]) -> str:
         """Temp table of all rows with where they come from and the reasons against them."""
@@ -133,7 +136,13 @@ class LoadSql:
             kind = "STRING" if column.type.kind is Kind.JSON else column.type.bigquery.partition("(")[0]
             return f"CAST(NULL AS {kind}) AS {quote(column.name)}"
 
-        return ", ".join(quote(c.name) if c.name in item.columns else null(c) for c in self._table.columns)
+        def staged(column: Column) -> str:
+            if column.type.kind is Kind.DATETIME and schema[column.name] == INT96:
+                return f"DATETIME({quote(column.name)}) AS {quote(column.name)}"
+            return quote(column.name)
+
+        schema = item.delivery.schema_of(item.item)
+        return ", ".join(staged(c) if c.name in item.columns else null(c) for c in self._table.columns)
 
     def _file(self, number: int, item: Staged) -> str:
         low, high = self._bounds(item.delivery.partition)

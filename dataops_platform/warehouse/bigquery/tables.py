@@ -13,6 +13,7 @@ from google.cloud import bigquery
 from dataops_platform.contracts.model import Column, RuleKind, Table
 from dataops_platform.contracts.partitions import Granularity
 from dataops_platform.contracts.types import FieldType, Kind
+from dataops_platform.lake.deliveries import INT96
 from dataops_platform.warehouse import ledger
 from dataops_platform.warehouse.bigquery.jobs import Jobs, label
 from dataops_platform.warehouse.bigquery.naming import Naming
@@ -117,8 +118,8 @@ def quarantine_schema(table: Table, tags: Mapping[str, str]) -> list[bigquery.Sc
 def stage_schema(table: Table, delivered: Mapping[str, str], uncast: bool) -> list[bigquery.SchemaField]:
     """Columns of the table that a delivered object is loaded into: as the file has them.
 
-    JSON is text there, and integers are integers where the contract has floating point numbers: a load job converts
-    neither, a statement does.
+    JSON is text there, integers are integers where the contract has floating point numbers, and INT96 is an instant
+    where it has wall-clock times: a load job converts none of them, a statement does.
 
     Args:
         delivered: column → Arrow type of the file.
@@ -134,6 +135,8 @@ def _as_delivered(wanted: FieldType, actual: str) -> FieldType:
         return FieldType(Kind.STRING)
     if wanted.kind is Kind.NUMBER and actual.startswith(("int", "uint")):
         return FieldType(Kind.INTEGER)
+    if actual == INT96:
+        return FieldType(Kind.TIMESTAMP)
     return wanted
 
 

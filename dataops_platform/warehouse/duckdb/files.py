@@ -8,14 +8,15 @@ from dataclasses import dataclass
 
 import duckdb
 
+from dataops_platform.contracts.file_formats import ROW_NUMBER
 from dataops_platform.contracts.model import Table
 from dataops_platform.contracts.types import FieldType, Kind
-from dataops_platform.warehouse.delivered import UNCHANGED, Beyond, Since, judge, wanted_by
-from dataops_platform.warehouse.loading import uncast_now
+from dataops_platform.warehouse.delivered import UNCHANGED, Beyond, Since, judge, misfit
+from dataops_platform.warehouse.loading import is_json, uncast_now
 from dataops_platform.warehouse.names import UNCAST, literal, quote
 
 FileSchema = tuple[tuple[str, str], ...]
-"""Top-level columns of a file: (name, DuckDB type), in file order."""
+"""Top-level columns of a file: (name, DuckDB type), in file order; INT96 for timestamps of that type."""
 
 _INTEGERS = {"TINYINT", "SMALLINT", "INTEGER", "BIGINT", "UTINYINT", "USMALLINT", "UINTEGER"}
 _DECIMAL = re.compile(r"DECIMAL\((\d+),(\d+)\)")
@@ -28,7 +29,8 @@ def file_list(paths: Iterable[str]) -> str:
 
 def _schemas(connection: duckdb.DuckDBPyConnection, paths: Sequence[str]) -> dict[str, FileSchema]:
     rows = connection.execute(
-        f"SELECT file_name, name, duckdb_type, num_children FROM parquet_schema({file_list(paths)})"
+        "SELECT file_name, name, CASE WHEN type = 'INT96' THEN type ELSE duckdb_type END, num_children"
+        f" FROM parquet_schema({file_list(paths)})"
     ).fetchall()
     schemas: dict[str, list[tuple[str, str]]] = {path: [] for path in paths}
     pending: dict[str, int] = {}
@@ -73,7 +75,22 @@ def explain_unreadable(error: duckdb.Error) -> str:
         return "the object is gone from the lake"
     if "No magic bytes" in text or "too small" in text:
         return "not a parquet file, or cut off at the end"
-    return "a damaged parquet file: " + " ".join(text.splitlines()[0].split())
+    # What is quoted of the file is shown nowhere: it may be confidential.
+    if "Invalid JSON found" in text:
+        return (
+            "it says of a column that it is JSON, and a text there is none. Write the column as plain text: then the"
+            " rows with such texts go to quarantine"
+        )
+    if "Invalid string encoding" in text:
+        return "a text in it isn't UTF-8, which parquet wants. Write it again, with texts in UTF-8"
+    said = " ".join(text.splitlines()[0].split()).rstrip(".?")
+    if _GIBBERISH.search(said):
+        said = "its structure can't be read"
+    return f"a damaged parquet file: {said}. Write it again, and deliver that"
+
+
+_GIBBERISH = re.compile(r"TProtocol|what type|TType|thrift|[\x00-\x1f]")
+"""What the engine's libraries say of bytes that aren't what they look for; nobody is helped by that."""
 
 
 def damaged(connection: duckdb.DuckDBPyConnection, table: Table, schemas: Mapping[str, FileSchema]) -> dict[str, str]:
@@ -148,27 +165,49 @@ def _fit(name: str, wanted: FieldType, actual: str) -> _Fit:
         case Kind.DATE:
             return same if actual == "DATE" else _Fit(None, "DATE")
         case Kind.TIMESTAMP:
-            if actual == "TIMESTAMPTZ_NS":
+            if actual in {"TIMESTAMPTZ_NS", "INT96"}:  # in UTC, as the session is
                 return cast
             zoned = actual == "TIMESTAMP WITH TIME ZONE"
-            return same if zoned else _Fit(None, "a timestamp with time zone (UTC-adjusted)")
+            return same if zoned else _Fit(None, "a timestamp with time zone (UTC-adjusted), or INT96")
         case Kind.DATETIME:
-            local = actual in {"TIMESTAMP", "TIMESTAMP_MS", "TIMESTAMP_NS", "TIMESTAMP_S", "DATE"}
-            return same if actual == "TIMESTAMP" else cast if local else _Fit(None, "a timestamp without time zone")
+            local = actual in {"TIMESTAMP_MS", "TIMESTAMP_NS", "TIMESTAMP_S", "DATE"}
+            return (
+                same
+                if actual in {"TIMESTAMP", "INT96"}
+                else cast
+                if local
+                else _Fit(None, "a timestamp without time zone")
+            )
         case Kind.TIME:
             return same if actual == "TIME" else _Fit(None, "TIME")
         case Kind.JSON:
-            if actual in {"JSON", "VARCHAR"}:
-                return same if actual == "JSON" else cast
-            nested = actual.endswith("[]") or actual.startswith(("STRUCT", "MAP"))
-            return _Fit(f"to_json({column})", "") if nested else _Fit(None, "JSON text, a struct, a list or a map")
+            text = _json_text(name, actual)
+            if text is None:
+                return _Fit(None, "JSON text, a struct, a list or a map")
+            return _Fit(f"CASE WHEN {is_json(text, 'duckdb')} THEN CAST({text} AS JSON) END", "")
+
+
+def _json_text(name: str, actual: str) -> str | None:
+    """SQL of the text of a value that is to be JSON; None where a file's column can't be.
+
+    Files may say that a text is JSON which isn't, and structs may hold NaN.
+    """
+    if actual == "VARCHAR":
+        return quote(name)
+    if actual == "JSON":
+        return f"CAST({quote(name)} AS VARCHAR)"
+    return f"CAST(to_json({quote(name)}) AS VARCHAR)" if _is_nested(actual) else None
+
+
+def _is_nested(actual: str) -> bool:
+    return actual.endswith("[]") or actual.startswith(("STRUCT", "MAP"))
 
 
 def type_of(actual: str) -> FieldType | None:
     """The type of the column that a DuckDB type becomes; None: there is none."""
     if match := _DECIMAL.fullmatch(actual):
         return FieldType(Kind.DECIMAL, int(match[1]), int(match[2]))
-    if actual.endswith("[]") or actual.startswith(("STRUCT", "MAP")):
+    if _is_nested(actual):
         return FieldType(Kind.JSON)
     kind = Kind.STRING if actual.startswith("ENUM") else Kind.INTEGER if actual in _INTEGERS else _KINDS.get(actual)
     return None if kind is None else FieldType(kind)
@@ -180,6 +219,7 @@ _KINDS = {
     "FLOAT": Kind.NUMBER,
     "BOOLEAN": Kind.BOOLEAN,
     "DATE": Kind.DATE,
+    "INT96": Kind.TIMESTAMP,
     "TIMESTAMPTZ": Kind.TIMESTAMP,
     "TIMESTAMP WITH TIME ZONE": Kind.TIMESTAMP,
     "TIMESTAMP": Kind.DATETIME,
@@ -189,10 +229,6 @@ _KINDS = {
     "TIME": Kind.TIME,
     "JSON": Kind.JSON,
 }
-
-
-_ROW_NUMBER = "file_row_number"
-"""The column that DuckDB adds to a parquet file; its name can't be another."""
 
 
 def misfits(table: Table, schema: FileSchema, earlier: Since = UNCHANGED) -> tuple[list[str], Beyond]:
@@ -206,14 +242,14 @@ def misfits(table: Table, schema: FileSchema, earlier: Since = UNCHANGED) -> tup
     lines += [
         f"column {name!r} is what DuckDB calls the number of a row in its file: rename it in the data"
         for name in actual
-        if name.lower() == _ROW_NUMBER
+        if name.lower() == ROW_NUMBER
     ]
     for column in table.columns:
         if column.name in actual:
             fit = _fit(column.name, column.type, actual[column.name])
             if fit.expression is None:
-                whose = f"{wanted_by(column)} {column.type.kind}: {fit.accepts}"
-                lines.append(f"column {column.name!r} is {actual[column.name]}, {whose}")
+                found = actual[column.name]
+                lines.append(misfit(column, found, fit.accepts, type_of(found)))
     return lines, beyond
 
 
@@ -239,10 +275,16 @@ def relation(table: Table, schemas: dict[str, FileSchema], columns: Sequence[str
             for name in names
         ]
         listed = "".join(f"{fit} AS {quote(name)}, " for fit, name in zip(fits, names, strict=True))
-        texts = uncast_now(table, UNCAST, "duckdb") if UNCAST in actual else "CAST(NULL AS VARCHAR)"
-        listed += f"{texts} AS {UNCAST}, "
+        listed += f"{_uncast(table, actual)} AS {UNCAST}, "
         selects.append(
-            f"SELECT {listed}_dataops_path, {_ROW_NUMBER} AS _position FROM read_parquet({file_list(paths)},"
+            f"SELECT {listed}_dataops_path, {ROW_NUMBER} AS _position FROM read_parquet({file_list(paths)},"
             " filename = '_dataops_path', file_row_number = true, hive_partitioning = false)"
         )
     return "(" + " UNION ALL ".join(selects) + ")"
+
+
+def _uncast(table: Table, actual: Mapping[str, str]) -> str:
+    """SQL of the texts of a file's row that can't be cast; null where there are none."""
+    json = [column.name for column in table.columns if column.type.kind is Kind.JSON and column.name in actual]
+    texts = {name: text for name in json if (text := _json_text(name, actual[name])) is not None}
+    return uncast_now(table, UNCAST if UNCAST in actual else None, texts, "duckdb")

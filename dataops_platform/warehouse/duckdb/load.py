@@ -356,7 +356,9 @@ class Loader:
         return f"(({' OR '.join(terms)}) IS TRUE)"
 
     def _source(self, paths: Mapping[str, files.FileSchema]) -> str:
-        return f"{files.relation(self._table, dict(paths))} AS p JOIN _files AS d ON p._dataops_path = d._file"
+        # A table has a hidden column `rowid`, a subquery hasn't: only `p` may have one.
+        described = "(SELECT * FROM _files) AS d"
+        return f"{files.relation(self._table, dict(paths))} AS p JOIN {described} ON p._dataops_path = d._file"
 
     def _skipped(self) -> int:
         return int(self._scalar("SELECT count(*) FROM _skip"))

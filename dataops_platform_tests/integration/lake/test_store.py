@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 
 from dataops_platform.contracts.problems import ConfigError, DataRefused
 from dataops_platform.lake import Delivery, Lake, LocalStore, ObjectConflict, ObjectMissing, keys, local
+from dataops_platform.lake.deliveries import read_footer
 
 AT = datetime(2024, 1, 2, 6, 0, 0, 123456, tzinfo=UTC)
 
@@ -199,6 +201,23 @@ def test_what_is_not_parquet_is_not_delivered(store, content, says):
     assert str(error.value).startswith(says)
     assert "\n" not in str(error.value)
     assert everything(store) == []
+
+
+def test_a_damaged_footer_is_refused_in_one_line():
+    """Whichever byte of it; what the library says of bytes that it doesn't know helps nobody."""
+    buffer = io.BytesIO()
+    pq.write_table(pa.table({"id": [1], "name": ["a"], "amount": [1.5]}), buffer)
+    data = buffer.getvalue()
+    said = []
+    for place in range(len(data) - 8 - int.from_bytes(data[-8:-4], "little"), len(data) - 8):
+        for byte in b"\x1f\x80\xffg":
+            try:
+                read_footer(io.BytesIO(data[:place] + bytes([byte]) + data[place + 1 :]), "orders.parquet")
+            except DataRefused as error:
+                said.append(str(error))
+    assert len(said) > 100
+    what = "a damaged or truncated parquet file: its footer, at its end, can't be read. Deliver it again."
+    assert set(said) == {f"orders.parquet: {what}"}
 
 
 def test_truncated_parquet_is_not_delivered(store):

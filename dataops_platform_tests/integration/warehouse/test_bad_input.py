@@ -5,13 +5,15 @@ from __future__ import annotations
 import subprocess
 import sys
 from dataclasses import replace
+from datetime import UTC, datetime
+from decimal import Decimal
 from pathlib import Path
 
 import duckdb
 import pyarrow as pa
 import pytest
 
-from dataops_platform.contracts.model import BadRows, LoadMode, RuleKind
+from dataops_platform.contracts.model import BadRows, LoadMode, RuleKind, SchemaPolicy
 from dataops_platform.contracts.problems import ConfigError
 from dataops_platform.contracts.types import FieldType, Kind
 from dataops_platform.quality.quarantine import held
@@ -56,8 +58,12 @@ def damage(home: Home, delivery, content) -> None:
         (b"", "not a parquet file"),
         (None, "gone from the lake"),
         (middle, "a damaged parquet file"),
+        (
+            lambda data: data[:4] + b"\x1f" + data[5:],
+            "a damaged parquet file: its structure can't be read. Write it again",
+        ),
     ],
-    ids=["truncated", "csv", "empty", "gone", "page"],
+    ids=["truncated", "csv", "empty", "gone", "page", "page's header"],
 )
 def test_an_object_damaged_in_the_lake(home, content, says):
     many = [{"day": DAY2, "id": n, "amount": n * 0.37} for n in range(3000)]
@@ -89,6 +95,18 @@ def test_an_object_damaged_in_the_lake(home, content, says):
     (mended,) = home.load(T)
     assert (mended.refused, mended.rows_loaded) == (None, 3000)
     assert home.rows("SELECT count(*) AS n FROM staging.orders") == [(3006,)]
+
+
+def test_a_text_that_is_not_utf_8(home):
+    """It is shown nowhere: it may be confidential."""
+    t = table("t", {"name": Kind.STRING})
+    text = b"secret\xff"
+    offsets = pa.array([0, len(text)], pa.int32()).buffers()[1]
+    name = pa.Array.from_buffers(pa.string(), 1, [None, offsets, pa.py_buffer(text)])
+    (outcome,) = home.load(t, [home.deliver(t, pa.table({"name": name}))])
+    assert outcome.refused.endswith(
+        ".parquet: a text in it isn't UTF-8, which parquet wants. Write it again, with texts in UTF-8"
+    )
 
 
 FILES = ("dt=1/a.parquet", "dt=1/b.parquet", "dt=1/c.parquet")
@@ -226,7 +244,21 @@ def test_what_the_machine_can_not_read_now_is_no_damage(home):
         ({"day": [DAY1], "id": [1]}, "column 'amount' is missing"),
         ({"day": [DAY1], "id": [1], "Amount": [1.0]}, "column 'amount' is missing (the file has 'Amount')"),
         ({"day": [DAY1], "id": [1], "amount": [1.0], "note": ["x"]}, "column 'note' is not in the contract"),
-        ({"day": [DAY1], "id": ["1"], "amount": [1.0]}, "column 'id' is VARCHAR, the contract wants integer"),
+        (
+            {"day": [DAY1], "id": ["1"], "amount": [1.0]},
+            "column 'id' is VARCHAR, the contract wants integer: an integer type. Write it so and deliver it again, or"
+            " declare it as it is: `logicalType: string`",
+        ),
+        (
+            {"day": [datetime(2024, 1, 1)], "id": [1], "amount": [Decimal("1.50")]},
+            "wants date: DATE. Write it so and deliver it again, or declare it as it is: `logicalType: timestamp,"
+            " physicalType: DATETIME`",
+        ),
+        (
+            {"day": [DAY1], "id": [1], "amount": [Decimal("1.50")]},
+            "or declare it as it is: `logicalType: number, physicalType: 'NUMERIC(3,2)'`",
+        ),
+        ({"day": [DAY1], "id": [{"a": 1}], "amount": [1.0]}, "or declare it as it is: `logicalType: object`"),
         ({"day": ["2024-01-01"], "id": [1], "amount": [1.0]}, "column 'day' is VARCHAR, the contract wants date"),
         ({"day": [DAY1], "id": [1], "amount": [10**12]}, "column 'amount' is BIGINT, the contract wants number"),
     ],
@@ -278,12 +310,34 @@ def test_what_pandas_writes_of_itself_fits(home):
 
 
 @on_both
+def test_timestamps_as_spark_and_hive_write_them(home):
+    """INT96 is an instant in UTC, in a column that a delivery brings, too; as a wall-clock time it is that of UTC."""
+    t = table("t", {"at": Kind.TIMESTAMP, "local": Kind.DATETIME})
+    t = replace(t, schema_policy=SchemaPolicy.ADDITIVE)
+    first, last = datetime(1, 1, 1), datetime(9999, 12, 31, 23, 59, 59, 999999)
+    values = [first, datetime(1969, 12, 31, 23, 59, 59, 123456), datetime(2024, 3, 31, 2, 30), last, None]
+    column = pa.array(values, pa.timestamp("us"))
+    rows = pa.table({"at": column, "local": column, "more": column})
+    assert [o.refused for o in home.load(t, [home.deliver(t, rows, use_deprecated_int96_timestamps=True)])] == [None]
+    instants = [None if value is None else value.replace(tzinfo=UTC) for value in values]
+    found = home.rows("SELECT t.at, local, more FROM staging.t")
+    found = sorted(found, key=lambda row: (row[1] is None, row[1]))
+    assert found == list(zip(instants, values, instants, strict=True))
+
+
+@on_both
 def test_a_column_may_be_called_as_the_platform_calls_things(home):
-    """In one letter, for example."""
-    names = ("r", "n", "q", "u", "t")
-    t = table("t", dict.fromkeys(names, Kind.INTEGER), rules=[rule("r_range", RuleKind.RANGE, "r", minimum=0)])
-    home.load(t, [home.deliver(t, [dict.fromkeys(names, 1), dict.fromkeys(names, -1)])])
-    assert [(item.reason, item.rows) for item in held(home.warehouse, ["t"])] == [("r_range", 1)]
+    """In one letter, for example; or as an engine calls what it adds to a table or a file, or as words of SQL."""
+    names = ("r", "n", "q", "u", "t", "rowid", "filename", "file_index", "delivery", "key", "select", "Group")
+    ranges = [rule(f"{name}_range", RuleKind.RANGE, name, minimum=0) for name in names]
+    unique = [rule(f"{name}_unique", RuleKind.DUPLICATES, name) for name in names]
+    t = table("t", dict.fromkeys(names, Kind.INTEGER), mode=LoadMode.MERGE, key=("rowid",), rules=[*ranges, *unique])
+    for _ in range(2):
+        home.load(t, [home.deliver(t, [dict.fromkeys(names, number) for number in (1, 1, 2, -1)])])
+    found = [(item.reason, item.rows) for item in held(home.warehouse, ["t"])]
+    assert sorted(found) == sorted((f"{name}_range", 2) for name in names)
+    assert all(verdict.passed for verdict in home.judge(t))
+    assert home.rows("SELECT rowid, filename FROM staging.t ORDER BY 1") == [(1, 1), (2, 2)]
 
 
 def test_zero_rows_are_a_delivery(home):

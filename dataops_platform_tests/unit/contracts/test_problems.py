@@ -106,6 +106,8 @@ SEMANTIC = [
            "unknown physicalType 'BLOB'", "use one of STRING"),
     column("type that no table holds", "{name: v, logicalType: vector, logicalTypeOptions: {dimensions: 3}}",
            ".logicalType", "logicalType 'vector' can't be stored", "use one of string"),
+    column("name of the engine's", "{name: File_row_number, logicalType: integer}", ".name",
+           "column name `File_row_number` isn't allowed: DuckDB calls", "rename it"),
     column("reserved name", "{name: _load_id, logicalType: string}", ".name", "column name `_load_id` isn't allowed",
            "rename it to `load_id`: names that start with `_` are kept for lineage columns"),
     column("name with a space", "{name: placed at, logicalType: string}", ".name", "column name `placed at` isn't",
