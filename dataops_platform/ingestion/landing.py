@@ -32,9 +32,18 @@ from dataops_platform.contracts.file_formats import (
 from dataops_platform.contracts.model import AfterLanding, Landing, LoadMode, Table
 from dataops_platform.contracts.partitions import Cut, NamedPartitioning, Partitioning
 from dataops_platform.contracts.problems import ConfigError, DataRefused
-from dataops_platform.ingestion.landing_log import Entry, Identity, LandingLog, Refusal, Registered
+from dataops_platform.ingestion.landing_log import BY_HAND, Entry, Identity, LandingLog, Refusal, Registered
 from dataops_platform.ingestion.reading import to_parquet
-from dataops_platform.lake.deliveries import OBJECTS, Delivery, Lake, Part, file_part, remove_scratch, written_by_others
+from dataops_platform.lake.deliveries import (
+    MOST_OBJECTS,
+    OBJECTS,
+    Delivery,
+    Lake,
+    Part,
+    file_part,
+    remove_scratch,
+    written_by_others,
+)
 from dataops_platform.lake.inbox import Inbox, Unreadable
 from dataops_platform.lake.store import ObjectInfo, ObjectMissing, checksum
 from dataops_platform.progress import Progress, silent
@@ -260,7 +269,8 @@ def register(
         for partition, infos in found.items():
             durable = known.durable(partition)
             for info in infos:
-                if (info.key, info.generation) in durable:
+                identity = (info.key, info.generation)
+                if identity in durable or known.is_passed_over(partition, identity):
                     registrar.done.removed += place.inbox.remove(info)
     return registrar.done
 
@@ -325,10 +335,6 @@ def _reading(table: Table, path: Path) -> FileReading:
     return same[0] if same else file_reading({}, path.name)
 
 
-BY_HAND = "by hand/"
-"""What the names of files that are delivered by hand begin with in the log."""
-
-
 def deliver_files(
     table: Table,
     lake: Lake,
@@ -391,6 +397,10 @@ def _by_hand(table: Table, path: Path) -> tuple[Incoming, str]:
     return Incoming(BY_HAND + path.name, generation, modified, str(path), opened, lambda: crc, status.st_size), crc
 
 
+def _arrival(item: Incoming) -> tuple[int, str]:
+    return item.created_ms, item.name
+
+
 class _Registrar:
     """Decides and writes deliveries of one table."""
 
@@ -423,13 +433,33 @@ class _Registrar:
             for entry in known.unfinished(partition):
                 self.done.delivered.append(self._lake.publish(entry.delivery))
             new = [item for item in incoming if known.is_new(partition, item.identity)]
+            new = [item for item in new if not self._was_by_hand(known, partition, item)]
             if not new:
                 return
-            if self._decide(known, partition, new):
+            if len(new) > MOST_OBJECTS and self._table.load_mode is not LoadMode.REPLACE:
+                first = sorted(new, key=_arrival)[:MOST_OBJECTS]
+                if self._decide(known, partition, first):
+                    done = {item.identity for item in first}
+                    incoming = [item for item in incoming if item.identity not in done]
+            elif self._decide(known, partition, new):
                 if others and self._table.load_mode is LoadMode.REPLACE and self._has_delivered(partition):
                     self.done.replaced[partition] = others
                 return
             known = self.look([partition])  # somebody else was faster
+
+    def _was_by_hand(self, known: Registered, partition: str, item: Incoming) -> bool:
+        """Whether a landed object is a file that had been delivered by hand; it is passed over from now on."""
+        checksum = known.by_hand(partition).get(item.name.rpartition("/")[2])
+        if checksum is None or item.name.startswith(BY_HAND):
+            return False
+        try:
+            same = item.checksum() == checksum
+        except ObjectMissing:
+            return False
+        if same:
+            self._log.pass_over(partition, item.identity)
+            self.done.existing += 1
+        return same
 
     def _has_delivered(self, partition: str) -> bool:
         return any(delivery.partition == partition for delivery in self.done.delivered)
@@ -438,7 +468,7 @@ class _Registrar:
         """Deliver new objects; False: others were faster, or an object changed meanwhile."""
         folder = self._lake.store.scratch()
         try:
-            read = self._read(partition, sorted(new, key=lambda item: (item.created_ms, item.name)), folder)
+            read = self._read(partition, sorted(new, key=_arrival), folder)
             if not read:
                 return True
             # A clock that is ahead would be right for ever: what comes now is no later than now.

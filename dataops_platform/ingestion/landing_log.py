@@ -6,7 +6,7 @@ of two writers one wins, and the other one looks again. An entry is the delivery
 in the lake already: if its writer dies, whoever comes next writes the manifest.
 
 What is refused is remembered beside it, by name, generation and contract version: it is tried again once it was
-written anew or the contract was mended, and not before.
+written anew or the contract was mended, and not before. So is what landed and had been delivered by hand.
 """
 
 from __future__ import annotations
@@ -29,7 +29,12 @@ from dataops_platform.lake.store import ObjectConflict, ObjectInfo, ObjectMissin
 Identity = tuple[str, int]
 """Name and generation: an object that is written anew is another one."""
 
+BY_HAND = "by hand/"
+"""What the names of files that are delivered by hand begin with in the log."""
+
 _READERS = 16
+_AGAIN = ".again"
+"""Ends the name of what stands for an object that had been delivered by hand."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,9 +149,15 @@ class LandingLog:
 
     def refuse(self, refusal: Refusal) -> None:
         """Remember that an object can't be delivered."""
-        prefix = keys.landing_prefix(self._table.name, "refused", refusal.partition)
-        key = f"{prefix}{self.mark((refusal.name, refusal.generation))}.json"
-        body = {"name": refusal.name, "generation": refusal.generation, "reason": refusal.reason}
+        self._remember(refusal.partition, (refusal.name, refusal.generation), "", {"reason": refusal.reason})
+
+    def pass_over(self, partition: str, identity: Identity) -> None:
+        """Remember that an object is what had been delivered by hand."""
+        self._remember(partition, identity, _AGAIN, {})
+
+    def _remember(self, partition: str, identity: Identity, ending: str, more: Mapping[str, str]) -> None:
+        key = f"{keys.landing_prefix(self._table.name, 'refused', partition)}{self.mark(identity)}{ending}.json"
+        body = {"name": identity[0], "generation": identity[1], **more}
         try:
             self._store.create(key, json.dumps(body, indent=1).encode())
         except ObjectConflict:  # by another run, in other words
@@ -154,9 +165,9 @@ class LandingLog:
 
     def refusals(self, limit: int) -> list[Refusal]:
         """Objects refused so far, the last partitions first, at most `limit`."""
-        listed = list(self._listed("refused", None))[-limit:]
+        listed = [item for item in self._listed("refused", None) if not item[2].endswith(f"{_AGAIN}.json")]
         result = []
-        for info, partition, _ in reversed(listed):
+        for info, partition, _ in reversed(listed[-limit:]):
             try:
                 body = json.loads(self._store.read(info.key))
             except ObjectMissing:  # cleaned up meanwhile
@@ -202,8 +213,13 @@ class Registered:
         return cls(log, entries, log.refused(partitions), manifests, delivered)
 
     def is_delivered(self, partition: str, identity: Identity) -> bool:
-        """Whether an object is in a delivery."""
-        return identity in self._delivered.get(partition, ())
+        """Whether an object is in a delivery, or is what had been delivered by hand."""
+        return identity in self._delivered.get(partition, ()) or self.is_passed_over(partition, identity)
+
+    def is_passed_over(self, partition: str, identity: Identity) -> bool:
+        """Whether an object is what had been delivered by hand."""
+        marks = self.refused.get(partition)
+        return marks is not None and f"{self.log.mark(identity)}{_AGAIN}" in marks
 
     def is_refused(self, partition: str, identity: Identity) -> bool:
         """Whether an object was refused."""
@@ -227,6 +243,15 @@ class Registered:
         """The last parts of the names of delivered objects, with their checksums."""
         items = (item for entry in self.entries.get(partition, ()) for item in entry.delivery.origin[OBJECTS])
         return {(item["name"].rpartition("/")[2], item["checksum"]) for item in items}
+
+    def by_hand(self, partition: str) -> dict[str, str]:
+        """The last parts of names → checksum, where what is delivered last under such a name was delivered by hand."""
+        found: dict[str, str] = {}
+        for item in (item for entry in self.entries.get(partition, ()) for item in entry.delivery.origin[OBJECTS]):
+            found.pop(name := item["name"].rpartition("/")[2], None)
+            if item["name"].startswith(BY_HAND):
+                found[name] = item["checksum"]
+        return found
 
     def free(self, partition: str, moment: datetime) -> datetime:
         """The first millisecond from `moment` on that is later than all deliveries of the partition.

@@ -33,6 +33,10 @@ from dataops_platform.lake.store import (
 OBJECTS = "objects"
 """Under this name the origin of a delivery lists the files that landed, each of which is one of its objects."""
 
+MOST_OBJECTS = 400
+"""Objects of a delivery at most, where several can be made of what landed. Loaded at once into BigQuery, each is a
+table of its own there, and a statement may name a thousand."""
+
 
 @dataclass(frozen=True, slots=True)
 class DeliveredObject:

@@ -22,7 +22,7 @@ from google.cloud import bigquery
 from dataops_platform.contracts.model import SchemaPolicy, Table
 from dataops_platform.contracts.problems import ConfigError, DataOpsError
 from dataops_platform.google_errors import ONCE
-from dataops_platform.lake.deliveries import DeliveredObject, Delivery
+from dataops_platform.lake.deliveries import MOST_OBJECTS, DeliveredObject, Delivery
 from dataops_platform.progress import Progress, silent
 from dataops_platform.secrets import redact
 from dataops_platform.warehouse import ledger
@@ -43,8 +43,8 @@ from dataops_platform.warehouse.loading import (
 )
 from dataops_platform.warehouse.names import LEDGER, Relation, staging
 
-MAX_OBJECTS = 400
-"""Objects that one transaction loads at most: each is a table, and a statement may name a thousand."""
+MAX_OBJECTS = MOST_OBJECTS
+"""Objects that one transaction loads at most."""
 MAX_BATCH_ROWS = 2_000_000_000
 """Rows that one transaction loads at most."""
 STAGE_HOURS = 24

@@ -303,6 +303,50 @@ def test_part_of_a_snapshot_replaces_nothing(scene):
     assert register(T, place(scene), scene.lake, DAYS).replaced == {}
 
 
+@pytest.mark.parametrize("mode", [LoadMode.APPEND, LoadMode.REPLACE])
+def test_many_objects_become_several_deliveries(tmp_path, monkeypatch, mode):
+    """As many as one statement takes each, in the order of arrival; a snapshot can't be cut."""
+    monkeypatch.setattr("dataops_platform.ingestion.landing.MOST_OBJECTS", 2)
+    folder = Folder(tmp_path)
+    for number in range(5):
+        folder.write(f"orders/dt=2024-01-01/{number}.parquet", b"no" if number == 1 else parquet(number))
+    table = replace(T, load_mode=mode)
+    done = register(table, place(folder), folder.lake, DAYS)
+    if mode is LoadMode.REPLACE:
+        assert (done.delivered, len(done.refused)) == ([], 5)
+    else:
+        assert ids(folder) == [(DAYS[0], [[0]]), (DAYS[0], [[2], [3]]), (DAYS[0], [[4]])]
+        assert len(done.refused) == 1
+    again = register(table, place(folder), folder.lake, DAYS)
+    assert (again.delivered, again.refused) == ([], [])
+
+
+def test_what_had_been_delivered_by_hand_is_not_delivered_again_from_landing(scene, tmp_path):
+    """Whether or not it lay in landing by then; what is written anew is something else."""
+    copy = tmp_path / "a.parquet"
+    copy.write_bytes(parquet(1))
+    deliver_files(T, scene.lake, DAYS[0], [copy])
+    scene.write("orders/dt=2024-01-01/a.parquet", parquet(1))
+    scene.write("orders/dt=2024-01-01/b.parquet", parquet(1))  # another file, whatever it holds
+    scene.write("orders/dt=2024-01-02/a.parquet", parquet(1))  # and another day's
+    at = place(scene)
+    done = register(T, at, scene.lake, DAYS)
+    assert ids(scene) == [(DAYS[0], [[1]]), (DAYS[0], [[1]]), (DAYS[1], [[1]])]
+    assert [d.origin["objects"][0]["name"].rpartition("/")[2] for d in done.delivered] == ["b.parquet", "a.parquet"]
+    assert done.existing == 1
+    assert undelivered(T, at, scene.lake, DAYS) == set()
+    again = register(T, at, scene.lake, DAYS)
+    assert (again.delivered, again.refused_before, again.existing) == ([], {}, 3)
+    assert LandingLog(scene.lake.store, T).refusals(9) == []
+    assert register(T, place(scene, after=AfterLanding.REMOVE), scene.lake, DAYS).removed == 3
+    assert scene.names() == []
+
+    scene.write("orders/dt=2024-01-01/a.parquet", parquet(2))
+    register(T, at, scene.lake, DAYS)
+    scene.write("orders/dt=2024-01-01/a.parquet", parquet(1))  # back again: what came last counts
+    assert len(register(T, at, scene.lake, DAYS).delivered) == 1
+
+
 def test_part_of_a_snapshot_by_hand(scene, tmp_path):
     """Its files can be landed again as they are."""
     table = replace(T, load_mode=LoadMode.REPLACE)
