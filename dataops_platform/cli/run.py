@@ -97,13 +97,16 @@ def run(console: Console, select: str | None, partitions: str | None) -> int:
         for _ in range(MAX_ROUNDS):
             planned = plan(definitions, selection, asked, todo, loaded)
             code = max(code, _round(console, instance, planned, as_json, told))
-            if partitions is not None or selection is not None or code:
+            if partitions is not None or selection is not None or code > REFUSED:
                 break
             # What was loaded may have changed more than it was loaded for: a row that moved from one day to another
             # leaves the first one to be built anew.
             before, left = left, _left(settings, contracts, models)
             todo, loaded = left.partitions(), left.loaded
-            if not left.any or left == before:  # what is refused stays
+            if code:  # what is refused stays, and isn't tried again
+                tried = before.partitions()
+                todo = {name: new for name, keys in todo.items() if (new := set(keys) - set(tried.get(name, ())))}
+            if not left.any or left == before or not todo:
                 break
         console.print()
         with console.status("Telling what is new"):

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import dagster as dg
 
-from dataops_platform.contracts.model import Rule, Scope, Severity, Table
+from dataops_platform.contracts.model import LoadMode, Rule, Scope, Severity, Table
 from dataops_platform.contracts.problems import DataRefused
 from dataops_platform.contracts.types import Kind
 from dataops_platform.ingestion.extractor import extract, extractor_for
@@ -233,6 +233,10 @@ def table_checks(table: Table) -> dg.AssetChecksDefinition | None:
         run_id = context.run.run_id
         with user_errors(), platform.work("rules", f"staging.{table.name}", run_id) as cost:
             keys = partitions.keys_of_run(table, context.run.tags)
+            if keys is not None and table.load_mode is LoadMode.MERGE:
+                # What is made of the table as a whole needs verdicts on the days that rows have left, too.
+                left = platform.ledger.robbed(table.name, {run_id, *refused.earlier_runs(context)})
+                keys = [*keys, *sorted(left.intersection(table.partition_keys()).difference(keys))] if left else keys
             verdicts = evaluate(platform.warehouse, table, run_id, keys, rules)
         by_rule: dict[str, list[Verdict]] = {rule.id: [] for rule in rules}
         for verdict in verdicts:

@@ -478,6 +478,14 @@ class Ledger:
             for table, partitions in loads.items()
         }
 
+    def robbed(self, table: str, run_ids: Collection[str]) -> set[str]:
+        """Partitions of a table that loads of some runs took rows from: their keys moved to another partition."""
+        rows = self._rows(
+            f"SELECT affected_partitions FROM {LEDGER}.loads WHERE table_name = {literal(table)}"
+            f" AND run_id IN ({', '.join(map(literal, sorted(run_ids)))})"
+        )
+        return {key for row in rows for key in json.loads(row["affected_partitions"] or "[]")}
+
     def table_versions(self, tables: Collection[str]) -> dict[str, str]:
         """Table → data version of all its rows; that of a table that was never loaded is one too."""
         return {table: version_of(found.values()) for table, found in self.all_data_versions(tables).items()}
