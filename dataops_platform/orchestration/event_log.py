@@ -16,10 +16,11 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
-from itertools import groupby
+from itertools import groupby, takewhile
 from typing import Any
 
 import sqlalchemy
@@ -92,7 +93,30 @@ class RedactingEventLog(EventLogStorage):
         super().store_event_batch([redacted_event(event) for event in events])
 
 
-class BatchingSqliteEventLogStorage(RedactingEventLog, ConsolidatedSqliteEventLogStorage):
+SETTLE = 5.0
+"""Seconds after which a run that ended is told to the daemon that begins runs again."""
+
+
+class SettlingEventLog(EventLogStorage):
+    """Tells the daemon that begins failed runs again of those only whose status is written, too.
+
+    Dagster stores the event that a run has failed, then the run's status. The daemon, reading in between, takes the run
+    for one that goes on, and never looks at it again. It alone reads events so.
+    """
+
+    def get_logs_for_all_runs_by_log_id(
+        self,
+        after_cursor: int = -1,
+        dagster_event_type: DagsterEventType | set[DagsterEventType] | None = None,
+        limit: int | None = None,
+    ) -> Mapping[int, EventLogEntry]:
+        """Events of all runs by their numbers, up to the first one of a moment ago."""
+        found = super().get_logs_for_all_runs_by_log_id(after_cursor, dagster_event_type, limit)
+        settled = time.time() - SETTLE
+        return dict(takewhile(lambda item: item[1].timestamp <= settled, sorted(found.items())))
+
+
+class BatchingSqliteEventLogStorage(SettlingEventLog, RedactingEventLog, ConsolidatedSqliteEventLogStorage):
     """The consolidated SQLite event log without secrets, with batches of asset events written together."""
 
     @cached_property

@@ -69,7 +69,8 @@ def landed_raw(table: Table) -> dg.AssetsDefinition:
         said = {(item.partition, item.reason) for item in done.refused}
         said |= {(item.partition_key, item.reason) for item in earlier if item.file in done.refused_before}
         if done.refused_before:
-            context.log.info(f"{len(done.refused_before)} object(s) of {table.name} are still refused")
+            files = list(done.refused_before)
+            context.log.warning(f"{len(files)} object(s) of {table.name} are still refused, such as {files[-1]}")
         for partition, names in list(done.replaced.items())[:SHOWN]:
             context.log.warning(
                 f"{table.name} {partition}: what landed now replaces what was there (loadMode: replace), without"

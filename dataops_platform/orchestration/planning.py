@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import dagster as dg
+from dagster._core.definitions.assets.graph.asset_graph import AssetGraph
 
 from dataops_platform.contracts.partitions import listed
 from dataops_platform.contracts.problems import ConfigError
@@ -53,8 +54,8 @@ def plan(
 
     Args:
         asked: first and last partition.
-        todo: where no partitions are asked: table or model → those with something to do. They are run in ranges, as few
-            as there can be without touching a settled one; with a selection, and none to do, all partitions are.
+        todo: where no partitions are asked: table or model → those with something to do. They are run in few ranges
+            (see `ranges`); with a selection, and none to do, all partitions are.
         loaded: table → partitions that have rows. Those with nothing to do are settled: a run over them would make them
             anew.
 
@@ -86,7 +87,9 @@ def plan(
                 left = {key for name, found in (todo or {}).items() if name not in others for key in found}
                 there = {key for name, found in (loaded or {}).items() if name not in others for key in found}
                 found = set(known) & left or set(known if selection is not None else ())
-                spans = ranges(known, found, there - left)
+                # Where a run takes on only so many, none of them is for what nothing came for.
+                settled = there - left if _limit(graph, chosen) is None else set(known) - found
+                spans = ranges(known, found, settled)
                 if not spans:  # nothing new for what is partitioned
                     chosen = {key for key in chosen if graph.get(key).partitions_def is None}
         if chosen:
@@ -104,21 +107,39 @@ def _where(cut: dg.PartitionsDefinition[str], known: Sequence[str], wanted: str)
     return f"is not one of {known[0]}..{known[-1]}" if known else "doesn't exist yet: there are none"
 
 
+BRIDGED = 7
+"""So many partitions in a row that nothing came for are always bridged: weekends, holidays."""
+
+
 def ranges(known: Sequence[str], todo: Collection[str], settled: Collection[str]) -> list[tuple[str, str]]:
-    """First and last partition of as few ranges as hold all of `todo` and nothing that is settled.
+    """First and last partition of few ranges that hold all of `todo` and nothing that is settled.
+
+    Partitions that nothing ever came for are in a range where they are no more than those with something to do before
+    them there: it costs little to run over a few, and Dagster shows them as materialised then.
 
     Args:
         known: all partitions, in order.
     """
     found: list[tuple[str, str]] = []
-    apart = True
+    done, gap, apart = 0, 0, True
     for key in known:
         if key in todo:
-            found.append((key, key) if apart else (found.pop()[0], key))
-            apart = False
-        elif key in settled:
-            apart = True
+            if apart or gap > max(done, BRIDGED):
+                found.append((key, key))
+                done = 0
+            else:
+                found[-1] = (found[-1][0], key)
+            done, gap, apart = done + 1, 0, False
+        else:
+            gap += 1
+            apart = apart or key in settled
     return found
+
+
+def _limit(graph: AssetGraph, assets: Collection[dg.AssetKey]) -> int | None:
+    """How many partitions a run of some assets takes on at most; None: any number."""
+    policies = (graph.get(key).backfill_policy for key in assets)
+    return min((p.max_partitions_per_run for p in policies if p and p.max_partitions_per_run), default=None)
 
 
 def _by_range(
@@ -133,8 +154,7 @@ def _by_range(
     What has no partitions is done once: before the others, or with the last of them where it is made of theirs.
     """
     graph = repository.asset_graph
-    policies = (graph.get(key).backfill_policy for key in assets)
-    limit = min((p.max_partitions_per_run for p in policies if p and p.max_partitions_per_run), default=None)
+    limit = _limit(graph, assets)
     if limit is not None:
         keys = [[key for key in known if first <= key <= last] for first, last in spans]
         spans = [(k[i], k[min(i + limit, len(k)) - 1]) for k in keys for i in range(0, len(k), limit)]

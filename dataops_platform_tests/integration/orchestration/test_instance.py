@@ -6,8 +6,14 @@ import os
 import sqlite3
 import subprocess
 import sys
+import time
 from pathlib import Path
+from unittest.mock import patch
 
+import dagster as dg
+from dagster._core.events import DagsterEvent
+
+from dataops_platform.orchestration.event_log import BatchingSqliteEventLogStorage
 from dataops_platform_tests.conftest import environment
 
 PREPARE = """
@@ -24,6 +30,28 @@ prepare_instance(settings)
 with dg.DagsterInstance.get() as instance:
     _ = instance.run_storage, instance.event_log_storage, instance.schedule_storage
 """
+
+
+def test_a_run_that_failed_just_now_is_not_told_yet(tmp_path: Path) -> None:
+    """Its status is written after the event: the daemon that begins runs again would take it for one that goes on."""
+    log = BatchingSqliteEventLogStorage(str(tmp_path))
+    failed = dg.DagsterEventType.RUN_FAILURE
+
+    def ended(run: str, ago: float) -> None:
+        event = DagsterEvent(failed.value, "pipeline", message="died")
+        log.store_event(
+            dg.EventLogEntry(None, "ERROR", "died", run, time.time() - ago, job_name="pipeline", dagster_event=event)
+        )
+
+    def told(after: int = -1) -> list[str]:
+        return [entry.run_id for entry in log.get_logs_for_all_runs_by_log_id(after, {failed}).values()]
+
+    ended("old", 60)
+    ended("new", 0)
+    ended("of a clock that is behind", 60)
+    assert told() == ["old"]  # what comes behind a new one waits: the daemon goes on after the last it was told of
+    with patch("dataops_platform.orchestration.event_log.SETTLE", 0):
+        assert told() == ["old", "new", "of a clock that is behind"]
 
 
 def test_processes_that_make_them_at_the_same_time(tmp_path: Path) -> None:

@@ -69,6 +69,26 @@ def test_what_is_settled_is_in_no_range(todo, settled, expected):
     assert found == [(day[first], day[last]) for first, last in expected]
 
 
+@pytest.mark.parametrize(
+    ("gap", "before", "expected"), [(7, 1, 1), (8, 1, 2), (30, 30, 1), (31, 30, 2)], ids=lambda n: str(n)
+)
+def test_long_gaps_are_not_run_over(gap, before, expected):
+    """Nothing came for them, and Dagster would show them as materialised."""
+    days = [f"{number:03}" for number in range(before + gap + 1)]
+    assert len(ranges(days, [*days[:before], days[-1]], [])) == expected
+
+
+def test_a_limited_run_takes_on_only_what_has_something_to_do():
+    orders = replace(table("orders", {"day": Kind.DATE}, partitioning=daily()), partitions_per_run=2)
+    assets = table_assets(orders)
+    made, schedules = jobs(assets, {"orders": orders}, Models(()))
+    definitions = dg.Definitions(assets, jobs=made, schedules=schedules, resources={"platform": object()})
+    planned = plan(definitions, None, None, {"orders": {DAYS[0], DAYS[2], DAYS[3], DAYS[4]}})
+    assert [run.span for run in planned.runs] == [
+        (DAYS[0], DAYS[0]), (DAYS[2], DAYS[3]), (DAYS[4], DAYS[4]),
+    ]  # fmt: skip
+
+
 def test_late_partitions_are_runs_of_their_own():
     orders = table("orders", {"day": Kind.DATE}, partitioning=daily())
     assets = table_assets(orders)
