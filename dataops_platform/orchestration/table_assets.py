@@ -109,6 +109,7 @@ def _staging(table: Table) -> dg.AssetsDefinition:
             outcomes, refusals = load_new(platform, table, keys, context.run_id, done, earlier)
             incomplete = platform.ledger.incomplete(table.name)
         loaded = [outcome for outcome in outcomes if not outcome.refused]
+        _tell_of_rows_that_left(context, table, loaded, keys)
         for line in _beyond(outcomes):
             context.log.warning(f"{table.name}: {line}")
         # Said once by a failure; from then on it must not keep from going on what came since.
@@ -135,6 +136,20 @@ def _staging(table: Table) -> dg.AssetsDefinition:
         )
 
     return staging
+
+
+def _tell_of_rows_that_left(
+    context: dg.AssetExecutionContext, table: Table, loaded: Sequence[LoadOutcome], keys: Sequence[str] | None
+) -> None:
+    """Have Dagster know of partitions beside the run's that loads took rows from: conditions make their models anew."""
+    if table.partitioning is None or keys is None:
+        return
+    left = {partition for outcome in loaded for partition in outcome.affected_partitions}
+    for partition in sorted(left.intersection(table.partition_keys()).difference(keys)):
+        # Of no run: what has this run's assets isn't asked for again.
+        context.instance.report_runless_asset_event(
+            dg.AssetMaterialization(context.asset_key, partition=partition, description="rows moved to another one")
+        )
 
 
 def _beyond(outcomes: Sequence[LoadOutcome]) -> list[str]:

@@ -230,6 +230,27 @@ def test_a_file_that_is_damaged_inside_stops_nothing_else(tmp_path, monkeypatch)
         assert days(dagster, staging_key("orders"), shop) == ([1], [])
 
 
+def test_a_partition_that_rows_have_left_is_told(shop, tmp_path):
+    """Conditions make what is made of it anew; its verdicts are of the rows that are left."""
+    shop.write(1, text=HEAD + "1,2024-05-01,FR,1.50\n2,2024-05-01,FR,1.50\n")
+    with instance(tmp_path / "dagster") as dagster:
+        (request,) = shop.tick(dagster).run_requests
+        assert shop.run(request, dagster).success
+        shop.write(2, text=HEAD + "2,2024-05-02,FR,1.50\n")
+        (request,) = shop.tick(dagster).run_requests
+        result = shop.run(request, dagster)
+        assert result.success
+        found = dagster.fetch_materializations(staging_key("orders"), limit=9).records
+        assert sorted((r.partition_key, r.run_id == result.run_id) for r in found) == [
+            ("2024-05-01", False), ("2024-05-01", False), ("2024-05-02", True)
+        ]  # fmt: skip
+        judged = shop.settings.warehouse().query(
+            "SELECT DISTINCT partition_key FROM dataops.verdicts"
+            f" WHERE run_id = '{result.run_id}' AND scanned_rows = 1 ORDER BY 1"
+        )
+        assert judged.column(0).to_pylist() == ["2024-05-01", "2024-05-02"]
+
+
 def test_what_replaces_others_that_landed_is_told(tmp_path):
     """Where deliveries replace, what lands later for a day is all there is of it: perhaps it was meant to be a part."""
     shop = Shop(tmp_path, mode="replace")
