@@ -131,7 +131,10 @@ def _round(
     for note in planned.notes:
         console.print(f"[yellow]note:[/] {escape(note)}")
     code = 0
-    for step in planned.runs:
+    for number, step in enumerate(planned.runs, start=1):
+        if len(planned.runs) > 1 and not console.is_terminal and not as_json:  # else the bar says it
+            about = "..".join(dict.fromkeys(step.span)) if step.span else "without partitions"
+            console.print(f"run {number} of {len(planned.runs)}: {step.job.name} {about}", markup=False)
         outcome, warned = _execute(console, instance, step, as_json)
         for text in [text for text in dict.fromkeys(warned) if text not in told]:
             console.print(f"[yellow]note:[/] {escape(text)}", soft_wrap=True)

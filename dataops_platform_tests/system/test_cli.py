@@ -104,6 +104,8 @@ def test_a_range_is_cut_into_runs_of_so_many_partitions(shop, tmp_path):
     done = dataops(["run", "--partitions", "2024-05-01..2024-05-02"], tmp_path / "home", shop)
     assert done.returncode == REFUSED
     assert "column 'country' is missing" in " ".join(done.stdout.split())
+    said = [line for line in done.stdout.splitlines() if line.startswith("run ")]
+    assert said == ["run 1 of 2: pipeline 2024-05-01", "run 2 of 2: pipeline 2024-05-02"]
     assert rows(tmp_path / "home", "SELECT partition_key FROM dataops.loads") == [("2024-05-02",)]
     (shop / "data/orders/2024-05-01.csv").write_text("order_id,order_date,country,amount\n1,2024-05-01,FR,12.50\n")
     assert dataops(["run", "--partitions", "2024-05-01..2024-05-02"], tmp_path / "home", shop).returncode == OK
