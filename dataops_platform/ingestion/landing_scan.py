@@ -223,13 +223,15 @@ def strange_names(place: Place, now: datetime, limit: int) -> tuple[dict[str, st
 
 
 def strange_because(place: Place, info: ObjectInfo, now: datetime) -> str | None:
-    """Why an object doesn't belong where it is; None where it does, or is a marker."""
+    """Why an object doesn't belong where it is; None where it does, is a marker, or another table's."""
     if place.is_marker(info.key):
         return None
     if not is_text(info.key):
         return "has a name that isn't UTF-8"
     partition = place.landing.pattern.match(info.key)
     if partition is None:
+        if place.is_neighbours(info.key):
+            return None
         return f"matches no pattern (objectPattern is {place.landing.pattern.text})"
     if (reason := out_of_range(place.landing.pattern.partitioning, partition, now)) is not None:
         return reason

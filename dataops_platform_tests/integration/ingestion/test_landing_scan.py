@@ -361,9 +361,34 @@ def test_strangers_do_not_fill_the_cursor(scape):
 
 def test_a_neighbours_objects_are_no_strangers():
     landing = Landing("gs://in", compile_pattern("all/orders-{partition}.csv", CUT))
-    shared = Place.open(landing, Names(), "gs://in", ["gs://in/all/weather-"])  # type: ignore[arg-type]
-    alone = Place.open(landing, Names(), "gs://in", ["gs://in/else/weather-"])  # type: ignore[arg-type]
+    near, far = (compile_pattern(f"{folder}/weather-{{partition}}.csv", CUT) for folder in ("all", "else"))
+    shared = Place.open(landing, Names(), "gs://in", [("gs://in", near)])  # type: ignore[arg-type]
+    alone = Place.open(landing, Names(), "gs://in", [("gs://in", far)])  # type: ignore[arg-type]
     assert (shared.watched, alone.watched) == ("all/orders-", "all/")
+
+
+@pytest.mark.parametrize(
+    ("base", "pattern", "taken"),
+    [
+        ("gs://in", "vendor/{partition}/customers_*.csv", True),
+        ("gs://in/vendor", "daily/{partition}/customers_*.csv", True),
+        ("gs://in/ven", "dor/{partition}/customers_*.csv", False),
+        ("gs://other", "vendor/{partition}/customers_*.csv", False),
+    ],
+)
+def test_dated_folders_that_tables_share(scape, base, pattern, taken):
+    """What another table takes is no stranger, wherever that one's names begin; what none takes is."""
+    folder = "vendor/daily" if "daily" in pattern else "vendor"
+    mine = compile_pattern(f"{folder}/{{partition}}/orders_*.csv", CUT)
+    theirs = compile_pattern(pattern, CUT)
+    scape.place = Place.open(Landing("gs://in", mine), scape.inbox, "gs://in", [(base, theirs)])
+    other, stray = f"{folder}/2024-01-03/customers_1.csv", f"{folder}/2024-01-03/x.csv"
+    for key in (f"{folder}/2024-01-03/orders_1.csv", other, stray):
+        scape.inbox.write(key)
+    found = scape.tick()
+    assert [(ask.partition, ask.objects) for ask in found.asks] == [("2024-01-03", 1)]
+    assert set(found.strange) == ({stray} if taken else {other, stray})
+    assert set(strange_names(scape.place, NOW, 100)[0]) == set(found.strange)
 
 
 def test_limits_of_a_tick(scape):
