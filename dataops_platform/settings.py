@@ -200,7 +200,7 @@ class Settings:
             return None
         where = f"{table.file}:{landing.line}"
         near = [(other, found) for other in others if other.name != table.name and (found := self._landing(other))]
-        neighbours = [f"{self._base(found)}/{found.pattern.prefix}" for _, found in near]
+        neighbours = [(self._base(found), found.pattern) for _, found in near]
         base = self._base(landing)
         for other, found in near:
             # Contracts that are read alone don't tell where the project is: of two paths, they know one kind at a time.

@@ -9,7 +9,7 @@ import base64
 import itertools
 import shutil
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -30,6 +30,7 @@ from dataops_platform.contracts.file_formats import (
     format_of,
 )
 from dataops_platform.contracts.model import AfterLanding, Landing, LoadMode, Table
+from dataops_platform.contracts.object_patterns import ObjectPattern
 from dataops_platform.contracts.partitions import Cut, NamedPartitioning, Partitioning
 from dataops_platform.contracts.problems import ConfigError, DataRefused
 from dataops_platform.ingestion.landing_log import BY_HAND, Entry, Identity, LandingLog, Refusal, Registered
@@ -59,25 +60,37 @@ class Place:
     Attributes:
         watched: prefix of all names that are expected to be the table's: others below it are reported.
         base: the inbox's address: `gs://bucket/prefix`, or a folder's path.
+        neighbours: where other tables' objects land: the address that names are relative to, and their pattern.
     """
 
     landing: Landing
     inbox: Inbox
     watched: str
     base: str
+    neighbours: Sequence[tuple[str, ObjectPattern]] = ()
 
     @classmethod
-    def open(cls, landing: Landing, inbox: Inbox, base: str, neighbours: Iterable[str] = ()) -> Place:
+    def open(
+        cls, landing: Landing, inbox: Inbox, base: str, neighbours: Sequence[tuple[str, ObjectPattern]] = ()
+    ) -> Place:
         """A place, with an eye on the folder that the pattern begins with, unless it is another table's too.
 
         Args:
             base: the inbox's address.
-            neighbours: addresses that the names of other tables' objects begin with.
+            neighbours: those of other tables.
         """
         prefix = landing.pattern.prefix
         folder = prefix[: prefix.rfind("/") + 1]
-        shared = any(other.startswith(f"{base}/{folder}") for other in neighbours)
-        return cls(landing, inbox, prefix if shared or not folder else folder, base)
+        shared = any(f"{other}/{pattern.prefix}".startswith(f"{base}/{folder}") for other, pattern in neighbours)
+        return cls(landing, inbox, prefix if shared or not folder else folder, base, neighbours)
+
+    def is_neighbours(self, name: str) -> bool:
+        """Whether an object is another table's, wherever that one's names begin."""
+        address = f"{self.base}/{name}"
+        return any(
+            address.startswith(f"{other}/") and pattern.match(address.removeprefix(f"{other}/")) is not None
+            for other, pattern in self.neighbours
+        )
 
     def is_marker(self, name: str) -> bool:
         """Whether an object is of those that tools leave beside data, and not data.

@@ -6,6 +6,8 @@ A tick makes at most three bounded listings of landing:
 - the *window*: a page of the newest partitions, going round, for objects that come late or are written anew;
 - the *sweep*: a page of all names, going round, so that nothing stays unseen in an old partition for ever.
 
+What was still being written when it was met is looked at again at the next tick, by its name.
+
 For the partitions that were met, the lake is asked which objects are delivered (see `landing_log`). So the position
 of a tick is a few names: losing it, or an object that it names, loses nothing and delivers nothing twice.
 """
@@ -29,6 +31,8 @@ from dataops_platform.lake.store import ObjectInfo
 
 ASKED_KEPT = 1000
 """How many partitions that a run was asked for are remembered at most."""
+UNSETTLED_KEPT = 100
+"""How many names that are still being written are remembered at most."""
 STRANGE_KEPT = 20
 """How many names that don't belong are remembered at most."""
 
@@ -65,16 +69,25 @@ class Asked:
 
 
 @dataclass(frozen=True, slots=True)
+class Unsettled:
+    """An object that is still being written: its generation, and since when it is seen with that one."""
+
+    generation: int
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
 class Position:
     """Where the next tick goes on; a few hundred bytes, and some more while many runs are under way.
 
     Attributes:
-        tail: the last name seen.
-        newest: the partition of it.
+        tail: the last name seen, or an earlier one to begin with again.
+        newest: the partition of the last name seen.
         late: where in the window; None: at its beginning.
         sweep: where in the sweep; None: it is complete.
         swept: when the sweep began.
         asked: by partition, the runs asked for whose objects aren't delivered yet.
+        unsettled: by name, what was still being written.
         strange: names that don't belong, some of them, with the reason.
         strange_count: how many this sweep has met.
         strange_before: how many the complete sweep before has met.
@@ -86,6 +99,7 @@ class Position:
     sweep: str | None = None
     swept: float = 0.0
     asked: Mapping[str, Asked] = field(default_factory=dict)
+    unsettled: Mapping[str, Unsettled] = field(default_factory=dict)
     strange: Sequence[str] = ()
     strange_count: int = 0
     strange_before: int = 0
@@ -106,7 +120,8 @@ class Position:
         try:
             body = json.loads(text)
             asked = {key: Asked(**value) for key, value in body.pop("asked").items()}
-            made = cls(**body, asked=asked)
+            unsettled = {key: Unsettled(**value) for key, value in body.pop("unsettled", {}).items()}
+            made = cls(**body, asked=asked, unsettled=unsettled)
             odd = [name for name, kinds in _KINDS.items() if not isinstance(getattr(made, name), kinds)]
             if odd:
                 raise TypeError(f"{odd[0]} is {getattr(made, odd[0])!r}")
@@ -160,7 +175,7 @@ class Scan:
         new: how many objects are neither delivered nor refused.
         under_way: partitions with new objects that a run was asked for before.
         open: partitions with new objects that aren't over yet.
-        unsettled: objects that are still being written.
+        unsettled: new objects that are still being written.
         young: objects that are left to whoever is told of them.
         refused: objects that were refused before.
         strange: names that don't belong, with the reason.
@@ -173,7 +188,7 @@ class Scan:
     new: int = 0
     under_way: int = 0
     open: set[str] = field(default_factory=set)
-    unsettled: int = 0
+    unsettled: set[str] = field(default_factory=set)
     young: set[str] = field(default_factory=set)
     refused: set[str] = field(default_factory=set)
     strange: dict[str, str] = field(default_factory=dict)
@@ -208,13 +223,15 @@ def strange_names(place: Place, now: datetime, limit: int) -> tuple[dict[str, st
 
 
 def strange_because(place: Place, info: ObjectInfo, now: datetime) -> str | None:
-    """Why an object doesn't belong where it is; None where it does, or is a marker."""
+    """Why an object doesn't belong where it is; None where it does, is a marker, or another table's."""
     if place.is_marker(info.key):
         return None
     if not is_text(info.key):
         return "has a name that isn't UTF-8"
     partition = place.landing.pattern.match(info.key)
     if partition is None:
+        if place.is_neighbours(info.key):
+            return None
         return f"matches no pattern (objectPattern is {place.landing.pattern.text})"
     if (reason := out_of_range(place.landing.pattern.partitioning, partition, now)) is not None:
         return reason
@@ -243,29 +260,45 @@ class _Tick:
         self._scan = Scan(position)
         self._new: dict[str, set[tuple[str, int]]] = {}
         self._newest: dict[str, int] = {}
+        self._unsettled: dict[str, Unsettled] = {}
         self._fresh: set[str] = set()
         self._gaps = 0
 
     def run(self) -> Scan:
-        """The three listings, then what to ask for."""
+        """What is to be looked at again, the three listings, then what to ask for."""
         position = self._before
+        self._again()
         if self._pattern.ordered:
             position = self._tail(position)
             position = self._window(position)
         position = self._sweep(position)
-        self._scan.position = self._ask(position)
+        self._scan.position = replace(self._ask(position), unsettled=self._unsettled)
         return self._scan
+
+    def _again(self) -> None:
+        """What was still being written. It is asked for by name: the listings went on, so that it holds up no other."""
+        before = self._before.unsettled
+        if not before:
+            return
+        found = [info for name in before if (info := self._place.inbox.stat(name)) is not None]
+        looked, _ = self._look(found)
+        self._unsettled |= {info.key: before[info.key] for info in found[len(looked) :]}
 
     # -- listings ------------------------------------------------------------------------------------------------------
 
     def _tail(self, position: Position) -> Position:
-        """Names after the last one seen, up to the partition of now: a date in the future must not hide the present."""
+        """Names after the last one seen, up to the partition of now: a date in the future must not hide the present.
+
+        Of more names that are still being written than are remembered, the next tick begins with the first one.
+        """
         start = max(position.tail, self._pattern.prefix)
         seen, stopped = self._look(self._page(self._pattern.prefix, start, self._end, self._limits.names))
         self._scan.more |= stopped is not None or len(seen) == self._limits.names
         last = stopped or (seen[-1].key if seen else position.tail)
         partition = self._pattern.match(last) or position.newest
-        return replace(position, tail=last, newest=partition)
+        forgotten = self._scan.unsettled - self._unsettled.keys()
+        tail = next((info.key for info in seen if info.key in forgotten), last)
+        return replace(position, tail=tail, newest=partition)
 
     def _window(self, position: Position) -> Position:
         """A page of the newest partitions. What the tail is still catching up with needs no second look."""
@@ -342,6 +375,8 @@ class _Tick:
         for number, info in enumerate(listed):
             of, identity = candidates.get(info), (info.key, info.generation)
             if of is not None and known.is_new(of, identity):
+                if self._is_unsettled(info):
+                    continue
                 if not self._room(of):
                     self._scan.names += number
                     self._scan.more = True
@@ -354,7 +389,6 @@ class _Tick:
 
     def _candidates(self, listed: Iterable[ObjectInfo]) -> Iterator[tuple[ObjectInfo, str]]:
         """Objects that could be delivered now, with their partitions."""
-        settle_ms = self._place.inbox.settle * 1000
         grace_ms = self._limits.grace.total_seconds() * 1000
         for info in listed:
             reason = strange_because(self._place, info, self._now)
@@ -366,12 +400,27 @@ class _Tick:
                 continue
             if not is_over(self._pattern.partitioning, partition, self._now):
                 self._scan.open.add(partition)
-            elif settle_ms and info.created_ms + settle_ms > self._now.timestamp() * 1000:
-                self._scan.unsettled += 1
             elif grace_ms and info.created_ms + grace_ms > self._now.timestamp() * 1000:
                 self._scan.young.add(info.key)
             else:
                 yield info, partition
+
+    def _is_unsettled(self, info: ObjectInfo) -> bool:
+        """Whether an object is still being written; remembers it then.
+
+        One that a tick has seen before as it is now isn't, whatever its time says: that may be ahead of now for ever.
+        """
+        settle, at = self._place.inbox.settle, self._now.timestamp()
+        if info.created_ms / 1000 + settle <= at or not settle:
+            return False
+        before = self._before.unsettled.get(info.key)
+        since = before.at if before is not None and before.generation == info.generation else at
+        if since + settle <= at:
+            return False
+        self._scan.unsettled.add(info.key)
+        if len(self._unsettled) < UNSETTLED_KEPT:
+            self._unsettled[info.key] = Unsettled(info.generation, since)
+        return True
 
     def _room(self, partition: str) -> bool:
         if partition in self._new or partition in self._before.asked:

@@ -179,8 +179,9 @@ def _place_of(
         partition = place.landing.pattern.match(key)
         if reason is None and partition is not None:
             return Landed(name, partition, (key, told.generation), told.written_ms, handle)
-        if odd is None or partition is not None:  # the table that an object matches says best what is wrong with it
-            odd = f"{place.base}/{key}", reason or ""
+        # The table that an object matches says best what is wrong with it.
+        if reason is not None and (odd is None or partition is not None):
+            odd = f"{place.base}/{key}", reason
     if odd is not None:
         strange[odd[0]] = odd[1]
     return None

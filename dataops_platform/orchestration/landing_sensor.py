@@ -92,7 +92,7 @@ def summary(found: Scan) -> str:
     if found.open:
         parts.append(f"partition {max(found.open)} isn't over yet")
     if found.unsettled:
-        parts.append(f"{found.unsettled} still being written")
+        parts.append(f"{len(found.unsettled)} still being written")
     if found.young:
         parts.append(f"{len(found.young)} that Pub/Sub tells of")
     if found.refused:

@@ -278,3 +278,11 @@ def test_events(tmp_path, pubsub_server):
 def test_the_pages_are_found(page):
     assert commands(page)
     assert f"docs/{page}" in (REPO / "README.md").read_text()
+
+
+@pytest.mark.parametrize("page", sorted(path.name for path in (REPO / "docs").glob("*.md")))
+def test_tables_are_whole(page):
+    """An empty line cuts the rows after it off: each block of lines with bars has its heading."""
+    lines = ["", *(REPO / "docs" / page).read_text().splitlines(), ""]
+    first = [n for n, line in enumerate(lines) if line.startswith("|") and not lines[n - 1].startswith("|")]
+    assert [lines[n] for n in first if not lines[n + 1].startswith("|---")] == []

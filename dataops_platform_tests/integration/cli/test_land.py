@@ -155,6 +155,18 @@ def test_status(project, monkeypatch):
     assert LOOKED_AT == 10_000
 
 
+def test_status_says_nothing_of_what_another_table_takes(project):
+    text = (project.folder / project.contract).read_text()
+    text = text.replace("orders/dt={partition}/*.csv", "vendor/{partition}/orders_*.csv")
+    for name in ("orders", "customers"):
+        project.write(project.contract.replace("orders", name), text.replace("orders", name))
+        project.write(f"landing/vendor/2024-05-01/{name}_1.csv", ROW)
+    assert set(load_contracts(Settings.load().contracts).tables) == {"orders", "customers"}
+    assert project.status() == ""
+    project.write("landing/vendor/2024-05-01/x.csv", ROW)
+    assert project.status().count("vendor/2024-05-01/x.csv matches no pattern") == 2
+
+
 def test_status_tells_of_refused_objects_until_they_are_mended(project):
     from dataops_platform.ingestion.landing import register
 

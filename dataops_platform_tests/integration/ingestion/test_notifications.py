@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from dataops_platform.contracts.object_patterns import compile_pattern
 from dataops_platform.ingestion.landing import register
 from dataops_platform.ingestion.notifications import bury, sort
 from dataops_platform.pubsub import Received
@@ -105,6 +106,16 @@ def test_what_is_nothing_to_deliver(scene, name, changes, reason):
         ((uri, said),) = found.strange.items()
         assert uri == f"{scene.inbox.url}/{name}"
         assert reason in said
+
+
+def test_another_tables_object(scene):
+    at = place(scene)
+    theirs = compile_pattern("orders/dt={partition}/*.csv", T.partitioning)
+    at = replace(at, neighbours=[(at.base, theirs)])
+    messages = [told(scene, f"orders/dt=2024-01-01/a.{ending}") for ending in ("csv", "txt")]
+    found = sort(messages, {"orders": T}, {"orders": at}, scene.lake, NOW)
+    assert found.others == [message.handle for message in messages]
+    assert list(found.strange) == [f"{at.base}/orders/dt=2024-01-01/a.txt"]
 
 
 def test_an_empty_object(scene):

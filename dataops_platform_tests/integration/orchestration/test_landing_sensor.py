@@ -141,6 +141,24 @@ def test_from_landing_to_staging(shop, tmp_path):
         assert "1 that don't belong: orders/dt=2024-05-01/readme.txt" in lost.skip_message
 
 
+def test_files_that_are_still_being_written_are_asked_for_at_the_next_tick(shop, tmp_path):
+    """Each is counted once, and the cursor, as Dagster keeps it, remembers them."""
+    days = (1, 2, 3, 4, 5, 9)
+    written = [
+        shop.write(day, ago=-3600) for day in days
+    ]  # a time ahead of now: just written, however slow the test is
+    with instance(tmp_path / "dagster") as dagster:
+        first = shop.tick(dagster)
+        assert first.run_requests == []
+        assert "6 still being written" in first.skip_message
+        for path in written:
+            os.utime(path, (time.time() - 60, time.time() - 60))
+        requests = shop.tick(dagster).run_requests
+    assert [r.partition_key or r.tags["dagster/asset_partition_range_start"] for r in requests] == [
+        "2024-05-01", "2024-05-09"
+    ]  # fmt: skip
+
+
 def test_what_can_not_be_read_stops_nothing_else(shop, tmp_path, monkeypatch):
     shop.write(1)
     bad = shop.write(1, "bad.csv", "nonsense\n")
