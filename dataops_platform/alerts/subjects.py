@@ -43,6 +43,7 @@ class Subjects:
         model_ids: dbt's unique id → the model.
         steps: what runs are made of → how it is cut, where a contract's table is cut so; empty: unknown.
         checks: asset and name of each asset check; empty: unknown.
+        ancestors: model → the models that it is made of.
     """
 
     tables: Mapping[str, Table]
@@ -52,6 +53,7 @@ class Subjects:
     model_ids: Mapping[str, str] = field(default_factory=dict)
     steps: Mapping[str, Cut | None] = field(default_factory=dict)
     checks: Collection[tuple[str, str]] = ()
+    ancestors: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     @property
     def objects(self) -> list[str]:
@@ -89,6 +91,19 @@ class Subjects:
             if (table := self.tables.get(source)) is not None and table.partitioning is not None:
                 return table.partitioning
         return self.steps.get(part.partition(".")[0])
+
+    def is_judged_by(self, part: str, gate: str) -> bool:
+        """Whether a gate, the part `production__<model>` of a run, refuses the partitions that another part fails for.
+
+        That part: the checks of a table that the model is made of; the build and the tests of it or its ancestors.
+        """
+        folder, _, model = gate.partition("__")
+        if folder != "production":
+            return False
+        step, _, built = part.partition("/")
+        if step.endswith("__checks"):
+            return name_of_part(step) in self.models.get(model, ())
+        return built in (model, *self.ancestors.get(model, ()))
 
     def owner(self, name: str) -> str | None:
         """Who owns a table, by its contract; who owns what a model is made of."""
