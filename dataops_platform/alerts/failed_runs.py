@@ -125,6 +125,17 @@ def owner_of_failed(end: RunEnd, subjects: Subjects) -> str | None:
     return subjects.owner_of_parts(_failed_parts(end)) if end.status is RunStatus.FAILURE else None
 
 
+def loaded_in(end: RunEnd, table: str, subjects: Subjects) -> tuple[list[str], Sequence[str]] | None:
+    """Of a run that looked for what there is of a table: partitions with nothing refused, and those that have such.
+
+    None where a run didn't look, or didn't come to say.
+    """
+    part = f"deliveries/{table}"
+    if f"raw__{table}" not in end.steps or not (part in end.parts or part in end.failed):
+        return None
+    return _done(end, part, end.job, subjects.cut(part), subjects), end.failed.get(part, ())
+
+
 _CHANGING = re.compile(r"[0-9a-f]{8,}(?:-[0-9a-f]{4,})*|\d+", re.IGNORECASE)
 
 

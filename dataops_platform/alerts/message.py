@@ -9,7 +9,7 @@ from itertools import groupby
 from typing import Any
 from urllib.parse import quote
 
-from dataops_platform.alerts.events import GONE, Alert, Kind, Status, fingerprint
+from dataops_platform.alerts.events import GONE, TAKEN_AWAY, Alert, Kind, Status, fingerprint
 from dataops_platform.alerts.problems import OWN_CHECK
 from dataops_platform.contracts.model import Severity
 
@@ -170,6 +170,7 @@ _DOES = {
     Kind.BREAKER_TRIPPED: "what was refused, or a later delivery, is loaded",
     Kind.RUN_FAILED: "runs again",
 }
+_TAKEN_AWAY = "what was refused isn't there any more"
 
 
 def _line(group: Sequence[Alert]) -> Line:
@@ -182,7 +183,8 @@ def _line(group: Sequence[Alert]) -> Line:
     if first.status is Status.RECOVERED and first.observed == GONE:
         return Line(first, len(group), f"{name}: {GONE}{where}{owner}")
     if first.status is Status.RECOVERED:
-        return Line(first, len(group), f"{name}{':' * (first.rule is None)} {_DOES[first.kind]}{where}{owner}")
+        does = _TAKEN_AWAY if first.observed == TAKEN_AWAY else _DOES[first.kind]
+        return Line(first, len(group), f"{name}{':' * (first.rule is None)} {does}{where}{owner}")
     begin = "first " if len(group) > 1 else ""
     text = f"{name}{':' * (first.rule is None)} {_DID[first.kind]}{where}: {begin}observed {first.observed}"
     return Line(first, len(group), f"{text}, expected {first.expected}{owner}")

@@ -283,6 +283,10 @@ class Refused:
         object.__setattr__(self, "reason", redact(self.reason))
 
 
+BY_HAND = "by-hand-"
+"""Begins what stands for a run where a file was refused that somebody delivered by hand."""
+
+
 class RunStatus(StrEnum):
     """How a run ended."""
 

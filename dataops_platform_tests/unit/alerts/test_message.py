@@ -11,7 +11,7 @@ import jsonschema_rs
 import pytest
 
 from dataops_platform.alerts.channels import LogChannel, slack_text
-from dataops_platform.alerts.events import Alert, Kind, Status
+from dataops_platform.alerts.events import TAKEN_AWAY, Alert, Kind, Status
 from dataops_platform.alerts.message import LINES, LISTED, body, compose, lines, link
 from dataops_platform.contracts.model import Severity
 from dataops_platform_tests import readme
@@ -56,6 +56,14 @@ def test_a_line_says_what_where_and_whose():
     assert texts(replace(RUN, observed="a: no", expected="the run succeeds", owner=None)) == [
         "pipeline: the run failed: observed a: no, expected the run succeeds"
     ]
+
+
+def test_what_was_refused_is_loaded_or_taken_away():
+    refused = replace(RUN, kind=Kind.DELIVERY_REFUSED, status=Status.RECOVERED, table="staging.orders", owner=None)
+    assert texts(replace(refused, observed="loaded")) == [
+        "staging.orders: what was refused, or a later delivery, is loaded"
+    ]
+    assert texts(replace(refused, observed=TAKEN_AWAY)) == ["staging.orders: what was refused isn't there any more"]
 
 
 def test_partitions_of_a_rule_share_a_line():
