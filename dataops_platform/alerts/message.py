@@ -67,11 +67,23 @@ class Message:
 
 
 def compose(
-    channel: str, environment: str, ui_url: str | None, alerts: Sequence[Alert], created_at: datetime
+    channel: str,
+    environment: str,
+    ui_url: str | None,
+    alerts: Sequence[Alert],
+    created_at: datetime,
+    last: datetime | None = None,
 ) -> Message:
-    """The message about some alerts."""
-    parts = sorted(f"{alert.key} {alert.status} {alert.fingerprint} {alert.happened_at}" for alert in alerts)
-    return Message(fingerprint(channel, *parts), environment, ui_url, alerts, created_at)
+    """The message about some alerts.
+
+    Its id is made of what is told, not of the runs that found it: what is judged again, the same, is the same news.
+
+    Args:
+        last: when the channel was told before. Until this message is written down that stays, so it is the same where
+            the message must be sent again, and another one where a problem that was well comes back.
+    """
+    parts = sorted(f"{alert.key} {alert.status} {alert.fingerprint}" for alert in alerts)
+    return Message(fingerprint(channel, last, *parts), environment, ui_url, alerts, created_at)
 
 
 def link(alert: Alert, ui_url: str | None) -> str | None:

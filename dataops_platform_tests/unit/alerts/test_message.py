@@ -91,6 +91,8 @@ def test_a_message_is_bounded_and_no_rule_hides_another():
 
 def test_the_same_news_has_the_same_id():
     assert message(FAILED, RUN).id == message(RUN, FAILED).id
+    assert message(FAILED).id == message(replace(FAILED, run_id="run2", happened_at=moment(2))).id
+    assert message(FAILED).id != compose("webhook", "local", None, [FAILED], moment(9), moment(2)).id
     assert message(FAILED).id != message(replace(FAILED, fingerprint="g")).id
     assert message(FAILED).id != message(replace(FAILED, status=Status.RECOVERED)).id
 
