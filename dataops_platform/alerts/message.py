@@ -140,13 +140,18 @@ class Line:
     """What people read of one problem, in all its partitions; `alert` is that of the first."""
 
     alert: Alert
-    partitions: int
     text: str
 
 
-def lines(message: Message) -> list[Line]:
-    """What people read of a message."""
-    return [_line(list(found)) for _, found in groupby(sorted(message.alerts, key=_order), _group)]
+def lines(message: Message, each: bool = False) -> list[Line]:
+    """What people read of a message.
+
+    Args:
+        each: whether every alert has its own line; else those of a rule share one.
+    """
+    ordered = sorted(message.alerts, key=_order)
+    groups = ([alert] for alert in ordered) if each else (list(found) for _, found in groupby(ordered, _group))
+    return list(map(_line, groups))
 
 
 def _group(alert: Alert) -> tuple[str, ...]:
@@ -193,10 +198,10 @@ def _line(group: Sequence[Alert]) -> Line:
         where = f" for {len(group)} partitions, {first.partition} to {group[-1].partition}"
     owner = f" (owner {first.owner})" if first.owner else ""
     if first.status is Status.RECOVERED and first.observed == GONE:
-        return Line(first, len(group), f"{name}: {GONE}{where}{owner}")
+        return Line(first, f"{name}: {GONE}{where}{owner}")
     if first.status is Status.RECOVERED:
         does = _TAKEN_AWAY if first.observed == TAKEN_AWAY else _DOES[first.kind]
-        return Line(first, len(group), f"{name}{':' * (first.rule is None)} {does}{where}{owner}")
+        return Line(first, f"{name}{':' * (first.rule is None)} {does}{where}{owner}")
     begin = "first " if len(group) > 1 else ""
     text = f"{name}{':' * (first.rule is None)} {_DID[first.kind]}{where}: {begin}observed {first.observed}"
-    return Line(first, len(group), f"{text}, expected {first.expected}{owner}")
+    return Line(first, f"{text}, expected {first.expected}{owner}")

@@ -122,11 +122,27 @@ class Kept(logging.Handler):
         self.records.append(record)
 
 
-def test_the_log_has_a_record_for_each_line(monkeypatch):
+@pytest.fixture
+def kept(monkeypatch):
+    """What is logged."""
     kept, logger = Kept(), logging.getLogger("dataops.alerts")
     monkeypatch.setattr(logger, "handlers", [kept])
     monkeypatch.setattr(logger, "level", logging.INFO)
     logger.manager._clear_cache()  # of what is enabled
+    return kept
+
+
+def test_the_log_of_programs_has_a_record_for_each_alert(kept):
+    found = [replace(alert, observed=str(number), run_id=f"run{number}") for number, alert in enumerate(days(3))]
+    LogChannel(each=True).send(message(*found))
+    names = ("table", "partition", "rule", "observed", "expected", "run_id")
+    assert [tuple(r.fields[name] for name in names) for r in kept.records] == [
+        ("staging.orders", f"2024-01-0{n + 1}", "amounts", f"{n}", "mustBe 0", f"run{n}") for n in range(3)
+    ]
+    assert [r.getMessage() for r in kept.records] == [texts(alert)[0] for alert in found]
+
+
+def test_the_log_has_a_record_for_each_line(kept):
     warning = replace(FAILED, key="w", rule="w", severity=Severity.WARNING)
     well = replace(FAILED, key="x", rule="x", status=Status.RECOVERED)
     LogChannel().send(message(FAILED, warning, well, ui=UI))
