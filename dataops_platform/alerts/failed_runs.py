@@ -113,11 +113,16 @@ def is_partly_mended(alert: Alert, known: Alert) -> bool:
 def why_failed(end: RunEnd, subjects: Subjects) -> str:
     """What the failed steps said, without values that aren't public."""
     said = [
-        (f"{step.replace('__', '/')}: " if step else "") + subjects.text(step, text)
+        (f"{step.replace('__', '/')}: " if step else "") + subjects.text(step, text, _about(end, step))
         for step, text in end.failures.items()
     ]
     more = f"; and {len(said) - _SHOWN} more" if len(said) > _SHOWN else ""
     return "; ".join(said[:_SHOWN]) + more or "the run ended without telling why"
+
+
+def _about(end: RunEnd, step: str) -> set[str]:
+    """The tables and models that a run's step was about, where it was about several."""
+    return {name for part in (*end.parts, *end.failed) if (name := part.removeprefix(f"{step}/")) != part}
 
 
 def owner_of_failed(end: RunEnd, subjects: Subjects) -> str | None:

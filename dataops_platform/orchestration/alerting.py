@@ -58,6 +58,7 @@ def subjects(contracts: Contracts, models: Models, definitions: Iterable[object]
         {item.node_def.name: _cut(item, cuts) for item in known if item.is_executable},
         frozenset((key.asset_key.to_user_string(), key.name) for item in known for key in item.check_keys),
         {model.name: model.ancestors for model in models.items},
+        {model.name: models.read(model) for model in models.items},
     )
 
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from dataops_platform.alerts.events import GONE, Kind, Status
 from dataops_platform.alerts.facts import Facts
+from dataops_platform.alerts.failed_runs import why_failed
 from dataops_platform.alerts.problems import news
 from dataops_platform.alerts.subjects import WITHHELD, Subjects
 from dataops_platform.contracts.partitions import Granularity, Partitioning
@@ -100,6 +101,26 @@ def test_what_steps_say_is_withheld_where_columns_are_not_public():
     channel = Channel(Subjects({"orders": HIDING, "plain": table("plain", {"id": Type.INTEGER})}, {}))
     channel.tell(end(1, failures=dict.fromkeys(("staging__orders", "raw__plain", "dbt_build"), "value 17")))
     assert channel.told[0].observed == f"staging/orders: {WITHHELD}; raw/plain: value 17; dbt_build: {WITHHELD}"
+
+
+@pytest.mark.parametrize(
+    ("ended", "shown"),
+    [
+        (end(1, failures={"dbt_build": "17"}, failed={"dbt_build/plain": ()}), "dbt_build: 17"),
+        (end(1, failures={"dbt_build": "17"}, failed={"dbt_build/plain": ()}, parts=("dbt_build/sales",)), None),
+        (end(1, failures={"dbt_build": "17"}, failed={"dbt_build/tested": ()}), None),
+        (end(1, failures={"dbt_build": "17"}, failed={"dbt_build/unknown": ()}), None),
+        (end(1, failures={"dbt_build": "17"}), None),
+        (end(1, failures={"deliveries": "17"}, failed={"deliveries/plain": ()}), "deliveries: 17"),
+        (end(1, failures={"deliveries": "17"}, failed={"deliveries/orders": ()}), None),
+        (end(1, failures={"": "the process is gone\nits log: 17"}, failed={"raw__orders": ()}), "the process is gone"),
+    ],
+)
+def test_what_steps_say_is_shown_where_what_they_were_about_is_public(ended, shown):
+    tables = {"orders": HIDING, "plain": table("plain", {"id": Type.INTEGER})}
+    read = {"sales": ["orders"], "plain": ["plain"], "tested": ["plain", "orders"]}
+    said = why_failed(ended, Subjects(tables, {}, read=read))
+    assert said == (shown or f"{next(iter(ended.failures))}: {WITHHELD}")
 
 
 @pytest.mark.parametrize(
