@@ -66,7 +66,8 @@ class CloudFormatter(logging.Formatter):
 
     def _message(self, record: logging.LogRecord) -> str:
         """With the traceback: Error Reporting looks for it there."""
-        text = record.getMessage()
+        # Of a sensor or a schedule Dagster puts its name, which is a field, before what it says.
+        text = _instigated(record).get("orig_message") or record.getMessage()
         if record.exc_info and record.exc_info[0] is not None:
             text = f"{text}\n{self.formatException(record.exc_info)}"
         return f"{text}\n{record.stack_info}" if record.stack_info else text
@@ -85,9 +86,16 @@ def _fields(record: logging.LogRecord) -> Iterator[tuple[str, Any]]:
         yield "table", _key(about) or _table(meta.get("step_key"))
         yield "rule", getattr(about, "check_name", None)
         yield "partition", getattr(about, "partition", None) or _partitions(meta.get("job_tags"))
+    yield "instigator", _instigated(record).get("name")
     fields = getattr(record, "fields", None)
     if isinstance(fields, Mapping):
         yield from fields.items()
+
+
+def _instigated(record: logging.LogRecord) -> Mapping[str, Any]:
+    """What Dagster says of a record of a sensor or a schedule; empty for others."""
+    meta = getattr(record, "dagster_meta", None)
+    return meta if isinstance(meta, Mapping) and "repository_name" in meta else {}
 
 
 def _key(event: Any) -> str | None:

@@ -51,13 +51,19 @@ class Channel(Protocol):
 
 
 class LogChannel:
-    """The process's log: one record for each problem."""
+    """The process's log: one record for each problem, for people in all its partitions."""
 
     name = "log"
 
+    def __init__(self, each: bool = False) -> None:
+        """Args:
+        each: whether each alert is a record of its own, with all its fields, as programs need them.
+        """
+        self._each = each
+
     def send(self, message: Message) -> None:
         """Write the records."""
-        for line in lines(message):
+        for line in lines(message, self._each):
             alert = line.alert
             level = logging.INFO
             if alert.status is Status.OPEN:
@@ -67,7 +73,6 @@ class LogChannel:
                 "status": str(alert.status),
                 "table": alert.table,
                 "partition": alert.partition,
-                "partitions": line.partitions,
                 "rule": alert.rule,
                 "observed": alert.observed,
                 "expected": alert.expected,

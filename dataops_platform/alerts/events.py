@@ -11,6 +11,8 @@ from dataops_platform.contracts.model import Severity
 
 GONE = "not asked for any more"
 """What is observed of a problem whose rule, table or model the project doesn't have any more."""
+TAKEN_AWAY = "not there any more"
+"""What is observed of a refused file that a later run doesn't find."""
 
 
 class Kind(StrEnum):
@@ -41,7 +43,7 @@ class Alert:
         partition: its key; of a run over several, the first and the last.
         run_id: the run that found it.
         happened_at: when that run judged, refused or ended.
-        details: what later decides whether a failed run is well again; see `runs`.
+        details: what later decides whether a failed run is well again; see `failed_runs`.
     """
 
     key: str

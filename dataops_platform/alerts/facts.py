@@ -71,10 +71,12 @@ class Told:
     Attributes:
         open: key → the problem that it was told of last, and not yet that it is well again.
         seen: up to when the ledger was looked through for it; None: never.
+        last: when it was last written down that it was told of something; None: never.
     """
 
     open: Mapping[str, Alert]
     seen: datetime | None = None
+    last: datetime | None = None
 
     def since(self, now: datetime) -> datetime:
         """From when on it must be looked."""
@@ -85,7 +87,8 @@ def told(warehouse: Warehouse, channels: Collection[str]) -> dict[str, Told]:
     """Channel → what it was told."""
     rows = warehouse.query(
         "SELECT * FROM (SELECT *, ROW_NUMBER() OVER (PARTITION BY channel, key ORDER BY sent_at DESC, happened_at DESC)"
-        f" AS newest FROM {LEDGER}.alerts WHERE channel IN ({_list(channels)})) AS ranked"
+        f" AS newest, MAX(CASE WHEN status <> '{SEEN}' THEN sent_at END) OVER (PARTITION BY channel) AS last"
+        f" FROM {LEDGER}.alerts WHERE channel IN ({_list(channels)})) AS ranked"
         f" WHERE newest = 1 AND status IN ('{Status.OPEN}', '{SEEN}')"
     ).to_pylist()
     found: dict[str, Told] = {}
@@ -93,7 +96,9 @@ def told(warehouse: Warehouse, channels: Collection[str]) -> dict[str, Told]:
         mine = [row for row in rows if row["channel"] == channel]
         seen = [row["happened_at"].astimezone(UTC) for row in mine if row["status"] == SEEN]
         problems = {row["key"]: _alert(row) for row in mine if row["status"] == Status.OPEN}
-        found[channel] = Told(problems, max(seen, default=None))
+        # There is always a row: whoever is told has one that says up to when one has looked.
+        last = [row["last"].astimezone(UTC) for row in mine if row["last"] is not None]
+        found[channel] = Told(problems, max(seen, default=None), max(last, default=None))
     return found
 
 

@@ -33,28 +33,34 @@ class _Problem:
     Attributes:
         said: part → what it said, as far as that stays the same.
         left: part → the partitions that are left, as single keys and ranges.
+        judged: parts that failed for just those partitions that didn't pass: checks, and gates.
     """
 
     alert: Alert
     said: dict[str, str]
     left: dict[str, list[str]]
+    judged: frozenset[str] = frozenset()
 
     @classmethod
     def of(cls, alert: Alert) -> _Problem:
         """What was told of one."""
         details = json.loads(alert.details or "{}")
-        return cls(alert, details.get("said", {}), details.get("left") or {_ITSELF: [alert.partition]})
+        left = details.get("left") or {_ITSELF: [alert.partition]}
+        return cls(alert, details.get("said", {}), left, frozenset(details.get("judged", ())))
 
     def to_alert(self) -> Alert:
         """What is told of it, and remembered."""
-        details = json.dumps({"said": self.said, "left": self.left}, sort_keys=True)
+        judged = sorted(self.judged.intersection(self.left))
+        details = json.dumps({"said": self.said, "left": self.left, "judged": judged}, sort_keys=True)
         return replace(self.alert, details=details, fingerprint=fingerprint(details))
 
 
 def failed_runs(ends: Sequence[RunEnd], told: Mapping[str, Alert], subjects: Subjects) -> Iterator[Alert]:
     """Failed runs as they stand after some runs: open, with what is left of them, or well again.
 
-    A run that fails for what an open one has failed for, and says the same, is no other problem.
+    A run that fails for what an open one has failed for, and says the same, is no other problem. Nor is what a gate
+    refuses where the checks before it are known to fail, or the other way round: whether a check fails the run, or
+    leaves its partitions to the gate, depends on what else the run is about.
 
     Args:
         ends: how runs ended, the oldest first.
@@ -84,9 +90,10 @@ def failed_runs(ends: Sequence[RunEnd], told: Mapping[str, Alert], subjects: Sub
             failed.left = _there(failed.left, subjects)
             known = problems.get(failed.alert.key)
             told_before = known is not None and known.alert.happened_at >= end.ended_at
-            if not told_before and not _is_known(failed, problems.values(), cut):
+            if not told_before and not _is_known(failed, problems.values(), cut, subjects):
                 if known is not None:  # what it has failed for before, and this time didn't come to
                     failed.said, failed.left = known.said | failed.said, known.left | failed.left
+                    failed.judged |= known.judged.difference(_failed_parts(end))
                 problems[failed.alert.key] = failed
                 well.pop(failed.alert.key, None)
     yield from well.values()
@@ -106,16 +113,32 @@ def is_partly_mended(alert: Alert, known: Alert) -> bool:
 def why_failed(end: RunEnd, subjects: Subjects) -> str:
     """What the failed steps said, without values that aren't public."""
     said = [
-        (f"{step.replace('__', '/')}: " if step else "") + subjects.text(step, text)
+        (f"{step.replace('__', '/')}: " if step else "") + subjects.text(step, text, _about(end, step))
         for step, text in end.failures.items()
     ]
     more = f"; and {len(said) - _SHOWN} more" if len(said) > _SHOWN else ""
     return "; ".join(said[:_SHOWN]) + more or "the run ended without telling why"
 
 
+def _about(end: RunEnd, step: str) -> set[str]:
+    """The tables and models that a run's step was about, where it was about several."""
+    return {name for part in (*end.parts, *end.failed) if (name := part.removeprefix(f"{step}/")) != part}
+
+
 def owner_of_failed(end: RunEnd, subjects: Subjects) -> str | None:
     """Who owns the tables and models that a run failed for; None where it didn't."""
     return subjects.owner_of_parts(_failed_parts(end)) if end.status is RunStatus.FAILURE else None
+
+
+def loaded_in(end: RunEnd, table: str, subjects: Subjects) -> tuple[list[str], Sequence[str]] | None:
+    """Of a run that looked for what there is of a table: partitions with nothing refused, and those that have such.
+
+    None where a run didn't look, or didn't come to say.
+    """
+    part = f"deliveries/{table}"
+    if f"raw__{table}" not in end.steps or not (part in end.parts or part in end.failed):
+        return None
+    return _done(end, part, end.job, subjects.cut(part), subjects), end.failed.get(part, ())
 
 
 _CHANGING = re.compile(r"[0-9a-f]{8,}(?:-[0-9a-f]{4,})*|\d+", re.IGNORECASE)
@@ -145,13 +168,21 @@ def _failed(end: RunEnd, cut: Cut | None, subjects: Subjects) -> _Problem:
         happened_at=end.ended_at,
         owner=subjects.owner_of_parts(parts),
     )
-    return _Problem(alert, said, left)
+    return _Problem(alert, said, left, frozenset(part for part, keys in parts.items() if keys))
 
 
 def _failed_parts(end: RunEnd) -> dict[str, Sequence[str]]:
-    """Part → the partitions that it failed for; none: all of the run's. What only stays refused isn't one of them."""
+    """Part → the partitions that it failed for; none: all of the run's.
+
+    What a step that succeeded left out isn't one of them: what stays refused, or is left to the gate.
+    """
     died = _ITSELF in end.failures
-    failed = {part: keys for part, keys in end.failed.items() if died or part.partition("/")[0] in end.failures}
+    step_of = {part: part.partition("/")[0] for part in end.failed}
+    failed = {
+        part: keys
+        for part, keys in end.failed.items()
+        if step_of[part] in end.failures or (died and step_of[part] not in end.steps)
+    }
     known = {part.partition("/")[0] for part in failed}
     steps = [step for step in end.failures if step not in known and (step != _ITSELF or not failed)]
     return dict(sorted((dict.fromkeys(steps, ()) | failed).items()))
@@ -179,19 +210,33 @@ def _reach(end: RunEnd, part: str, subjects: Subjects) -> list[str]:
     return [UNPARTITIONED if whole else end.partition_key]
 
 
-def _is_known(failed: _Problem, problems: Collection[_Problem], cut: Cut | None) -> bool:
-    """Whether open problems hold all that a run failed for, with the same texts."""
+def _is_known(failed: _Problem, problems: Collection[_Problem], cut: Cut | None, subjects: Subjects) -> bool:
+    """Whether open problems hold all that a run failed for: with the same texts, or before or behind the same gate."""
     for part, keys in failed.left.items():
         known = [
             key
             for problem in problems
-            if problem.said.get(part) == failed.said[part]
-            if part != _ITSELF or problem.alert.table == failed.alert.table
-            for key in problem.left.get(part, ())
+            for other, left in problem.left.items()
+            if _is_same(part, failed, other, problem) or _at_a_gate(part, failed, other, problem, subjects)
+            for key in left
+            if other == part or (key == UNPARTITIONED) == (keys == [UNPARTITIONED])  # one day isn't the whole
         ]
         if without(keys, known, cut):
             return False
     return True
+
+
+def _is_same(part: str, failed: _Problem, other: str, problem: _Problem) -> bool:
+    """Whether a part of a failed run is that of a known one, and says the same."""
+    same_job = part != _ITSELF or problem.alert.table == failed.alert.table
+    return part == other and problem.said.get(part) == failed.said[part] and same_job
+
+
+def _at_a_gate(part: str, failed: _Problem, other: str, problem: _Problem, subjects: Subjects) -> bool:
+    """Whether one part is a gate that judges by the other. Which checks those are is told by their own alerts."""
+    if part not in failed.judged or other not in problem.judged:
+        return False
+    return subjects.is_judged_by(part, other) or subjects.is_judged_by(other, part)
 
 
 def _mended(alert: Alert, parts: Sequence[str], end: RunEnd, subjects: Subjects) -> Alert:

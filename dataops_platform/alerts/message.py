@@ -9,7 +9,7 @@ from itertools import groupby
 from typing import Any
 from urllib.parse import quote
 
-from dataops_platform.alerts.events import GONE, Alert, Kind, Status, fingerprint
+from dataops_platform.alerts.events import GONE, TAKEN_AWAY, Alert, Kind, Status, fingerprint
 from dataops_platform.alerts.problems import OWN_CHECK
 from dataops_platform.contracts.model import Severity
 
@@ -67,11 +67,23 @@ class Message:
 
 
 def compose(
-    channel: str, environment: str, ui_url: str | None, alerts: Sequence[Alert], created_at: datetime
+    channel: str,
+    environment: str,
+    ui_url: str | None,
+    alerts: Sequence[Alert],
+    created_at: datetime,
+    last: datetime | None = None,
 ) -> Message:
-    """The message about some alerts."""
-    parts = sorted(f"{alert.key} {alert.status} {alert.fingerprint} {alert.happened_at}" for alert in alerts)
-    return Message(fingerprint(channel, *parts), environment, ui_url, alerts, created_at)
+    """The message about some alerts.
+
+    Its id is made of what is told, not of the runs that found it: what is judged again, the same, is the same news.
+
+    Args:
+        last: when the channel was told before. Until this message is written down that stays, so it is the same where
+            the message must be sent again, and another one where a problem that was well comes back.
+    """
+    parts = sorted(f"{alert.key} {alert.status} {alert.fingerprint}" for alert in alerts)
+    return Message(fingerprint(channel, last, *parts), environment, ui_url, alerts, created_at)
 
 
 def link(alert: Alert, ui_url: str | None) -> str | None:
@@ -128,13 +140,18 @@ class Line:
     """What people read of one problem, in all its partitions; `alert` is that of the first."""
 
     alert: Alert
-    partitions: int
     text: str
 
 
-def lines(message: Message) -> list[Line]:
-    """What people read of a message."""
-    return [_line(list(found)) for _, found in groupby(sorted(message.alerts, key=_order), _group)]
+def lines(message: Message, each: bool = False) -> list[Line]:
+    """What people read of a message.
+
+    Args:
+        each: whether every alert has its own line; else those of a rule share one.
+    """
+    ordered = sorted(message.alerts, key=_order)
+    groups = ([alert] for alert in ordered) if each else (list(found) for _, found in groupby(ordered, _group))
+    return list(map(_line, groups))
 
 
 def _group(alert: Alert) -> tuple[str, ...]:
@@ -170,6 +187,7 @@ _DOES = {
     Kind.BREAKER_TRIPPED: "what was refused, or a later delivery, is loaded",
     Kind.RUN_FAILED: "runs again",
 }
+_TAKEN_AWAY = "what was refused isn't there any more"
 
 
 def _line(group: Sequence[Alert]) -> Line:
@@ -180,9 +198,10 @@ def _line(group: Sequence[Alert]) -> Line:
         where = f" for {len(group)} partitions, {first.partition} to {group[-1].partition}"
     owner = f" (owner {first.owner})" if first.owner else ""
     if first.status is Status.RECOVERED and first.observed == GONE:
-        return Line(first, len(group), f"{name}: {GONE}{where}{owner}")
+        return Line(first, f"{name}: {GONE}{where}{owner}")
     if first.status is Status.RECOVERED:
-        return Line(first, len(group), f"{name}{':' * (first.rule is None)} {_DOES[first.kind]}{where}{owner}")
+        does = _TAKEN_AWAY if first.observed == TAKEN_AWAY else _DOES[first.kind]
+        return Line(first, f"{name}{':' * (first.rule is None)} {does}{where}{owner}")
     begin = "first " if len(group) > 1 else ""
     text = f"{name}{':' * (first.rule is None)} {_DID[first.kind]}{where}: {begin}observed {first.observed}"
-    return Line(first, len(group), f"{text}, expected {first.expected}{owner}")
+    return Line(first, f"{text}, expected {first.expected}{owner}")

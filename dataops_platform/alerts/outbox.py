@@ -66,7 +66,7 @@ def send(
         changed = news(found, before.open, subjects)
         if changed.told:
             try:
-                channel.send(compose(channel.name, environment, ui_url, changed.told, moment))
+                channel.send(compose(channel.name, environment, ui_url, changed.told, moment, before.last))
             except Exception as error:
                 expected = isinstance(error, DataOpsError)
                 failed[channel.name] = redact(str(error) if expected else f"{type(error).__name__}: {error}")

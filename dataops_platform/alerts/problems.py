@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 
-from dataops_platform.alerts.events import GONE, Alert, Kind, Status, fingerprint
+from dataops_platform.alerts.events import GONE, TAKEN_AWAY, Alert, Kind, Status, fingerprint
 from dataops_platform.alerts.facts import RULE, Facts, Judged, Loaded
-from dataops_platform.alerts.failed_runs import failed_runs, is_partly_mended, same_text
+from dataops_platform.alerts.failed_runs import failed_runs, is_partly_mended, loaded_in, same_text
 from dataops_platform.alerts.ranges import without
 from dataops_platform.alerts.subjects import Subjects
 from dataops_platform.contracts.model import MASK, Rule, RuleKind, Scope, Severity, Table
 from dataops_platform.contracts.partitions import UNPARTITIONED
-from dataops_platform.warehouse.ledger import CheckEnd, Refused, RunEnd
+from dataops_platform.warehouse.ledger import BY_HAND, CheckEnd, Refused, RunEnd
 from dataops_platform.warehouse.loading import breaker_tripped
 from dataops_platform.warehouse.names import staging
 
@@ -173,8 +173,12 @@ _FILE, _LEFT_OUT = "file", "left out"
 
 
 def _deliveries(facts: Facts, told: Mapping[str, Alert], subjects: Subjects) -> Iterator[Alert]:
-    """A refused delivery is well again when it was loaded, or when a later run loaded a later one of its partition."""
-    refused = {alert.key: alert for alert in (_refusal(item, subjects) for item in facts.refusals)}
+    """A refused delivery is well again when it was loaded, or when a later run loaded a later one of its partition.
+
+    A file that was refused is so, too, when a later run of its partition doesn't find it any more.
+    """
+    found = sorted(facts.refusals, key=lambda item: item.refused_at)
+    refused = {alert.key: alert for alert in (_refusal(item, subjects) for item in found)}
     kinds = (Kind.DELIVERY_REFUSED, Kind.BREAKER_TRIPPED)
     known = {key: alert for key, alert in told.items() if alert.kind in kinds and subjects.asks(alert.table, None)}
     for key, alert in (known | refused).items():
@@ -182,7 +186,9 @@ def _deliveries(facts: Facts, told: Mapping[str, Alert], subjects: Subjects) -> 
             continue
         loaded = facts.loaded.get((alert.table.partition(".")[2], alert.partition))
         if loaded is not None and _replaces(loaded, alert):
-            yield _well(alert, loaded, subjects)
+            yield _well(alert, "loaded", loaded.run_id, loaded.loaded_at, subjects)
+        elif (end := _taken_away(alert, facts.runs, subjects)) is not None:
+            yield _well(alert, TAKEN_AWAY, end.run_id, end.ended_at, subjects)
         elif key in refused:
             yield alert
 
@@ -194,6 +200,26 @@ def _replaces(loaded: Loaded, alert: Alert) -> bool:
     if kind == _LEFT_OUT:
         return loaded.manifest > name.partition("#")[0]
     return later if kind == _FILE else loaded.manifest == name or (loaded.manifest > name and later)
+
+
+def _taken_away(alert: Alert, runs: Sequence[RunEnd], subjects: Subjects) -> RunEnd | None:
+    """The run that didn't find a refused file any more; the newest one that looked decides.
+
+    Runs don't look for what somebody delivered by hand.
+    """
+    result: RunEnd | None = None
+    if not alert.key.startswith(f"{_FILE}/") or alert.run_id.startswith(BY_HAND):
+        return None
+    table = alert.table.partition(".")[2]
+    for end in runs:
+        if end.run_id == alert.run_id or end.ended_at <= alert.happened_at:
+            continue
+        said = loaded_in(end, table, subjects)
+        if said is not None:
+            done, refused = said
+            there = alert.partition in refused
+            result = None if there else result if without([alert.partition], done, subjects.cut(table)) else end
+    return result
 
 
 def _refusal_key(refused: Refused) -> str:
@@ -226,13 +252,13 @@ def _refusal(refused: Refused, subjects: Subjects) -> Alert:
     )
 
 
-def _well(alert: Alert, loaded: Loaded, subjects: Subjects) -> Alert:
+def _well(alert: Alert, observed: str, run_id: str, moment: datetime, subjects: Subjects) -> Alert:
     return replace(
         alert,
         status=Status.RECOVERED,
-        observed="loaded",
-        run_id=loaded.run_id,
-        happened_at=loaded.loaded_at,
+        observed=observed,
+        run_id=run_id,
+        happened_at=moment,
         owner=subjects.owner(alert.table),
     )
 

@@ -43,6 +43,8 @@ class Subjects:
         model_ids: dbt's unique id → the model.
         steps: what runs are made of → how it is cut, where a contract's table is cut so; empty: unknown.
         checks: asset and name of each asset check; empty: unknown.
+        ancestors: model → the models that it is made of.
+        read: model → the contract tables whose values it may hold, or its tests may see.
     """
 
     tables: Mapping[str, Table]
@@ -52,6 +54,8 @@ class Subjects:
     model_ids: Mapping[str, str] = field(default_factory=dict)
     steps: Mapping[str, Cut | None] = field(default_factory=dict)
     checks: Collection[tuple[str, str]] = ()
+    ancestors: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    read: Mapping[str, Collection[str]] = field(default_factory=dict)
 
     @property
     def objects(self) -> list[str]:
@@ -90,6 +94,19 @@ class Subjects:
                 return table.partitioning
         return self.steps.get(part.partition(".")[0])
 
+    def is_judged_by(self, part: str, gate: str) -> bool:
+        """Whether a gate, the part `production__<model>` of a run, refuses the partitions that another part fails for.
+
+        That part: the checks of a table that the model is made of; the build and the tests of it or its ancestors.
+        """
+        folder, _, model = gate.partition("__")
+        if folder != "production":
+            return False
+        step, _, built = part.partition("/")
+        if step.endswith("__checks"):
+            return name_of_part(step) in self.models.get(model, ())
+        return built in (model, *self.ancestors.get(model, ()))
+
     def owner(self, name: str) -> str | None:
         """Who owns a table, by its contract; who owns what a model is made of."""
         table = self.table_of(name)
@@ -121,20 +138,29 @@ class Subjects:
                 return MASK
         return f"{observed:.15g}"
 
-    def text(self, step: str, text: str) -> str:
-        """The first line of what an engine or somebody's code said, where it can't hold values that aren't public."""
-        concerned = self._concerned(step)
+    def text(self, step: str, text: str, about: Collection[str] = ()) -> str:
+        """The first line of what an engine or somebody's code said, where it can't hold values that aren't public.
+
+        Args:
+            step: empty: Dagster itself said it, of a run that no step of it told of.
+            about: the tables and models that the step was about, where its name doesn't tell; empty: unknown.
+        """
+        concerned = self._concerned(step, about) if step else ()
         if not all(column.public for table in concerned for column in table.columns):
             return WITHHELD
         lines = [line.strip() for line in redact(text).splitlines() if line.strip()]
-        shown = " ".join(lines[:2])
+        # What Dagster says may be followed by what the run's process logged.
+        shown = " ".join(lines[: 2 if step else 1])
         return shown if len(shown) <= LONGEST else f"{shown[: LONGEST - 1]}…"
 
-    def _concerned(self, step: str) -> Sequence[Table]:
+    def _concerned(self, step: str, about: Collection[str]) -> Sequence[Table]:
         """The tables whose values a step's text may hold: its own, or, where that can't be told, all."""
         folder, _, name = step.removesuffix("__checks").replace(".", "__", 1).partition("__")
         if folder in ("raw", "staging") and name in self.tables:
             return [self.tables[name]]
         if folder in _FOLDERS and name in self.models:
             return [self.tables[source] for source in self.models[name] if source in self.tables]
+        if about and all(name in self.read or name in self.tables for name in about):
+            names = {source for name in about for source in self.read.get(name, [name])}
+            return [self.tables[source] for source in names if source in self.tables]
         return list(self.tables.values())

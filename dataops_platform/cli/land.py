@@ -22,7 +22,7 @@ from dataops_platform.ingestion.landing_log import LandingLog, Refusal
 from dataops_platform.ingestion.landing_scan import strange_names
 from dataops_platform.lake.deliveries import Lake
 from dataops_platform.settings import Settings
-from dataops_platform.warehouse.ledger import Ledger, Refused
+from dataops_platform.warehouse.ledger import BY_HAND, Ledger, Refused
 
 LOOKED_AT = 10_000
 """How many names `dataops status` looks at, of each table."""
@@ -49,7 +49,7 @@ def land(console: Console, files: Sequence[Path], name: str, partition: str | No
     for path in files:
         groups.setdefault(_partition(table, path, partition), []).append(path)
     lake = Lake(settings.lake_store())
-    run_id = str(uuid.uuid4())
+    run_id = f"{BY_HAND}{uuid.uuid4()}"
 
     def tell(refusals: Sequence[Refusal]) -> None:
         """The ledger has it, as of what is refused in a run: for events, and for alerts."""

@@ -57,6 +57,8 @@ def subjects(contracts: Contracts, models: Models, definitions: Iterable[object]
         {model.unique_id: model.name for model in models.items},
         {item.node_def.name: _cut(item, cuts) for item in known if item.is_executable},
         frozenset((key.asset_key.to_user_string(), key.name) for item in known for key in item.check_keys),
+        {model.name: model.ancestors for model in models.items},
+        {model.name: models.read(model) for model in models.items},
     )
 
 
@@ -76,7 +78,8 @@ def tell(instance: dg.DagsterInstance, settings: Settings, about: Subjects) -> S
     warehouse, more = _up_to_date(instance, settings, about)
     with warehouse.session():
         deadlines = judge_deadlines(warehouse, about.tables, NO_RUN, now())
-    sent = send(warehouse, channels(settings.alerts), about, settings.environment, settings.alerts.ui_url)
+    found = channels(settings.alerts, settings.log_format)
+    sent = send(warehouse, found, about, settings.environment, settings.alerts.ui_url)
     return replace(sent, due=deadlines.due, more=more)
 
 
@@ -123,19 +126,19 @@ def _unrecorded(instance: dg.DagsterInstance, ledger: Ledger, about: Subjects) -
 # -- channels ---------------------------------------------------------------------------------------------------------
 
 
-def channels(settings: AlertSettings) -> list[Channel]:
+def channels(settings: AlertSettings, log_format: str = "text") -> list[Channel]:
     """The channels of the settings; no secret is read before something is sent."""
-    return [_channel(name, settings) for name in settings.channels]
+    return [_channel(name, settings, log_format) for name in settings.channels]
 
 
-def _channel(name: str, settings: AlertSettings) -> Channel:
+def _channel(name: str, settings: AlertSettings, log_format: str) -> Channel:
     if name == "webhook" and settings.webhook is not None:
         return WebhookChannel(settings.webhook)
     if name == "slack" and settings.slack_webhook is not None:
         return SlackWebhook(settings.slack_webhook)
     if name == "slack" and settings.slack_token is not None and settings.slack_channel is not None:
         return SlackApi(_slack_client(settings.slack_token, settings.slack_api), settings.slack_channel)
-    return LogChannel()
+    return LogChannel(each=log_format == "json")
 
 
 def _slack_client(token: Secret, url: str) -> Callable[[], WebClient]:

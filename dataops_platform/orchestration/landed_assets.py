@@ -85,7 +85,7 @@ def landed_raw(table: Table) -> dg.AssetsDefinition:
             if partition not in delivered:
                 reasons.setdefault(partition, []).append(reason)
         new = [f"{partition}: {reason}" for partition, reason in sorted(said)]
-        refused.report(context, reasons, new, incomplete)
+        refused.report(context, reasons, new, incomplete, incomplete)
         yield dg.MaterializeResult(
             metadata={
                 "deliveries": len(done.delivered),

@@ -11,7 +11,7 @@ from google.protobuf.json_format import MessageToDict
 from dataops_platform.contracts.model import Severity, Table
 from dataops_platform.contracts.partitions import Cut, Granularity, Partitioning
 from dataops_platform.orchestration import partitions
-from dataops_platform.orchestration.errors import failure, user_errors
+from dataops_platform.orchestration.errors import PARTS, failure, user_errors
 from dataops_platform.orchestration.refused import gate_follows, leave_out, refused_in_run, source_keys, without
 from dataops_platform.orchestration.resources import Platform, cost_metadata
 from dataops_platform.progress import by_tenths
@@ -160,7 +160,8 @@ def dbt_model_assets(manifest: Mapping[str, Any], models: Models, tables: Mappin
                 if isinstance(item, dg.Output) and uid in by_id:
                     item = item.with_metadata({**item.metadata, **versions.get(by_id[uid].name, {})})
                 elif isinstance(item, dg.AssetCheckResult) and uid in partly:
-                    item = item._replace(severity=dg.AssetCheckSeverity.WARN)
+                    failing = {**item.metadata, PARTS: dg.MetadataValue.json(partly[uid])}
+                    item = item._replace(severity=dg.AssetCheckSeverity.WARN, metadata=failing)
                 yield item
         failed = [r for uid, r in outcome.results.items() if r.status in ("error", "fail") and uid not in partly]
         if failed:
@@ -196,15 +197,21 @@ def _key(translator: DagsterDbtTranslator, manifest: Mapping[str, Any], model: M
     return translator.get_asset_key(manifest["nodes"][model.unique_id]).path
 
 
-def _partly_failed(outcome: BuildOutcome, gated: Collection[str]) -> set[str]:
+def _partly_failed(outcome: BuildOutcome, gated: Collection[str]) -> dict[str, list[str]]:
     """Tests that fail for some partitions of models that go to production in this run: the gate refuses just those.
 
     None where dbt left models out for a test that failed: they are not what they should be, for any partition.
     """
     if any(result.status == "skipped" for result in outcome.results.values()):
-        return set()
+        return {}
     passed = {verdict.statement_id for verdict in outcome.verdicts if verdict.passed and verdict.object_name in gated}
-    return {uid for uid, result in outcome.results.items() if result.status == "fail" and uid in passed}
+    return {
+        uid: [
+            verdict.partition_key for verdict in outcome.verdicts if verdict.statement_id == uid and not verdict.passed
+        ]
+        for uid, result in outcome.results.items()
+        if result.status == "fail" and uid in passed
+    }
 
 
 def _summaries(outcome: BuildOutcome) -> dict[str, dict[str, Any]]:

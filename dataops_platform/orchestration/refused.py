@@ -36,7 +36,7 @@ CHECK = "deliveries_loaded"
 STEP = "deliveries"
 """The step that runs this check for all tables of a run."""
 
-_REFUSED, _NEW = "dataops/refused partitions", "dataops/newly refused"
+_REFUSED, _NEW, _STILL = "dataops/refused partitions", "dataops/newly refused", "dataops/still refused"
 
 AnyContext = dg.AssetExecutionContext | dg.AssetCheckExecutionContext
 
@@ -46,6 +46,7 @@ def report(
     refused: Mapping[str, Sequence[str]],
     new: Sequence[str],
     incomplete: Collection[str] = (),
+    still: Collection[str] = (),
 ) -> None:
     """Log what this step's asset refuses, and leave those partitions out of what it materialises.
 
@@ -53,6 +54,7 @@ def report(
         refused: partition → why its data is not what was delivered last.
         new: what the run is to fail for, each with its partition: not what an earlier run has failed for.
         incomplete: partitions of which some files are refused. What is made of the others goes on.
+        still: partitions of which objects are refused that are still there, though no reason is told again.
 
     Raises:
         Failure: something is new, and no later step of this run would fail for it.
@@ -64,13 +66,14 @@ def report(
         name = context.asset_key.path[-1]
         parts = {name: _partitions(new)}
         raise failure(f"{len(new)} delivery(ies) of {name} refused:\n{_listed(new)}", True, parts=parts)
-    if refused or new:
+    if refused or new or still:
         texts = {key: [redact(reason) for reason in reasons] for key, reasons in refused.items()}
         metadata: dict[str, Any] = {
             "partitions refused": len(refused),
             "refused": "\n".join(redact(text) for text in new[:SHOWN]),
             _REFUSED: dg.MetadataValue.json(texts),
             _NEW: dg.MetadataValue.json([redact(text) for text in new]),
+            _STILL: dg.MetadataValue.json(sorted({*refused, *still})),
         }
         context.log_event(dg.AssetObservation(context.asset_key, metadata=metadata))
     leave_out(context, {*refused, *incomplete})
@@ -203,9 +206,12 @@ def deliveries_check(tables: Sequence[Table]) -> dg.AssetChecksDefinition | None
         lines: list[str] = []
         for key in context.selected_asset_check_keys:
             table = key.asset_key.path[-1]
-            new = [line for found in _observed(context, source_keys([table])) for line in found[_NEW].value]
+            observed = list(_observed(context, source_keys([table])))
+            new = [line for found in observed for line in found[_NEW].value]
             lines += [f"{table} {line}" for line in new]
-            still = sorted({*refused_in_run(context, source_keys([table])), *_partitions(new)})
+            # A run that this one goes on with may be of a version that didn't tell what is still refused.
+            known = [key for found in observed for key in found.get(_STILL, found[_REFUSED]).value]
+            still = sorted({*_partitions(new), *known})
             yield dg.AssetCheckResult(
                 asset_key=key.asset_key,
                 check_name=CHECK,

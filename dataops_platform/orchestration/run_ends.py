@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -54,11 +54,7 @@ def run_end(instance: dg.DagsterInstance, record: dg.RunRecord, about: Subjects,
         found.see(entry.get_dagster_event())
     steps = _plan(instance, run, plans)
     status = ENDED[run.status]
-    failed: dict[str, Sequence[str]] = {}
-    if status is RunStatus.FAILURE:
-        failed = found.failed(steps)
-    elif status is RunStatus.SUCCESS:
-        failed = dict(found.refused)
+    failed = found.failed(steps) if status is RunStatus.FAILURE else found.not_done()
     ended = record.end_time
     return RunEnd(
         run_id=run.run_id,
@@ -85,6 +81,7 @@ class _Found:
         parts: of steps that failed: table or model → the partitions that they failed for, none for all.
         broken: step → partitions for which its blocking checks failed; None: for all.
         refused: part → partitions whose newest delivery is refused, be it new or not.
+        left_to_gate: part → partitions for which blocking checks failed that keep no other from going on.
         said: what the run said, where no step did.
     """
 
@@ -96,6 +93,7 @@ class _Found:
     parts: dict[str, Sequence[str]] = field(default_factory=dict)
     broken: dict[str, set[str] | None] = field(default_factory=dict)
     refused: dict[str, Sequence[str]] = field(default_factory=dict)
+    left_to_gate: dict[str, Sequence[str]] = field(default_factory=dict)
     checks: dict[tuple[str, str, str], CheckEnd] = field(default_factory=dict)
     said: str = ""
 
@@ -128,6 +126,9 @@ class _Found:
         elif not said.passed and said.severity is dg.AssetCheckSeverity.ERROR:
             before = self.broken.get(step, set())
             self.broken[step] = None if keys is None or before is None else before | set(keys.value)
+        elif not said.passed and said.blocking and keys is not None:
+            part = _part(step, said.asset_key.path[-1])
+            self.left_to_gate[part] = sorted({*self.left_to_gate.get(part, ()), *keys.value})
         own = self._own_check(said)
         if own is not None:
             self.checks[own.asset, own.check, own.partition_key] = own
@@ -154,13 +155,22 @@ class _Found:
     def failed(self, steps: Sequence[ExecutionStepSnap]) -> dict[str, Sequence[str]]:
         """What a run failed for: part → partitions, none for all."""
         if not self.failures:  # its process died: what it didn't come to
-            return {part: () for step in steps if step.key not in self.succeeded for part in self._parts(step)}
+            came_to = {part: () for step in steps if step.key not in self.succeeded for part in self._parts(step)}
+            return self.not_done(came_to)
         result = {**self.refused, **self.parts}
         told = {part.partition("/")[0] for part in result}
         for step in steps:
             if step.key in self.failures and step.key not in told:
                 keys = self.broken.get(step.key)
                 result |= {part: sorted(keys or ()) for part in self._parts(step)}
+        return self.not_done(result)
+
+    def not_done(self, failed: Mapping[str, Sequence[str]] | None = None) -> dict[str, Sequence[str]]:
+        """What a run didn't do: what it failed for, and what its steps have left out, though they succeeded."""
+        result = dict(self.refused if failed is None else failed)
+        for part, keys in self.left_to_gate.items():
+            if result.get(part, keys):  # none: it failed for all
+                result[part] = sorted({*result.get(part, ()), *keys})
         return result
 
     def _parts(self, step: ExecutionStepSnap) -> list[str]:

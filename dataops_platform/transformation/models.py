@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +24,7 @@ class Test:
 
     Attributes:
         fingerprint: hash of what the test asks; a verdict counts only for the test it was reached with.
+        reads: unique ids of the models and sources that it reads.
     """
 
     unique_id: str
@@ -33,6 +34,7 @@ class Test:
     severity: Severity
     fingerprint: str
     description: str
+    reads: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,9 +101,20 @@ class Models:
         """Models by dbt's unique id."""
         return {model.unique_id: model for model in self.items}
 
+    def read(self, model: Model) -> set[str]:
+        """The contract tables whose values a model may hold, or its tests may see."""
+        by_id = self.by_id()
+        seen = {name for test in model.tests for uid in test.reads for name in _sources_of(by_id.get(uid), uid)}
+        return {*model.sources, *seen}
+
     def tests(self) -> dict[str, Test]:
         """All tests by dbt's unique id."""
         return {test.unique_id: test for model in self.items for test in model.tests}
+
+
+def _sources_of(model: Model | None, unique_id: str) -> Sequence[str]:
+    """Those of a model; a source is one itself, and its id ends with its name."""
+    return [unique_id.rpartition(".")[2]] if model is None else model.sources
 
 
 def read_models(manifest: Mapping[str, Any], tables: Mapping[str, Table] | None = None) -> Models:
@@ -249,4 +262,5 @@ def _test(node: Mapping[str, Any], nodes: Mapping[str, Any], macros: str, proble
         severity=Severity.ERROR if str(config.get("severity", "error")).lower() == "error" else Severity.WARNING,
         fingerprint=_hash(asked),
         description=node.get("description") or "",
+        reads=tuple(node["depends_on"]["nodes"]),
     )

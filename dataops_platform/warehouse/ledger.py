@@ -283,6 +283,10 @@ class Refused:
         object.__setattr__(self, "reason", redact(self.reason))
 
 
+BY_HAND = "by-hand-"
+"""Begins what stands for a run where a file was refused that somebody delivered by hand."""
+
+
 class RunStatus(StrEnum):
     """How a run ended."""
 
@@ -319,7 +323,8 @@ class RunEnd:
         checks: those of one's own, as they said last.
         parts: `<step>/<table or model>` that succeeded, of steps that are about several.
         failed: the same, of those that failed, or a step → the partitions it failed for; none: all of the run's. Of a
-            run that failed without a step, what it didn't come to; of any, also what stays refused from before.
+            run that failed without a step, what it didn't come to; of any, also what steps that succeeded left out:
+            what stays refused from before, and what is left to a gate because checks failed for it.
         whole: steps and parts that have no partitions, whichever the run is about.
     """
 

@@ -146,12 +146,15 @@ def slow_tail(tmp_path):
     return f"{folder}{os.pathsep}{os.environ['PATH']}"
 
 
-def test_json_logs(run, server, slow_tail):
+def test_json_logs(run, server, shop, slow_tail):
     """Every line is there, also of what a step says last, whose output Dagster lets `tail` write."""
+    contract = shop / "contracts/orders.odcs.yaml"
+    contract.write_text(contract.read_text().replace("mustBeGreaterThan: 1", "mustBeGreaterThan: 9"))
     done = run(DATAOPS_LOG_FORMAT="json", DATAOPS_ALERTS="log", PATH=slow_tail)
     assert done.returncode == 1
     entries = [json.loads(line) for line in done.stderr.splitlines()]
-    volume = next(entry for entry in entries if entry.get("rule") == "volume")
+    other, volume = [entry for entry in entries if entry.get("rule") == "volume" and entry.get("status")]
+    assert other["partition"] == "2024-05-01"  # each partition by itself
     assert volume["severity"] == "ERROR"
     assert volume["message"].startswith("staging.orders volume failed for 2024-05-02")
     assert (volume["table"], volume["partition"]) == ("staging.orders", "2024-05-02")

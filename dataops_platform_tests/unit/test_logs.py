@@ -63,6 +63,15 @@ def test_what_dagster_says_of_a_run():
     assert "partition" not in entry(dagster_meta=meta | {"job_tags": {}})
 
 
+def test_what_a_sensor_says():
+    meta = {"repository_name": "__repository__", "name": "alerts", "orig_message": "anew"}
+    found = entry(logging.WARNING, "__repository__ - alerts - anew", dagster_meta=meta)
+    assert (found["message"], found["instigator"], found["severity"]) == ("anew", "alerts", "WARNING")
+    assert "run_id" not in found
+    of_a_run = {"run_id": "r1", "orig_message": "short"}
+    assert entry(text="r1 - short", dagster_meta=of_a_run)["message"] == "r1 - short"
+
+
 def test_a_step_says_what_it_is_about():
     """Where its event doesn't, as that of a failure, and where it has none, as progress."""
     meta = {"run_id": "r1", "step_key": "staging__orders__checks", "job_tags": {"dagster/partition": "a"}}

@@ -186,6 +186,27 @@ def test_runs_log_json(demanding, server, tmp_path, capfd):
     assert {e["logging.googleapis.com/labels"].get("run_id") for e in entries if "run_id" in e} == {result.run_id}
 
 
+@pytest.mark.parametrize("format", ["json", "text"])
+def test_sensors_log_json(shop, tmp_path, capfd, format):
+    """Each line once, with the sensor's name."""
+    definitions = build_definitions(settings(shop, tmp_path / "home", "https://example.com", DATAOPS_LOG_FORMAT=format))
+    repository = definitions.get_repository_def()
+    with instance(tmp_path / "dagster") as made:
+        context = dg.build_sensor_context(
+            made, "no cursor", repository_def=repository, repository_name="__repository__", sensor_name="alerts",
+            resources={"platform": repository.get_top_level_resources()["platform"]},
+        )  # fmt: skip
+        with context:
+            repository.get_sensor_def("alerts").evaluate_tick(context)
+    (line,) = [line for line in capfd.readouterr().err.splitlines() if "isn't this sensor's" in line]
+    said = "the cursor 'no cursor' isn't this sensor's: beginning anew"
+    if format == "text":
+        assert line.endswith(f"WARNING - __repository__ - alerts - {said}")
+    else:
+        found = json.loads(line)
+        assert (found["severity"], found["message"], found["instigator"]) == ("WARNING", said, "alerts")
+
+
 def test_a_deadline_that_passes_without_a_run(shop, server, tmp_path, monkeypatch):
     """The sensor looks when one has passed, and says it once; and again when the data came."""
     path = shop / "contracts/orders.odcs.yaml"

@@ -115,7 +115,7 @@ def test_models(orders, dagster):
     orders.write(5, "{0},2024-05-05,DE,1000.00\n")
     assert not orders.run(dagster).success  # the model is built; its test fails for a day
     assert [item[1:3] for item in told(orders, dagster)] == [("2024-05-01..2024-05-06", "open")]
-    assert left(orders) == [{"production__daily_sales": ["2024-05-05"]}]
+    assert left(orders) == [{"dbt_build/daily_sales": ["2024-05-05"], "production__daily_sales": ["2024-05-05"]}]
     orders.write(5, GOOD)
     assert orders.run(dagster, (DAYS[4], DAYS[4])).success
     assert [item[1:3] for item in told(orders, dagster)] == [("2024-05-01..2024-05-06", "recovered")]
@@ -145,6 +145,39 @@ def test_a_test_of_a_model_that_is_not_published_fails_for_some_days(orders, dag
     orders.write(5, GOOD)
     assert orders.run(dagster, (DAYS[4], DAYS[4])).success
     assert [item[1:3] for item in told(orders, dagster)] == [("2024-05-01..2024-05-06", "recovered")]
+
+
+TOO_MUCH, TOO_MANY = "{0},2024-05-0{0},DE,1000.00\n", GOOD + "{0}0,2024-05-0{0},DE,1.00\n"
+"""What a test of the model refuses, and what a rule that the next test writes does."""
+
+
+@pytest.mark.parametrize(
+    ("bad", "part"), [(TOO_MUCH, "dbt_build/daily_sales"), (TOO_MANY, "staging__orders__checks")], ids=["test", "rule"]
+)
+def test_a_day_that_fails_is_told_once_whichever_days_a_run_is_about(orders, dagster, bad, part):
+    """Of a range a check that fails for some days leaves them to the gate; of that day alone it fails its step."""
+    orders.add_model()
+    orders.edit("mustBeGreaterThan: 0}", "mustBeLessThan: 2}")
+    orders.edit("value: merge", "value: replace")
+    orders.write(5, bad)
+    alone, both = (DAYS[4], DAYS[4]), (DAYS[4], DAYS[5])
+    assert not orders.run(dagster, alone).success
+    assert [item[1:3] for item in told(orders, dagster)] == [("2024-05-05", "open")]
+    for span in (both, alone, both, SPAN):
+        assert not orders.run(dagster, span).success
+        assert told(orders, dagster) == []
+        assert left(orders) == [{part: ["2024-05-05"]}]
+    orders.write(5, GOOD)
+    assert orders.run(dagster, both).success
+    assert [item[1:3] for item in told(orders, dagster)] == [("2024-05-05", "recovered")]
+    orders.write(5, bad)  # and the other way round: the gate is what is told
+    assert not orders.run(dagster, both).success
+    assert [item[1:3] for item in told(orders, dagster)] == [("2024-05-05..2024-05-06", "open")]
+    assert not orders.run(dagster, alone).success
+    assert told(orders, dagster) == []
+    orders.write(5, GOOD)
+    assert orders.run(dagster, alone).success
+    assert [item[1:3] for item in told(orders, dagster)] == [("2024-05-05..2024-05-06", "recovered")]
 
 
 OWN = """\

@@ -17,14 +17,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from dataops_platform.alerts import facts
+from dataops_platform.contracts import load_contracts
 from dataops_platform.contracts.problems import ConfigError
 from dataops_platform.ingestion.landing_scan import Ask
 from dataops_platform.lake import Lake
-from dataops_platform.orchestration import runs
+from dataops_platform.orchestration import alerting, runs
 from dataops_platform.orchestration.build import build_definitions
 from dataops_platform.orchestration.landing_sensor import grouped
 from dataops_platform.orchestration.refused import CHECK
 from dataops_platform.orchestration.table_options import raw_key, staging_key
+from dataops_platform.transformation.models import Models
 from dataops_platform_tests.integration.orchestration.conftest import instance, settings_of
 from dataops_platform_tests.integration.orchestration.sales import statuses
 from dataops_platform_tests.readme import own_table_files
@@ -200,6 +203,29 @@ def test_what_can_not_be_read_stops_nothing_else(shop, tmp_path, monkeypatch):
         bad.unlink()
         assert shop.run(request, dagster).success
         assert days(dagster, raw_key("orders"), shop) == ([1], [])
+
+
+def test_a_refused_object_is_told_until_it_is_taken_away(shop, tmp_path):
+    bad = shop.write(1, "bad.csv", "nonsense\n")
+    about = alerting.subjects(load_contracts(shop.settings.contracts), Models(()))
+
+    def told() -> list[tuple[str, str]]:
+        before = facts.told(shop.settings.warehouse(), ["log"])["log"].open
+        alerting.tell(dagster, shop.settings, about)
+        after = facts.told(shop.settings.warehouse(), ["log"])["log"].open
+        return sorted([("open", after[key].kind) for key in after.keys() - before.keys()]) + sorted(
+            [("recovered", before[key].kind) for key in before.keys() - after.keys()]
+        )
+
+    with instance(tmp_path / "dagster") as dagster:
+        (request,) = shop.tick(dagster).run_requests
+        assert not shop.run(request, dagster).success
+        assert told() == [("open", "delivery_refused"), ("open", "run_failed")]
+        assert shop.run(request, dagster).success  # known: no failure, but nothing is well
+        assert told() == []
+        bad.unlink()
+        assert shop.run(request, dagster).success
+        assert told() == [("recovered", "delivery_refused"), ("recovered", "run_failed")]
 
 
 def test_a_file_that_is_damaged_inside_stops_nothing_else(tmp_path, monkeypatch):

@@ -123,6 +123,18 @@ def test_a_changed_macro_changes_every_test_and_model(demo):
         assert not {t.fingerprint for t in old.tests} & {t.fingerprint for t in new.tests}
 
 
+def test_what_its_tests_read_may_be_seen_of_a_model(demo):
+    manifest = dict(demo.dbt.manifest())
+    carriers = demo.models["dim_carriers"]
+    assert demo.models.read(carriers) == {"airlines"} == set(carriers.sources)
+    test = manifest["nodes"][carriers.tests[0].unique_id]
+    weather = next(uid for uid in manifest["sources"] if uid.endswith(".weather"))
+    for other in (weather, demo.models["stg_weather"].unique_id):
+        asks = test | {"depends_on": {"nodes": [carriers.unique_id, other]}}
+        models = read_models(manifest | {"nodes": manifest["nodes"] | {test["unique_id"]: asks}})
+        assert models.read(models["dim_carriers"]) == {"airlines", "weather"}
+
+
 def test_a_test_keeps_its_severity_when_a_macro_changes(demo, tmp_path):
     """dbt alone forgets it: what changed is parsed by itself, without the YAML that says so."""
     folder = tmp_path / "dbt_project"

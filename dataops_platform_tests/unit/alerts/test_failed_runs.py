@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from dataops_platform.alerts.events import GONE, Kind, Status
 from dataops_platform.alerts.facts import Facts
+from dataops_platform.alerts.failed_runs import why_failed
 from dataops_platform.alerts.problems import news
 from dataops_platform.alerts.subjects import WITHHELD, Subjects
 from dataops_platform.contracts.partitions import Granularity, Partitioning
@@ -100,6 +101,26 @@ def test_what_steps_say_is_withheld_where_columns_are_not_public():
     channel = Channel(Subjects({"orders": HIDING, "plain": table("plain", {"id": Type.INTEGER})}, {}))
     channel.tell(end(1, failures=dict.fromkeys(("staging__orders", "raw__plain", "dbt_build"), "value 17")))
     assert channel.told[0].observed == f"staging/orders: {WITHHELD}; raw/plain: value 17; dbt_build: {WITHHELD}"
+
+
+@pytest.mark.parametrize(
+    ("ended", "shown"),
+    [
+        (end(1, failures={"dbt_build": "17"}, failed={"dbt_build/plain": ()}), "dbt_build: 17"),
+        (end(1, failures={"dbt_build": "17"}, failed={"dbt_build/plain": ()}, parts=("dbt_build/sales",)), None),
+        (end(1, failures={"dbt_build": "17"}, failed={"dbt_build/tested": ()}), None),
+        (end(1, failures={"dbt_build": "17"}, failed={"dbt_build/unknown": ()}), None),
+        (end(1, failures={"dbt_build": "17"}), None),
+        (end(1, failures={"deliveries": "17"}, failed={"deliveries/plain": ()}), "deliveries: 17"),
+        (end(1, failures={"deliveries": "17"}, failed={"deliveries/orders": ()}), None),
+        (end(1, failures={"": "the process is gone\nits log: 17"}, failed={"raw__orders": ()}), "the process is gone"),
+    ],
+)
+def test_what_steps_say_is_shown_where_what_they_were_about_is_public(ended, shown):
+    tables = {"orders": HIDING, "plain": table("plain", {"id": Type.INTEGER})}
+    read = {"sales": ["orders"], "plain": ["plain"], "tested": ["plain", "orders"]}
+    said = why_failed(ended, Subjects(tables, {}, read=read))
+    assert said == (shown or f"{next(iter(ended.failures))}: {WITHHELD}")
 
 
 @pytest.mark.parametrize(
@@ -263,6 +284,66 @@ def test_what_stays_refused_is_not_mended_by_a_run_that_succeeds(channel):
     # Nor is it what a run failed for that failed otherwise.
     channel.tell(end(4, "2024-01-01..2024-01-03", {CHECKS: "no"}, ("deliveries",), "daily", failed=still))
     assert channel.left == {"run/daily/2024-01-01..2024-01-03": {CHECKS: ["2024-01-01..2024-01-03"]}}
+
+
+BUILT = replace(ABOUT, ancestors={"sales": ["base"]}, model_ids={"model.sales": "sales", "model.base": "base"})
+BUILD, GATE = "dbt_build/sales", "production__sales"
+
+
+def gate(number, partition, *keys, text="the gate refused 1 partition(s) of sales:\n…", **failed):
+    """A run whose gate refuses some partitions."""
+    return end(number, partition, {GATE: text}, ("dbt_build", CHECKS), failed={GATE: keys} | failed)
+
+
+def test_a_check_that_leaves_its_partitions_to_the_gate_has_not_passed(channel):
+    channel.about = BUILT
+    channel.tell(end(1, failures={"dbt_build": "dbt: 1 of 3 nodes failed"}, failed={BUILD: ("2024-01-01",)}))
+    left = {BUILD: ("2024-01-01",)}
+    assert channel.tell(gate(2, "2024-01-01..2024-01-02", "2024-01-01", **left)) == []
+    assert channel.left == {KEY: {BUILD: ["2024-01-01"]}}
+    # Whatever else becomes of the run: that there is no gate in it, or that it dies.
+    for number, status in ((3, RunStatus.SUCCESS), (4, RunStatus.CANCELED)):
+        more = end(number, "2024-01-01..2024-01-02", None, ("dbt_build",), status=status, failed=left)
+        assert channel.tell(more) == []
+    assert channel.left == {KEY: {BUILD: ["2024-01-01"]}}
+    died = end(5, "2024-01-02..2024-01-03", {"": "gone"}, ("dbt_build",), failed={BUILD: ("2024-01-03",), GATE: ()})
+    channel.tell(died)
+    assert channel.left["run/pipeline/2024-01-02..2024-01-03"] == {GATE: ["2024-01-02..2024-01-03"]}
+    assert channel.tell(end(6, steps=("dbt_build",), parts=(BUILD,))) == [(KEY, "recovered", "run6")]
+
+
+def failing(number, *keys, part=CHECKS, text="no"):
+    """A run whose checks fail for some partitions; none: a step that didn't come to judge."""
+    return end(number, failures={part.partition("/")[0]: text}, failed={part: keys})
+
+
+@pytest.mark.parametrize(
+    ("known", "failed", "news"),
+    [
+        (failing(1, "2024-01-01"), gate(2, "2024-01-01", "2024-01-01"), False),
+        (gate(1, "2024-01-01", "2024-01-01"), failing(2, "2024-01-01"), False),
+        (failing(1, "2024-01-01", part="dbt_build/base"), gate(2, "2024-01-01", "2024-01-01"), False),
+        # Another day, a model as a whole, what is no check of what it is made of; and what didn't come to judge.
+        (failing(1, "2024-01-02"), gate(2, "2024-01-01", "2024-01-01"), True),
+        (gate(1, "all", "all"), failing(2, "2024-01-01"), True),
+        (failing(1, "2024-01-01", part="staging__stock__checks"), gate(2, "2024-01-01", "2024-01-01"), True),
+        (failing(1, "2024-01-01", part=ORDERS_LOADED), gate(2, "2024-01-01", "2024-01-01"), True),
+        (failing(1, "2024-01-01"), gate(2, "2024-01-01", text="no disk"), True),
+        (failing(1), gate(2, "2024-01-01", "2024-01-01"), True),
+        (gate(1, "2024-01-01", "2024-01-01"), failing(2, text="no disk"), True),
+    ],
+)
+def test_what_is_known_of_one_side_of_a_gate_is_known_of_the_other(channel, known, failed, news):
+    channel.about = BUILT
+    channel.tell(replace(known, steps=()))
+    told = channel.tell(replace(failed, steps=(), job="other"))
+    assert told == ([("run/other/2024-01-01", "open", "run2")] if news else [])
+
+
+def test_a_gate_that_refuses_what_its_checks_passed_is_told(channel):
+    channel.tell(end(1, failures={CHECKS: "no"}, failed={CHECKS: ("2024-01-01",)}))
+    assert channel.tell(gate(2, "2024-01-01", "2024-01-01")) == [(KEY, "open", "run2")]
+    assert channel.left == {KEY: {GATE: ["2024-01-01"]}}
 
 
 def test_a_canceled_run_is_no_problem(channel):

@@ -11,7 +11,7 @@ import jsonschema_rs
 import pytest
 
 from dataops_platform.alerts.channels import LogChannel, slack_text
-from dataops_platform.alerts.events import Alert, Kind, Status
+from dataops_platform.alerts.events import TAKEN_AWAY, Alert, Kind, Status
 from dataops_platform.alerts.message import LINES, LISTED, body, compose, lines, link
 from dataops_platform.contracts.model import Severity
 from dataops_platform_tests import readme
@@ -58,6 +58,14 @@ def test_a_line_says_what_where_and_whose():
     ]
 
 
+def test_what_was_refused_is_loaded_or_taken_away():
+    refused = replace(RUN, kind=Kind.DELIVERY_REFUSED, status=Status.RECOVERED, table="staging.orders", owner=None)
+    assert texts(replace(refused, observed="loaded")) == [
+        "staging.orders: what was refused, or a later delivery, is loaded"
+    ]
+    assert texts(replace(refused, observed=TAKEN_AWAY)) == ["staging.orders: what was refused isn't there any more"]
+
+
 def test_partitions_of_a_rule_share_a_line():
     assert texts(*days(40)) == [
         "staging.orders amounts failed for 40 partitions, 2024-01-01 to 2024-02-12:"
@@ -83,6 +91,8 @@ def test_a_message_is_bounded_and_no_rule_hides_another():
 
 def test_the_same_news_has_the_same_id():
     assert message(FAILED, RUN).id == message(RUN, FAILED).id
+    assert message(FAILED).id == message(replace(FAILED, run_id="run2", happened_at=moment(2))).id
+    assert message(FAILED).id != compose("webhook", "local", None, [FAILED], moment(9), moment(2)).id
     assert message(FAILED).id != message(replace(FAILED, fingerprint="g")).id
     assert message(FAILED).id != message(replace(FAILED, status=Status.RECOVERED)).id
 
@@ -112,11 +122,27 @@ class Kept(logging.Handler):
         self.records.append(record)
 
 
-def test_the_log_has_a_record_for_each_line(monkeypatch):
+@pytest.fixture
+def kept(monkeypatch):
+    """What is logged."""
     kept, logger = Kept(), logging.getLogger("dataops.alerts")
     monkeypatch.setattr(logger, "handlers", [kept])
     monkeypatch.setattr(logger, "level", logging.INFO)
     logger.manager._clear_cache()  # of what is enabled
+    return kept
+
+
+def test_the_log_of_programs_has_a_record_for_each_alert(kept):
+    found = [replace(alert, observed=str(number), run_id=f"run{number}") for number, alert in enumerate(days(3))]
+    LogChannel(each=True).send(message(*found))
+    names = ("table", "partition", "rule", "observed", "expected", "run_id")
+    assert [tuple(r.fields[name] for name in names) for r in kept.records] == [
+        ("staging.orders", f"2024-01-0{n + 1}", "amounts", f"{n}", "mustBe 0", f"run{n}") for n in range(3)
+    ]
+    assert [r.getMessage() for r in kept.records] == [texts(alert)[0] for alert in found]
+
+
+def test_the_log_has_a_record_for_each_line(kept):
     warning = replace(FAILED, key="w", rule="w", severity=Severity.WARNING)
     well = replace(FAILED, key="x", rule="x", status=Status.RECOVERED)
     LogChannel().send(message(FAILED, warning, well, ui=UI))

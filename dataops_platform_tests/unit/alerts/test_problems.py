@@ -8,12 +8,13 @@ from datetime import timedelta
 
 import pytest
 
-from dataops_platform.alerts.events import GONE, Kind, Status
+from dataops_platform.alerts.events import GONE, TAKEN_AWAY, Kind, Status
 from dataops_platform.alerts.facts import Facts, Judged, Loaded, Refused
 from dataops_platform.alerts.problems import news
 from dataops_platform.alerts.subjects import WITHHELD, Subjects
 from dataops_platform.contracts.model import MASK, BadRows, RuleKind, Scope, Severity
 from dataops_platform.contracts.types import Kind as Type
+from dataops_platform.warehouse.ledger import RunEnd, RunStatus
 from dataops_platform.warehouse.loading import too_many_bad_rows
 from dataops_platform_tests.support import daily, moment, rule, table
 
@@ -234,6 +235,48 @@ def test_a_file_that_can_not_become_a_delivery(what, well):
     assert (known.kind, known.table, known.partition) == (Kind.DELIVERY_REFUSED, "staging.orders", "2024-01-01")
     assert tell(Facts(refusals=[replace(NO_CSV, file="gs://acme/orders/a.csv#8")]), [known]) == []  # as bad as before
     assert [a.status for a in tell(Facts(loaded=what), [known])] == ([Status.RECOVERED] if well else [])
+
+
+def looked(number=2, partition="2024-01-01", done=True, refused=(), steps=("raw__orders", "staging__orders")):
+    parts = ("deliveries/orders",) if done else ()
+    failed = {"deliveries/orders": refused} if refused else {}
+    return RunEnd(
+        f"run{number}", "pipeline", partition, RunStatus.SUCCESS, steps, {}, moment(number), (), parts, failed
+    )
+
+
+@pytest.mark.parametrize(
+    ("runs", "well"),
+    [
+        ([looked()], True),
+        ([looked(partition="2023-12-30..2024-01-02")], True),
+        ([looked(partition="2023-12-30..2024-01-02", done=False, refused=["2024-01-02"])], True),
+        ([looked(done=False, refused=["2024-01-01"])], False),
+        ([looked(), looked(3, done=False, refused=["2024-01-01"])], False),
+        ([looked(partition="2024-01-02")], False),
+        ([looked(steps=("staging__orders",))], False),  # nobody looked what there is
+        ([looked(done=False)], False),  # it died before it said what is refused
+        ([looked(0)], False),
+        ([looked(1)], False),  # the run that found it
+    ],
+)
+def test_a_refused_file_that_was_taken_away(runs, well):
+    days = Subjects({"orders": replace(ORDERS, partitioning=daily())}, {})
+    (known,) = tell(Facts(refusals=[NO_CSV]), about=days)
+    found = tell(Facts(runs=runs), [known], days)
+    run_id = runs[-1].run_id
+    assert [(a.status, a.observed, a.run_id) for a in found] == (
+        [(Status.RECOVERED, TAKEN_AWAY, run_id)] if well else []
+    )
+    # Looked at anew, it isn't told again; by hand, and in the lake, it isn't where runs look.
+    assert tell(Facts(refusals=[NO_CSV], runs=runs), about=days) == ([] if well else [known])
+    for kept in (replace(NO_CSV, run_id="by-hand-1"), REFUSED):
+        (known,) = tell(Facts(refusals=[kept]), about=days)
+        assert tell(Facts(runs=runs), [known], days) == []
+    # Written anew, and no better.
+    later = replace(NO_CSV, file="gs://acme/orders/a.csv#8", run_id="run9", refused_at=moment(9))
+    for refusals in ([NO_CSV, later], [later, NO_CSV]):
+        assert [a.run_id for a in tell(Facts(refusals=refusals, runs=runs), about=days)] == ["run9"]
 
 
 def test_problems_come_first_and_blocking_ones_before_warnings():
