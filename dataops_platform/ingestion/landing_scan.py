@@ -91,6 +91,7 @@ class Position:
         strange: names that don't belong, some of them, with the reason.
         strange_count: how many this sweep has met.
         strange_before: how many the complete sweep before has met.
+        moved: up to which of Dagster's events rows that left a partition are known.
     """
 
     tail: str = ""
@@ -103,6 +104,7 @@ class Position:
     strange: Sequence[str] = ()
     strange_count: int = 0
     strange_before: int = 0
+    moved: int = 0
 
     def to_json(self) -> str:
         """As a sensor's cursor."""
@@ -139,6 +141,7 @@ _KINDS: Mapping[str, type | tuple[type, ...]] = {
     "strange": list,
     "strange_count": int,
     "strange_before": int,
+    "moved": int,
 }
 """What the fields of a position may be: a cursor can be written by hand, in Dagster's UI."""
 

@@ -127,7 +127,7 @@ def assemble(
         jobs=[*made_jobs, replay_job(tables)],
         schedules=[] if by_conditions else schedules,
         sensors=[
-            *(landing_sensor(table, made_jobs, notified) for table in landing.values()),
+            *(landing_sensor(table, made_jobs, notified, by_conditions) for table in landing.values()),
             *([notification_sensor(landing, made_jobs)] if notified and landing else []),
             *automatic,
             alert_sensor(about),

@@ -12,6 +12,7 @@ same, and nothing heavy happens in the daemon's sixty seconds.
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import dagster as dg
@@ -23,7 +24,7 @@ from dataops_platform.ingestion.landing_scan import Ask, Limits, Position, Scan,
 from dataops_platform.orchestration import partitions
 from dataops_platform.orchestration.errors import sensor_errors
 from dataops_platform.orchestration.resources import Platform
-from dataops_platform.orchestration.table_options import SHOWN, raw_key
+from dataops_platform.orchestration.table_options import ROWS_LEFT, SHOWN, raw_key, staging_key
 
 INTERVAL = 30
 """Seconds between ticks."""
@@ -33,18 +34,21 @@ NOTIFIED = Limits(page=10_000, grace=timedelta(minutes=10))
 """What a tick does there: as many names an hour as else."""
 SINGLE_RUNS = 3
 """Up to so many partitions in a row get a run each; more of them are one run over their range."""
+MOST_MOVED = 500
+"""Observations that a tick reads at most."""
 TABLE_TAG = "dataops/landing"
 """Run tag: the table whose objects landed."""
 
 
 def landing_sensor(
-    table: Table, jobs: Sequence[UnresolvedAssetJobDefinition], notified: bool = False
+    table: Table, jobs: Sequence[UnresolvedAssetJobDefinition], notified: bool = False, by_conditions: bool = False
 ) -> dg.SensorDefinition:
     """The sensor of a table that has a landing server.
 
     Args:
         jobs: all jobs that have assets; the one that has the table's is run, from its raw asset on.
         notified: whether Pub/Sub tells of new objects.
+        by_conditions: whether conditions follow for partitions that rows have left; else this sensor asks for them.
     """
 
     @dg.sensor(
@@ -65,14 +69,29 @@ def landing_sensor(
         nowhere = place.inbox.missing()
         said = f"{nowhere}: nothing can land" if nowhere else summary(found)
         context.log.info(said)
-        cursor = found.position.to_json()
-        if not found.asks:
+        moved, last = ([], 0) if by_conditions else _moved(context, table, found.position.moved)
+        cursor = replace(found.position, moved=last).to_json()
+        asked = {ask.partition for ask in found.asks}
+        asks = [*found.asks, *(ask for ask in moved if ask.partition not in asked)]
+        if not asks:
             return dg.SensorResult(skip_reason=said, cursor=cursor)
         assert context.repository_def is not None
-        requests = [request for _, request in run_requests(table, context.repository_def, found.asks)]
+        requests = [request for _, request in run_requests(table, context.repository_def, asks)]
         return dg.SensorResult(run_requests=requests, cursor=cursor)
 
     return landed
+
+
+def _moved(context: dg.SensorEvaluationContext, table: Table, after: int) -> tuple[list[Ask], int]:
+    """Partitions that rows have left since an event, whose models are to be made anew; and the last event seen."""
+    only = dg.AssetRecordsFilter(staging_key(table.name), after_storage_id=after)
+    records = context.instance.fetch_observations(only, MOST_MOVED, ascending=True).records
+    found: dict[str, Ask] = {}
+    for record in records:
+        observed = record.asset_observation
+        if observed is not None and observed.partition is not None and ROWS_LEFT in observed.metadata:
+            found[observed.partition] = Ask(observed.partition, 0, f"rows left, {record.storage_id}")
+    return list(found.values()), records[-1].storage_id if records else after
 
 
 def _position(context: dg.SensorEvaluationContext) -> Position:

@@ -15,7 +15,7 @@ from dataops_platform.orchestration import partitions, refused
 from dataops_platform.orchestration.errors import PARTS, user_errors
 from dataops_platform.orchestration.landed_assets import landed_raw
 from dataops_platform.orchestration.resources import Platform
-from dataops_platform.orchestration.table_options import SHOWN, asset_options, raw_key, staging_key
+from dataops_platform.orchestration.table_options import ROWS_LEFT, SHOWN, asset_options, raw_key, staging_key
 from dataops_platform.progress import Progress, by_tenths, silent
 from dataops_platform.quality.quarantine import row_checks
 from dataops_platform.quality.verdicts import evaluate
@@ -141,14 +141,18 @@ def _staging(table: Table) -> dg.AssetsDefinition:
 def _tell_of_rows_that_left(
     context: dg.AssetExecutionContext, table: Table, loaded: Sequence[LoadOutcome], keys: Sequence[str] | None
 ) -> None:
-    """Have Dagster know of partitions beside the run's that loads took rows from: conditions make their models anew."""
+    """Have Dagster know of partitions beside the run's that loads took rows from: their models are to be made anew.
+
+    Conditions see that staging was renewed there; landing sensors look for the observation.
+    """
     if table.partitioning is None or keys is None:
         return
     left = {partition for outcome in loaded for partition in outcome.affected_partitions}
     for partition in sorted(left.intersection(table.partition_keys()).difference(keys)):
         # Of no run: what has this run's assets isn't asked for again.
+        context.instance.report_runless_asset_event(dg.AssetMaterialization(context.asset_key, partition=partition))
         context.instance.report_runless_asset_event(
-            dg.AssetMaterialization(context.asset_key, partition=partition, description="rows moved to another one")
+            dg.AssetObservation(context.asset_key, partition=partition, metadata={ROWS_LEFT: "for another partition"})
         )
 
 

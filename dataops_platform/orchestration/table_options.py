@@ -10,6 +10,9 @@ from dataops_platform.orchestration import partitions
 SHOWN = 20
 """How many partitions or reasons metadata lists at most."""
 
+ROWS_LEFT = "dataops/rows left"
+"""Metadata of an observation of a staging partition that a load took rows from."""
+
 
 def raw_key(table: str) -> dg.AssetKey:
     """Asset key of a table's raw deliveries."""

@@ -24,7 +24,7 @@ from dataops_platform.ingestion.landing_scan import Ask
 from dataops_platform.lake import Lake
 from dataops_platform.orchestration import alerting, runs
 from dataops_platform.orchestration.build import build_definitions
-from dataops_platform.orchestration.landing_sensor import grouped
+from dataops_platform.orchestration.landing_sensor import grouped, landing_sensor
 from dataops_platform.orchestration.refused import CHECK
 from dataops_platform.orchestration.table_options import raw_key, staging_key
 from dataops_platform.transformation.models import Models
@@ -293,6 +293,16 @@ def test_a_partition_that_rows_have_left_is_told(shop, tmp_path):
             f" WHERE run_id = '{result.run_id}' AND scanned_rows = 1 ORDER BY 1"
         )
         assert judged.column(0).to_pylist() == ["2024-05-01", "2024-05-02"]
+        # Where there are no conditions, the sensor asks for what is made of it; once.
+        (request,) = shop.tick(dagster).run_requests
+        assert (request.partition_key, staging_key("orders") in request.asset_selection) == ("2024-05-01", True)
+        assert shop.run(request, dagster).success
+        assert shop.tick(dagster).run_requests == []
+        following = landing_sensor(
+            shop.definitions.resources["platform"].tables["orders"], shop.definitions.jobs, by_conditions=True
+        )
+        shop.cursor, shop.sensor = None, following
+        assert shop.tick(dagster).run_requests == []
 
 
 def test_what_replaces_others_that_landed_is_told(tmp_path):
