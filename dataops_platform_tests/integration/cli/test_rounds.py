@@ -10,7 +10,7 @@ from dataops_platform_tests.integration.orchestration.automated import write_pro
 BY_DAY = "SELECT string_agg(orders || '', ' ' ORDER BY order_date) AS found FROM production.by_day"
 
 
-@pytest.mark.parametrize("refused", [False, True])
+@pytest.mark.parametrize("refused", [pytest.param(False, marks=pytest.mark.long), True])
 def test_a_row_that_moved(tmp_path, refused):
     """What is made of the table as a whole has verdicts on both days; a day that is refused keeps nothing waiting."""
     project, home = write_project(tmp_path / "shop"), tmp_path / "home"
