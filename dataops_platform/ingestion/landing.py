@@ -441,41 +441,40 @@ class _Registrar:
         self.done.existing += sum(known.is_delivered(partition, item.identity) for item in incoming)
         before = [item.file for item in incoming if known.is_refused(partition, item.identity)]
         self.done.refused_before |= dict.fromkeys(before, partition)
-        others = [item.name for item in incoming if not known.is_new(partition, item.identity)]
+        replaces = self._table.load_mode is LoadMode.REPLACE
+        others = [item.name for item in incoming if not known.is_new(partition, item.identity)] if replaces else []
         while True:
             for entry in known.unfinished(partition):
                 self.done.delivered.append(self._lake.publish(entry.delivery))
             new = [item for item in incoming if known.is_new(partition, item.identity)]
-            new = [item for item in new if not self._was_by_hand(known, partition, item)]
+            by_hand = known.by_hand(partition)
+            new = [item for item in new if not self._was_by_hand(by_hand, partition, item)]
             if not new:
                 return
-            if len(new) > MOST_OBJECTS and self._table.load_mode is not LoadMode.REPLACE:
+            if len(new) > MOST_OBJECTS and not replaces:
                 first = sorted(new, key=_arrival)[:MOST_OBJECTS]
                 if self._decide(known, partition, first):
                     done = {item.identity for item in first}
                     incoming = [item for item in incoming if item.identity not in done]
             elif self._decide(known, partition, new):
-                if others and self._table.load_mode is LoadMode.REPLACE and self._has_delivered(partition):
+                if others and any(delivery.partition == partition for delivery in self.done.delivered):
                     self.done.replaced[partition] = others
                 return
             known = self.look([partition])  # somebody else was faster
 
-    def _was_by_hand(self, known: Registered, partition: str, item: Incoming) -> bool:
+    def _was_by_hand(self, by_hand: Mapping[str, str], partition: str, item: Incoming) -> bool:
         """Whether a landed object is a file that had been delivered by hand; it is passed over from now on."""
-        checksum = known.by_hand(partition).get(item.name.rpartition("/")[2])
+        checksum = by_hand.get(item.name.rpartition("/")[2])
         if checksum is None or item.name.startswith(BY_HAND):
             return False
         try:
             same = item.checksum() == checksum
-        except ObjectMissing:
+        except (ObjectMissing, ConfigError):  # reading it tells
             return False
         if same:
             self._log.pass_over(partition, item.identity)
             self.done.existing += 1
         return same
-
-    def _has_delivered(self, partition: str) -> bool:
-        return any(delivery.partition == partition for delivery in self.done.delivered)
 
     def _decide(self, known: Registered, partition: str, new: Sequence[Incoming]) -> bool:
         """Deliver new objects; False: others were faster, or an object changed meanwhile."""
