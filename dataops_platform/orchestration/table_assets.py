@@ -108,8 +108,9 @@ def _staging(table: Table) -> dg.AssetsDefinition:
             earlier = refused.earlier_runs(context)
             outcomes, refusals = load_new(platform, table, keys, context.run_id, done, earlier)
             incomplete = platform.ledger.incomplete(table.name)
+            robbed = _robbed(context, platform, table, keys)
         loaded = [outcome for outcome in outcomes if not outcome.refused]
-        _tell_of_rows_that_left(context, table, loaded, keys)
+        _tell_of_rows_that_left(context, robbed)
         for line in _beyond(outcomes):
             context.log.warning(f"{table.name}: {line}")
         # Said once by a failure; from then on it must not keep from going on what came since.
@@ -138,17 +139,20 @@ def _staging(table: Table) -> dg.AssetsDefinition:
     return staging
 
 
-def _tell_of_rows_that_left(
-    context: dg.AssetExecutionContext, table: Table, loaded: Sequence[LoadOutcome], keys: Sequence[str] | None
-) -> None:
-    """Have Dagster know of partitions beside the run's that loads took rows from: their models are to be made anew.
+def _robbed(context: refused.AnyContext, platform: Platform, table: Table, keys: Sequence[str] | None) -> Sequence[str]:
+    """Partitions beside the run's that its loads took rows from, and those of the runs that it goes on with."""
+    if keys is None or table.partitioning is None or table.load_mode is not LoadMode.MERGE:
+        return []
+    found = platform.ledger.robbed(table.name, {context.run.run_id, *refused.earlier_runs(context)})
+    return sorted(found.intersection(table.partition_keys()).difference(keys)) if found else []
+
+
+def _tell_of_rows_that_left(context: dg.AssetExecutionContext, partitions: Sequence[str]) -> None:
+    """Have Dagster know of partitions that loads took rows from: their models are to be made anew.
 
     Conditions see that staging was renewed there; landing sensors look for the observation.
     """
-    if table.partitioning is None or keys is None:
-        return
-    left = {partition for outcome in loaded for partition in outcome.affected_partitions}
-    for partition in sorted(left.intersection(table.partition_keys()).difference(keys)):
+    for partition in partitions:
         # Of no run: what has this run's assets isn't asked for again.
         context.instance.report_runless_asset_event(dg.AssetMaterialization(context.asset_key, partition=partition))
         context.instance.report_runless_asset_event(
@@ -252,10 +256,8 @@ def table_checks(table: Table) -> dg.AssetChecksDefinition | None:
         run_id = context.run.run_id
         with user_errors(), platform.work("rules", f"staging.{table.name}", run_id) as cost:
             keys = partitions.keys_of_run(table, context.run.tags)
-            if keys is not None and table.load_mode is LoadMode.MERGE:
-                # What is made of the table as a whole needs verdicts on the days that rows have left, too.
-                left = platform.ledger.robbed(table.name, {run_id, *refused.earlier_runs(context)})
-                keys = [*keys, *sorted(left.intersection(table.partition_keys()).difference(keys))] if left else keys
+            if keys is not None:  # what is made of the table as a whole needs verdicts on what rows have left, too
+                keys = [*keys, *_robbed(context, platform, table, keys)]
             verdicts = evaluate(platform.warehouse, table, run_id, keys, rules)
         by_rule: dict[str, list[Verdict]] = {rule.id: [] for rule in rules}
         for verdict in verdicts:

@@ -274,7 +274,7 @@ def test_a_file_that_is_damaged_inside_stops_nothing_else(tmp_path, monkeypatch)
         assert days(dagster, staging_key("orders"), shop) == ([1], [])
 
 
-def test_a_partition_that_rows_have_left_is_told(shop, tmp_path):
+def test_a_partition_that_rows_have_left_is_told(shop, tmp_path, monkeypatch):
     """Conditions make what is made of it anew; its verdicts are of the rows that are left."""
     shop.write(1, text=HEAD + "1,2024-05-01,FR,1.50\n2,2024-05-01,FR,1.50\n")
     with instance(tmp_path / "dagster") as dagster:
@@ -298,6 +298,11 @@ def test_a_partition_that_rows_have_left_is_told(shop, tmp_path):
         assert (request.partition_key, staging_key("orders") in request.asset_selection) == ("2024-05-01", True)
         assert shop.run(request, dagster).success
         assert shop.tick(dagster).run_requests == []
+        # A run that died before it told of them is gone on with by one that does.
+        with monkeypatch.context() as patch:
+            patch.setattr("dataops_platform.orchestration.refused.earlier_runs", lambda context: {result.run_id})
+            assert runs.execute(shop.repository.get_job("pipeline"), dagster, ("2024-05-02", "2024-05-02")).success
+        assert [again.partition_key for again in shop.tick(dagster).run_requests] == ["2024-05-01"]
         following = landing_sensor(
             shop.definitions.resources["platform"].tables["orders"], shop.definitions.jobs, by_conditions=True
         )
