@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from dataops_platform.contracts.model import Rule, Scope, Severity, Table
 from dataops_platform.contracts.partitions import UNPARTITIONED
 from dataops_platform.warehouse.base import ModelVersion
-from dataops_platform.warehouse.ledger import Ledger, Verdict
+from dataops_platform.warehouse.ledger import NEVER_LOADED, Ledger, Verdict
 from dataops_platform.warehouse.names import staging
 
 _INPUT = re.compile(r"^(?P<kind>staging|model|code):(?P<name>[^@]+)@(?P<partition>.+)$")
@@ -126,7 +126,7 @@ class Gate:
             return [f"staging.{name} has no contract any more"]
         whole = partition == WHOLE_TABLE
         key = UNPARTITIONED if whole else partition
-        reasons = []
+        unloaded, reasons = False, []
         for rule in table.rules:
             table_scope = rule.scope is Scope.TABLE and table.partitioning is not None
             if rule.severity is not Severity.ERROR or table_scope is not whole:
@@ -134,10 +134,16 @@ class Gate:
             what = f"rule {rule.id} of {staging(name)}"
             reason = self._judge(str(staging(name)), key, rule.id, rule.fingerprint, version, what)
             verdict = self._verdicts.get((str(staging(name)), key, rule.id))
+            if version == NEVER_LOADED and (verdict is None or verdict.data_version != version):
+                unloaded = True  # no rule could be checked; said once
+                continue
             if reason is None and verdict is not None and outdated(rule, verdict, self._references):
                 reason = f"{what} has not been checked since {staging(rule.other_table or '')} was loaded"
             if reason:
                 reasons.append(reason)
+        if unloaded:
+            where = "" if key == UNPARTITIONED else f" for {key}"
+            reasons.append(f"nothing was ever loaded into {staging(name)}{where}, and its blocking rules ask for data")
         return reasons
 
     def _judge(self, name: str, key: str, rule_id: str, fingerprint: str, version: str, what: str) -> str | None:

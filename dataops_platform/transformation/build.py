@@ -16,7 +16,7 @@ from dataops_platform.quality.gate import WHOLE_TABLE, input_name
 from dataops_platform.transformation.dbt import DbtProject, NodeResult, environment
 from dataops_platform.transformation.models import Model, Models, Test, cut_like
 from dataops_platform.warehouse.base import EMPTY, Cost, ModelVersion, NoSuchTable, Warehouse
-from dataops_platform.warehouse.ledger import Build, Ledger, Verdict, now, version_of
+from dataops_platform.warehouse.ledger import NEVER_LOADED, Build, Ledger, Verdict, now, version_of
 from dataops_platform.warehouse.names import STAGING, quote
 
 _BUILT = {"success"}
@@ -189,9 +189,6 @@ class StagingVersions:
         return {name: version_of(found.values()) for name, found in self.partitions.items()}
 
 
-_NEVER_LOADED = version_of(())
-
-
 def source_inputs(model: Model, key: str, tables: Mapping[str, Table], staging: StagingVersions) -> dict[str, str]:
     """What a partition of a model is made of: the model's own code, and the versions of staging tables.
 
@@ -203,11 +200,11 @@ def source_inputs(model: Model, key: str, tables: Mapping[str, Table], staging: 
         if table is None:
             continue
         for partition in [key] if cut_like(model, table) else versions or [UNPARTITIONED]:
-            # A partition that nothing was delivered for has a version too: none. The gate finds no verdict for it.
-            inputs[input_name("staging", source, partition)] = versions.get(partition, "none")
+            # A partition that nothing was delivered for has a version too. The gate finds no verdict for it.
+            inputs[input_name("staging", source, partition)] = versions.get(partition, NEVER_LOADED)
         if table.partitioning is not None:
             # Recorded whether or not a rule asks for it today: one that is written tomorrow will.
-            inputs[input_name("staging", source, WHOLE_TABLE)] = staging.whole.get(source, _NEVER_LOADED)
+            inputs[input_name("staging", source, WHOLE_TABLE)] = staging.whole.get(source, NEVER_LOADED)
     return inputs
 
 
@@ -286,7 +283,7 @@ class _Versions:
     def _never_delivered(self, model: Model, key: str, inputs: Mapping[str, str]) -> bool:
         """Whether nothing was ever delivered for a day of a model, in any of its tables."""
         same = [inputs[name] for s in model.sources if (name := input_name("staging", s, key)) in inputs]
-        return model.partition_field is not None and key not in self._builds[model.name] and set(same) <= {"none"}
+        return model.partition_field is not None and key not in self._builds[model.name] and set(same) <= {NEVER_LOADED}
 
     def _inherited(
         self, ancestor: Model, key: str, found: ModelVersion | None, current: Mapping[str, str]

@@ -365,6 +365,10 @@ def version_of(load_ids: Iterable[str | UUID]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
+NEVER_LOADED = version_of(())
+"""The data version of a staging partition, or table, that nothing was ever loaded into."""
+
+
 def rows_of(table: str, items: Sequence[Any]) -> pa.Table:
     """Ledger rows from dataclass items; mappings become JSON."""
     available = {f.name for f in fields(items[0])} if items else set()

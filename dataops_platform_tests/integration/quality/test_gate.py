@@ -287,6 +287,16 @@ def test_without_verdicts(platform):
     assert published(platform) == set()
 
 
+def test_a_table_that_was_never_loaded(tmp_path):
+    platform = Platform(tmp_path)
+    platform.deliver(0, [5], 1)
+    platform.load()
+    platform.judge(())
+    platform.build(["fct", "mart"])
+    said = "nothing was ever loaded into staging.rates, and its blocking rules ask for data"
+    assert refusals(platform) == {str(DAYS[0]): said}
+
+
 @pytest.mark.parametrize("left_out", ["positive", "few", "few_in_all", "factor_range"])
 def test_without_one_verdict(platform, left_out):
     rules = {"positive", "few", "few_in_all", "factor_range"} - {left_out}
