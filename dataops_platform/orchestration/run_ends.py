@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import dagster as dg
+from dagster._core.definitions.assets.job.asset_job import is_reserved_asset_job_name
 from dagster._core.snap.execution_plan_snapshot import ExecutionStepSnap
 
 from dataops_platform.alerts.subjects import Subjects, name_of_part
@@ -37,6 +38,9 @@ _TOLD = {
 }
 
 
+ASSETS = "assets"
+"""The job of a run that somebody, or a condition, asked for by its assets. Dagster has a name of its own for it."""
+
 Plans = dict[str, Sequence[ExecutionStepSnap]]
 """Steps by the id of a plan: runs of the same assets share it, and it takes long to read."""
 
@@ -58,7 +62,7 @@ def run_end(instance: dg.DagsterInstance, record: dg.RunRecord, about: Subjects,
     ended = record.end_time
     return RunEnd(
         run_id=run.run_id,
-        job=run.job_name,
+        job=ASSETS if is_reserved_asset_job_name(run.job_name) else run.job_name,
         partition_key=found.covered,
         status=status,
         steps=found.succeeded,

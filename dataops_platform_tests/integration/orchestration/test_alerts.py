@@ -151,17 +151,18 @@ def _holder(path):
     return made
 
 
-def test_runs_that_died_are_told_too(demanding, server, tmp_path):
+@pytest.mark.parametrize(("job", "called"), [("pipeline", "pipeline"), ("__ASSET_JOB", "assets")])
+def test_runs_that_died_are_told_too(demanding, server, tmp_path, job, called):
     """Such as the daemon finds them: no step says why."""
     given = settings(demanding, tmp_path / "home", server.url)
     definitions = build_definitions(given)
     with instance(tmp_path / "dagster") as made:
-        run = made.create_run_for_job(definitions.resolve_job_def("pipeline"), tags=RANGE)
+        run = made.create_run_for_job(definitions.resolve_job_def(job), tags=RANGE)
         made.report_run_failed(run, "the process is gone")
         sent = alerting.tell(made, given, subjects(given))
     assert sent.alerts == {"webhook": 1}
     (alert,) = server.bodies[0]["alerts"]
-    assert (alert["kind"], alert["table"], alert["observed"]) == ("run_failed", "pipeline", "the process is gone")
+    assert (alert["kind"], alert["table"], alert["observed"]) == ("run_failed", called, "the process is gone")
 
 
 def subjects(given):
