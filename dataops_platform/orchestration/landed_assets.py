@@ -43,6 +43,7 @@ def landed_raw(table: Table) -> dg.AssetsDefinition:
                 [Refused(table.name, r.partition, r.reason, context.run_id, file=r.file) for r in refusals]
             )
 
+        unknown: set[str] = set()  # partitions of which nobody knows whether what was refused is still there
         with user_errors():
             keys = partitions.keys_of_run(table, context.run.tags) or table.partition_keys()
             place = platform.place(table)
@@ -63,6 +64,7 @@ def landed_raw(table: Table) -> dg.AssetsDefinition:
                 )
                 if (nowhere := place.inbox.missing()) is not None:
                     context.log.warning(f"landing of {table.name}: {nowhere}")
+                    unknown = set(keys)
             # A run that died may have remembered an object, and not have lived to fail for it.
             runs = refused.earlier_runs(context) if done.refused_before else set()
             earlier = platform.ledger.refused_in(table.name, runs) if runs else []
@@ -85,7 +87,7 @@ def landed_raw(table: Table) -> dg.AssetsDefinition:
             if partition not in delivered:
                 reasons.setdefault(partition, []).append(reason)
         new = [f"{partition}: {reason}" for partition, reason in sorted(said)]
-        refused.report(context, reasons, new, incomplete, incomplete)
+        refused.report(context, reasons, new, incomplete, incomplete | unknown)
         yield dg.MaterializeResult(
             metadata={
                 "deliveries": len(done.delivered),

@@ -54,7 +54,7 @@ def report(
         refused: partition → why its data is not what was delivered last.
         new: what the run is to fail for, each with its partition: not what an earlier run has failed for.
         incomplete: partitions of which some files are refused. What is made of the others goes on.
-        still: partitions of which objects are refused that are still there, though no reason is told again.
+        still: partitions of which objects are refused that are, or may be, still there, though no reason is told again.
 
     Raises:
         Failure: something is new, and no later step of this run would fail for it.

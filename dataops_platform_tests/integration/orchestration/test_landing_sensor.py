@@ -223,6 +223,11 @@ def test_a_refused_object_is_told_until_it_is_taken_away(shop, tmp_path):
         assert told() == [("open", "delivery_refused"), ("open", "run_failed")]
         assert shop.run(request, dagster).success  # known: no failure, but nothing is well
         assert told() == []
+        folder = shop.settings.project / "landing"
+        folder.rename(shop.settings.project / "not mounted")  # whether it is still there, nobody knows
+        assert shop.run(request, dagster).success
+        assert told() == []
+        (shop.settings.project / "not mounted").rename(folder)
         bad.unlink()
         assert shop.run(request, dagster).success
         assert told() == [("recovered", "delivery_refused"), ("recovered", "run_failed")]
