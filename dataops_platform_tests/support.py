@@ -32,6 +32,7 @@ from dataops_platform.contracts.partitions import UNPARTITIONED, Granularity, Pa
 from dataops_platform.contracts.types import FieldType, Kind
 from dataops_platform.lake import Delivery, Lake, LocalStore, ObjectStore
 from dataops_platform.lake.deliveries import OBJECTS
+from dataops_platform.progress import Progress, silent
 from dataops_platform.quality.quarantine import row_checks
 from dataops_platform.quality.verdicts import evaluate
 from dataops_platform.warehouse.base import LoadOutcome
@@ -183,14 +184,18 @@ class Home:
         path.write_bytes(middle(data))
 
     def load(
-        self, table: Table, deliveries: Sequence[Delivery] | None = None, run_id: str = "run"
+        self,
+        table: Table,
+        deliveries: Sequence[Delivery] | None = None,
+        run_id: str = "run",
+        progress: Progress = silent,
     ) -> list[LoadOutcome]:
         """Load deliveries, by default all that the lake has."""
         if deliveries is None:
             deliveries = [self.lake.read(ref.key) for ref in self.lake.manifests(table.name)]
         self.warehouse.ensure([table])
         uris = {item.key: self.lake.store.uri(item.key) for d in deliveries for item in d.objects}
-        return self.warehouse.load(table, deliveries, uris, row_checks(table, self.warehouse.dialect), run_id)
+        return self.warehouse.load(table, deliveries, uris, row_checks(table, self.warehouse.dialect), run_id, progress)
 
     def fill(self, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
         """Deliver and load rows, each to the day of its partition column."""

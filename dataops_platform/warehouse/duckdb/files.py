@@ -89,27 +89,42 @@ def explain_unreadable(error: duckdb.Error) -> str:
     return f"a damaged parquet file: {said}. Write it again, and deliver that"
 
 
-_GIBBERISH = re.compile(r"TProtocol|what type|TType|thrift|[\x00-\x1f]")
+_GIBBERISH = re.compile(r"INTERNAL|Out of Memory|TProtocol|what type|TType|thrift|[\x00-\x1f]")
 """What the engine's libraries say of bytes that aren't what they look for; nobody is helped by that."""
 
 
-def damaged(connection: duckdb.DuckDBPyConnection, table: Table, schemas: Mapping[str, FileSchema]) -> dict[str, str]:
+ENGINE_LOST = (duckdb.InternalException, duckdb.FatalException)
+"""After these, no connection of this process to the same database is of any use. Few damages of a file raise them."""
+
+
+def damaged(table: Table, schemas: Mapping[str, FileSchema]) -> dict[str, str]:
     """Path → why its rows can't be read, of files whose footers can. Reads them whole: for when a load has failed.
 
-    Nothing is known where it is the machine that can't read, out of file handles, say: that passes.
+    Each is read by an engine of its own, which it may break. Nothing is known where it is the machine that can't read,
+    out of file handles, say: that passes.
     """
     found: dict[str, str] = {}
     for path, schema in schemas.items():
         try:
-            connection.execute(f"SELECT bit_xor(hash(p)) FROM {relation(table, {path: schema})} AS p").fetchall()
+            with duckdb.connect() as connection:
+                connection.execute(f"SELECT bit_xor(hash(p)) FROM {relation(table, {path: schema})} AS p").fetchall()
         except duckdb.IOException as error:
             if "Could not read enough bytes" not in str(error):  # a page that would end behind the file
                 return {}
             found[path] = explain_unreadable(error)
         except duckdb.Error as error:
-            if type(error) is duckdb.Error or isinstance(error, duckdb.InvalidInputException):
+            if _reader_gave_up(error) or isinstance(error, (duckdb.InvalidInputException, *ENGINE_LOST)):
                 found[path] = explain_unreadable(error)
     return found
+
+
+_NO_PAGE = re.compile(r"failed to allocate data of size (\d{2,}\.\d GiB|[\d.]+ [TPE]iB)")
+"""More than a page of parquet can have, which says its size in 32 bits."""
+
+
+def _reader_gave_up(error: duckdb.Error) -> bool:
+    """Whether it is the parquet reader's own error, which come as the bare class, or a page of impossible size."""
+    return type(error) is duckdb.Error or _NO_PAGE.search(str(error)) is not None
 
 
 _ROW_ERRORS = (duckdb.DataError,)
@@ -120,8 +135,7 @@ def data_error(error: duckdb.Error) -> str | None:
     """What is wrong with the data that made a load fail; None when the failure is not the data's."""
     if isinstance(error, _ROW_ERRORS):
         return "a blocking rule can't be computed for a row: " + " ".join(str(error).split("\n\nLINE")[0].split())
-    # The parquet reader's own errors (a damaged page) come as the bare class.
-    if "No space left" not in str(error) and (type(error) is duckdb.Error or isinstance(error, _FILE_ERRORS)):
+    if "No space left" not in str(error) and (_reader_gave_up(error) or isinstance(error, _FILE_ERRORS)):
         return explain_unreadable(error)
     return None
 

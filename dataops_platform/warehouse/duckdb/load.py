@@ -58,6 +58,17 @@ class _Refused(Exception):
         self.reasons = dict(reasons)
 
 
+class EngineLost(Exception):
+    """Damaged files broke the engine, and with it every connection of this process to the database."""
+
+    def __init__(self, damaged: Mapping[str, str]) -> None:
+        """Args:
+        damaged: path → why it can't be read.
+        """
+        super().__init__(damaged)
+        self.damaged = dict(damaged)
+
+
 class Loader:
     """Loads deliveries of one table over one connection."""
 
@@ -71,10 +82,12 @@ class Loader:
         progress: Progress = silent,
         history: History = UNKNOWN,
         anew: bool = False,
+        damaged: Mapping[str, str] = {},
     ) -> None:
         """Args:
         history: of the table's definition; needed where deliveries were made under others than today's.
         anew: as if the staging table had just been made.
+        damaged: path → why it can't be read, of files that are known for it before they are read.
         """
         self._con = connection
         self._history = history
@@ -88,23 +101,28 @@ class Loader:
         self._progress = progress
         self._damaged: dict[str, dict[str, str]] = {}
         """Load id → object key → why it can't be read, of deliveries whose other objects can."""
+        self._known_damaged = damaged
+        self.outcomes: list[LoadOutcome] = []
+        """Of the deliveries that `load` is done with, also when it ended with an error."""
         self._target = staging(table.name).sql
         self._held = quarantine(table.name).sql
 
     # -- batches ------------------------------------------------------------------------------------------------------
 
-    def load(self, deliveries: Sequence[Delivery]) -> list[LoadOutcome]:
-        """Load all deliveries that the ledger doesn't hold yet, oldest first; see `Warehouse.load`."""
+    def load(self, deliveries: Sequence[Delivery]) -> None:
+        """Load all deliveries that the ledger doesn't hold yet, oldest first, into `outcomes`; see `Warehouse.load`.
+
+        Raises:
+            EngineLost: a file broke the engine; this connection is of no use any more.
+        """
         known = {
             row[0] for row in self._rows(f"SELECT load_id FROM {LEDGER}.loads WHERE table_name = ?", self._table.name)
         }
         new = {str(d.load_id): d for d in deliveries if str(d.load_id) not in known}
-        outcomes = []
         ordered = sorted(new.values(), key=lambda d: (d.created_at, d.partition))
         for batch in batches(ordered, MAX_BATCH_ROWS, MAX_OBJECTS):
-            outcomes += self._load_batch(batch)
-            self._progress(len(outcomes), len(ordered))
-        return outcomes
+            self._load_batch(batch)
+            self._progress(len(self.outcomes), len(ordered))
 
     def unfit(self, deliveries: Sequence[Delivery]) -> dict[str, str]:
         """Manifest → why the delivery would be refused, without looking at rows; see `Warehouse.unfit`."""
@@ -115,9 +133,9 @@ class Loader:
             found |= {d.manifest: refused[str(d.load_id)] for d in batch if str(d.load_id) in refused}
         return found
 
-    def _load_batch(self, batch: Sequence[Delivery]) -> list[LoadOutcome]:
+    def _load_batch(self, batch: Sequence[Delivery]) -> None:
         schemas, refused = self._inspect(batch)
-        outcomes = [self._refuse(d, refused[str(d.load_id)]) for d in batch if str(d.load_id) in refused]
+        self.outcomes += [self._refuse(d, refused[str(d.load_id)]) for d in batch if str(d.load_id) in refused]
         good = [d for d in batch if str(d.load_id) not in refused]
         while good:
             try:
@@ -126,11 +144,12 @@ class Loader:
                 for delivery in good:
                     _, beyond[str(delivery.load_id)], self._table = self._judged(self._table, delivery, schemas)
                 with transaction(self._con):
-                    outcomes += self._load_together(good, schemas, beyond)
+                    loaded = self._load_together(good, schemas, beyond)
+                self.outcomes += loaded
                 self._known = self._table
-                return outcomes
+                return
             except _Refused as stop:
-                outcomes += [
+                self.outcomes += [
                     self._refuse(d, stop.reasons[str(d.load_id)]) for d in good if str(d.load_id) in stop.reasons
                 ]
                 good = [d for d in good if str(d.load_id) not in stop.reasons]
@@ -139,16 +158,21 @@ class Loader:
                 # Alone, each delivery shows its own error. What has nothing to do with the data is no refusal.
                 reason = files.data_error(error)
                 if reason is None:
+                    paths = [self._uris[item.key] for d in good for item in self._objects(d)]
+                    if isinstance(error, files.ENGINE_LOST) and (
+                        found := files.damaged(self._table, {path: schemas[path] for path in paths})
+                    ):
+                        raise EngineLost(found) from error
                     raise self._explain(error) from error
                 of_a_row = isinstance(error, duckdb.DataError)
                 if len(good) == 1 and not of_a_row and self._leave_out(good[0], schemas):
                     continue
                 if len(good) == 1:
-                    return [*outcomes, self._refuse(good[0], f"{_keys(good[0])}: {reason}")]
+                    self.outcomes.append(self._refuse(good[0], f"{_keys(good[0])}: {reason}"))
+                    return
                 for delivery in good:
-                    outcomes += self._load_batch([delivery])
-                return outcomes
-        return outcomes
+                    self._load_batch([delivery])
+                return
 
     def _leave_out(self, delivery: Delivery, schemas: Mapping[str, files.FileSchema]) -> bool:
         """Whether a delivery that failed has damaged files, and others, which then can be loaded without them."""
@@ -156,7 +180,7 @@ class Loader:
         known = self._damaged.get(str(delivery.load_id), {})
         if not can_do_without(self._table, delivery, [*known, next(iter(keys.values()))]):
             return False  # whichever it is
-        found = files.damaged(self._con, self._table, {path: schemas[path] for path in keys})
+        found = files.damaged(self._table, {path: schemas[path] for path in keys})
         damaged = known | {keys[path]: reason for path, reason in found.items()}
         if not found or not can_do_without(self._table, delivery, damaged):
             return False
@@ -180,6 +204,7 @@ class Loader:
                 for item in delivery.objects
                 if (path := self._uris[item.key]) in unreadable
             ]
+            lines += self._known_damages(delivery)
             if not lines:
                 lines, _, grown = self._judged(table, delivery, schemas)
             if lines:
@@ -187,6 +212,15 @@ class Loader:
             else:
                 table = grown
         return schemas, reasons
+
+    def _known_damages(self, delivery: Delivery) -> list[str]:
+        """What keeps a delivery from being loaded of the files that are known to be damaged; else they are left out."""
+        paths = {item.key: self._uris[item.key] for item in delivery.objects}
+        found = {key: self._known_damaged[path] for key, path in paths.items() if path in self._known_damaged}
+        if not can_do_without(self._known, delivery, found):
+            return [f"{key}: {reason}" for key, reason in found.items()]
+        self._damaged[str(delivery.load_id)] = found
+        return []
 
     def _judged(
         self, table: Table, delivery: Delivery, schemas: Mapping[str, files.FileSchema]

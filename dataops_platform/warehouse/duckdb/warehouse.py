@@ -43,7 +43,7 @@ from dataops_platform.warehouse.delivered import with_brought
 from dataops_platform.warehouse.duckdb import connection as connections
 from dataops_platform.warehouse.duckdb import models, tables
 from dataops_platform.warehouse.duckdb.files import misfits, type_of
-from dataops_platform.warehouse.duckdb.load import Loader
+from dataops_platform.warehouse.duckdb.load import EngineLost, Loader
 from dataops_platform.warehouse.held import HeldRows, reasons_sql
 from dataops_platform.warehouse.ledger import now
 from dataops_platform.warehouse.names import LEDGER, REASONS, Relation, literal, quarantine, quote, staging
@@ -174,8 +174,27 @@ class DuckDBWarehouse:
     ) -> list[LoadOutcome]:
         """See `Warehouse.load`."""
         history = history_for(self, table, deliveries)
-        with connections.connect(self.path, self._memory_limit or LOAD_MEMORY, self._lock_wait) as con:
-            return Loader(con, table, uris, checks, run_id, progress, history).load(deliveries)
+        done: list[LoadOutcome] = []
+        damaged: dict[str, str] = {}
+        while True:
+            settled = {outcome.delivery.load_id for outcome in done}
+            with connections.connect(self.path, self._memory_limit or LOAD_MEMORY, self._lock_wait) as con:
+                loader = Loader(
+                    con,
+                    table,
+                    uris,
+                    checks,
+                    run_id,
+                    _going_on(len(done), progress),
+                    history,
+                    damaged=damaged,
+                )
+                try:
+                    loader.load([d for d in deliveries if d.load_id not in settled])
+                    return [*done, *loader.outcomes]
+                except EngineLost as lost:  # a file that is known by now is not read again: this ends
+                    damaged |= lost.damaged
+                    done += loader.outcomes
 
     def unfit(
         self, table: Table, deliveries: Sequence[Delivery], uris: Mapping[str, str], history: History
@@ -325,6 +344,11 @@ _ROWS, _HELD = "_rows_view", "_held_view"
 """Names under which rows from Python are read while they are written."""
 
 _EXAMPLE_LENGTH = 200
+
+
+def _going_on(done: int, progress: Progress) -> Progress:
+    """The progress of what is left, told as that of all."""
+    return lambda more, left: progress(done + more, done + left)
 
 
 def _replace_rows(con: duckdb.DuckDBPyConnection, relation: Relation, where: str | None) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from contextlib import nullcontext
 from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import duckdb
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from dataops_platform.contracts.model import BadRows, LoadMode, RuleKind, SchemaPolicy
@@ -19,6 +21,7 @@ from dataops_platform.contracts.types import FieldType, Kind
 from dataops_platform.quality.quarantine import held
 from dataops_platform.quality.scorecard import scorecard
 from dataops_platform.warehouse.duckdb import DuckDBWarehouse, files
+from dataops_platform.warehouse.duckdb.load import Loader
 from dataops_platform_tests.cloud import engine_home, on_both
 from dataops_platform_tests.support import BLOCK, DAY1, DAY2, DAY3, Home, daily, middle, moment, rule, table
 
@@ -187,18 +190,80 @@ def test_what_others_say_of_the_origin_is_theirs(home, said):
     assert "a damaged parquet file" in outcome.refused
 
 
-def test_a_page_that_would_end_behind_its_file(home):
+def test_a_page_that_would_end_behind_its_file(home, monkeypatch):
     """DuckDB's word for it is that of a disk that fails."""
     bad = landed(home, T)
 
-    class Connection:
+    class Connection(nullcontext):
+        def __enter__(self):
+            return self
+
         def execute(self, sql):
             raise duckdb.IOException('IO Error: Could not read enough bytes from file "x": attempted to read 9 bytes')
 
     path = home.lake.store.uri(bad.objects[0].key)
     with home.warehouse.connect() as connection:
         schemas, _ = files.inspect(connection, [path])
-    assert files.damaged(Connection(), T, schemas).keys() == {path}
+    monkeypatch.setattr(files.duckdb, "connect", Connection)
+    assert files.damaged(T, schemas).keys() == {path}
+
+
+def varint(number: int) -> bytes:
+    """As parquet's footer writes a whole number that isn't negative."""
+    return (bytes([number & 127 | 128]) + varint(number >> 7)) if number > 127 else bytes([number])
+
+
+def negative_size(data: bytes) -> bytes:
+    """Parquet whose footer says that the last column takes less than no bytes: two bits of difference."""
+    column = pq.read_metadata(pa.BufferReader(data)).row_group(0).column(2)
+    sizes = [b"\x16" + varint(2 * size) for size in (column.total_uncompressed_size, column.total_compressed_size)]
+    at = data.rindex(b"".join(sizes)) + len(sizes[0]) + 1
+    return data[:at] + bytes([data[at] | 1]) + data[at + 1 :]
+
+
+def test_a_file_that_breaks_the_engine(home):
+    """DuckDB closes the database to the whole process after an internal error: what can be loaded is, all the same."""
+    good, refused = home.deliver(T, rows(DAY2), partition=DAY2), home.deliver(T, rows(DAY3), partition=DAY3)
+    bad = landed(home, T)
+    for delivery, number in ((bad, 1), (refused, 0)):
+        path = Path(home.lake.store.uri(delivery.objects[number].key))
+        path.write_bytes(negative_size(path.read_bytes()))
+        with duckdb.connect() as connection, pytest.raises(duckdb.InternalException):
+            connection.execute(f"SELECT sum(amount) FROM '{path}'").fetchall()
+    told = []
+    outcomes = {o.delivery.partition: o for o in home.load(T, progress=lambda *numbers: told.append(numbers))}
+    assert told[-1] == (3, 3)
+    (left,) = outcomes[str(DAY1)].left_out
+    assert (outcomes[str(DAY1)].rows_loaded, outcomes[str(DAY2)].rows_loaded) == (2000, 3)
+    assert outcomes[str(DAY2)].delivery == good
+    says = "a damaged parquet file: its structure can't be read. Write it again, and deliver that"
+    assert left.reason == f"dt=1/b.parquet: {says} (kept as {bad.objects[1].key})"
+    assert outcomes[str(DAY3)].refused == f"{refused.objects[0].key}: {says}"
+    assert home.rows("SELECT count(*) FROM staging.orders") == [(2003,)]
+    assert len(home.rows("SELECT 1 FROM dataops.refusals")) == 2
+    (again,) = home.load(T)
+    assert (again.delivery, again.refused_before) == (refused, True)
+
+
+def test_an_error_of_the_engine_that_is_no_file_s(home, monkeypatch):
+    landed(home, T)
+
+    def fail(*_):
+        raise duckdb.InternalException("INTERNAL Error: something else")
+
+    monkeypatch.setattr(Loader, "_load_together", fail)
+    with pytest.raises(duckdb.InternalException, match="something else"):
+        home.load(T)
+
+
+@pytest.mark.parametrize(
+    ("size", "damaged"), [("1.0 TiB", True), ("128.0 GiB", True), ("2.0 GiB", False), ("900.0 MiB", False)]
+)
+def test_a_page_of_impossible_size_is_no_want_of_memory(size, damaged):
+    error = duckdb.OutOfMemoryException(
+        f"Out of Memory Error: failed to allocate data of size {size} (1 KiB/8 GiB used)"
+    )
+    assert (files.data_error(error) is not None) is damaged
 
 
 def test_files_that_are_all_damaged_or_aren_t_files_by_themselves_are_refused_whole(home):
@@ -234,8 +299,8 @@ def test_what_the_machine_can_not_read_now_is_no_damage(home):
     path = home.lake.store.uri(delivery.objects[0].key)
     with home.warehouse.connect() as connection:
         schemas, _ = files.inspect(connection, [path])
-        assert files.damaged(connection, T, schemas) == {}
-        assert files.damaged(connection, T, {f"{path}.gone": schemas[path]}) == {}
+    assert files.damaged(T, schemas) == {}
+    assert files.damaged(T, {f"{path}.gone": schemas[path]}) == {}
 
 
 @pytest.mark.parametrize(
