@@ -14,8 +14,8 @@ def by_tenths(tell: Callable[[str], None], what: str) -> Progress:
     """A line when another tenth is done: ten lines at most, however much there is to do. Few pieces are not worth it.
 
     Args:
-        tell: takes a line, like `120 of 365 deliveries loaded`.
-        what: what was done to what, like `deliveries loaded`.
+        tell: takes a line, like `120 of 365 deliveries processed`.
+        what: what was done to what, like `deliveries processed`.
     """
     told = 0
 

@@ -104,7 +104,7 @@ def _staging(table: Table) -> dg.AssetsDefinition:
     ) -> Iterator[dg.MaterializeResult[Any]]:
         with user_errors(), platform.work("load", f"staging.{table.name}", context.run_id) as cost:
             keys = partitions.keys_of_run(table, context.run.tags)
-            done = by_tenths(context.log.info, "deliveries loaded")
+            done = by_tenths(context.log.info, "deliveries processed")
             earlier = refused.earlier_runs(context)
             outcomes, refusals = load_new(platform, table, keys, context.run_id, done, earlier)
             incomplete = platform.ledger.incomplete(table.name)

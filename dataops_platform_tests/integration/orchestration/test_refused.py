@@ -150,7 +150,7 @@ def test_a_long_range_says_how_far_it_is(orders, tmp_path):
         said = [entry.user_message for entry in dagster.all_logs(outcome.run_id) if entry.dagster_event is None]
     assert [line for line in said if "delivered" in line][:: len(said)] == ["3 of 26 arrivals delivered"]
     assert "26 of 26 arrivals delivered" in said
-    assert "26 of 26 deliveries loaded" in said
+    assert "26 of 26 deliveries processed" in said
 
 
 def test_a_table_without_partitions(orders, tmp_path):
