@@ -111,7 +111,10 @@ def _fingerprint(verdict: Judged, rule: Rule | None) -> str:
 def _observed(verdict: Judged, rule: Rule | None, table: Table | None, subjects: Subjects) -> str:
     found = subjects.number(rule, table, verdict.observed)
     if rule is not None and rule.kind in _IN_HOURS and verdict.observed is not None and found != MASK:
-        found = f"{verdict.observed:.1f} hours"
+        hours = f"{verdict.observed:.1f}"
+        if not verdict.passed and rule.threshold.holds(float(hours)):  # too late by less than is shown
+            hours = f"{verdict.observed:.4f}"
+        found = f"{hours} hours"
     return found + _listed(verdict, rule)
 
 

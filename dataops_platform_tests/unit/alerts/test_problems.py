@@ -84,6 +84,7 @@ def test_what_moves_with_other_partitions_is_another_problem_only_with_other_dat
 def test_what_is_not_fresh_is_another_problem_only_with_a_newer_value():
     failed = judged(rule_id="fresh", observed=30.0, evaluated_at=moment(0))
     assert (failed.observed, failed.expected) == ("30.0 hours", "mustBe 0 hours")
+    assert judged(rule_id="fresh", observed=0.0003).observed == "0.0003 hours"  # not 0, which it must be
     later = {"rule_id": "fresh", "evaluated_at": moment(0) + timedelta(hours=5), "data_version": "v2"}
     assert judged([failed], **later, observed=35.0001) is None  # loaded anew, and the newest value is as it was
     assert judged([failed], **later, observed=33.0).status is Status.OPEN
