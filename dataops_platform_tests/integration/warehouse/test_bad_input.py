@@ -358,10 +358,11 @@ def test_narrower_types_fit(home, small):
 
 
 def test_what_pandas_writes_of_itself_fits(home):
-    """Nanoseconds, and no type where no row has a value."""
+    """Nanoseconds, in a column that a delivery brings, too, and no type where no row has a value."""
     kinds = {"seen": Kind.TIMESTAMP, "naive": Kind.DATETIME, "text": Kind.STRING, "n": Kind.DECIMAL, "doc": Kind.JSON}
     t = table("frames", {**kinds, "n": FieldType(Kind.DECIMAL, 10, 2)})
-    nanoseconds = {"seen": pa.timestamp("ns", "UTC"), "naive": pa.timestamp("ns")}
+    t = replace(t, schema_policy=SchemaPolicy.ADDITIVE)
+    nanoseconds = {"seen": pa.timestamp("ns", "UTC"), "naive": pa.timestamp("ns"), "more": pa.timestamp("ns", "UTC")}
     content = pa.table(
         {name: pa.array([moment(1).replace(tzinfo=None)], kind) for name, kind in nanoseconds.items()}
         | dict.fromkeys(("text", "n", "doc"), pa.nulls(1))
@@ -369,9 +370,9 @@ def test_what_pandas_writes_of_itself_fits(home):
     home.deliver(t, content)
     (outcome,) = home.load(t)
     assert outcome.refused is None
-    assert home.rows("SELECT seen = '2024-02-01 00:01:00+00', naive, text, n, doc FROM staging.frames") == [
-        (True, moment(1).replace(tzinfo=None), None, None, None)
-    ]
+    assert home.rows(
+        "SELECT seen = '2024-02-01 00:01:00+00', more = seen, naive, text, n, doc FROM staging.frames"
+    ) == [(True, True, moment(1).replace(tzinfo=None), None, None, None)]
 
 
 @on_both
