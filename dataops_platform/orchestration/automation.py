@@ -20,7 +20,7 @@ from dagster._core.storage.tags import AUTOMATION_CONDITION_TAG
 
 from dataops_platform.contracts.model import Table
 from dataops_platform.orchestration.jobs import due
-from dataops_platform.orchestration.landing_sensor import TABLE_TAG
+from dataops_platform.orchestration.run_requests import TABLE_TAG
 from dataops_platform.orchestration.table_options import staging_key
 
 SENSOR = "automation"

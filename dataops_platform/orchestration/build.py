@@ -30,6 +30,7 @@ from dataops_platform.orchestration.refused import deliveries_check
 from dataops_platform.orchestration.replay import replay_job
 from dataops_platform.orchestration.report_asset import report_asset
 from dataops_platform.orchestration.resources import Platform, dbt_project
+from dataops_platform.orchestration.rows_left import can_lose_rows, rows_left_sensor
 from dataops_platform.orchestration.run_logs import install_run_logs
 from dataops_platform.orchestration.table_assets import table_assets, table_checks
 from dataops_platform.secrets import install_redaction
@@ -121,6 +122,7 @@ def assemble(
         if table.landing(settings.environment, settings.on_google_cloud) is not None
     }
     notified = settings.notifications is not None
+    unwatched = [] if by_conditions else [t for t in sourced if t.name not in landing and can_lose_rows(t)]
     return dg.Definitions(
         assets=assets,
         asset_checks=checks,
@@ -129,6 +131,7 @@ def assemble(
         sensors=[
             *(landing_sensor(table, made_jobs, notified, by_conditions) for table in landing.values()),
             *([notification_sensor(landing, made_jobs)] if notified and landing else []),
+            *([rows_left_sensor(unwatched, made_jobs)] if unwatched else []),
             *automatic,
             alert_sensor(about),
             *([event_sensor(about)] if settings.events else []),

@@ -24,8 +24,8 @@ from dataops_platform.ingestion.landing_scan import Ask, ask_for
 from dataops_platform.ingestion.notifications import Landed, Sorted, bury, sort
 from dataops_platform.ingestion.notified import Held, Part, Run, State, by_part, newest
 from dataops_platform.orchestration.errors import sensor_errors
-from dataops_platform.orchestration.landing_sensor import TABLE_TAG, run_requests
 from dataops_platform.orchestration.resources import Platform
+from dataops_platform.orchestration.run_requests import TABLE_TAG, run_requests
 from dataops_platform.orchestration.table_options import SHOWN
 from dataops_platform.pubsub import Received, Subscription
 from dataops_platform.warehouse.loading import foreign_partition

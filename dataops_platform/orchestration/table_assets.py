@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import dagster as dg
 
-from dataops_platform.contracts.model import LoadMode, Rule, Scope, Severity, Table
+from dataops_platform.contracts.model import Rule, Scope, Severity, Table
 from dataops_platform.contracts.problems import DataRefused
 from dataops_platform.contracts.types import Kind
 from dataops_platform.ingestion.extractor import extract, extractor_for
@@ -15,6 +15,7 @@ from dataops_platform.orchestration import partitions, refused
 from dataops_platform.orchestration.errors import PARTS, user_errors
 from dataops_platform.orchestration.landed_assets import landed_raw
 from dataops_platform.orchestration.resources import Platform
+from dataops_platform.orchestration.rows_left import can_lose_rows
 from dataops_platform.orchestration.table_options import ROWS_LEFT, SHOWN, asset_options, raw_key, staging_key
 from dataops_platform.progress import Progress, by_tenths, silent
 from dataops_platform.quality.quarantine import row_checks
@@ -110,7 +111,8 @@ def _staging(table: Table) -> dg.AssetsDefinition:
             incomplete = platform.ledger.incomplete(table.name)
             robbed = _robbed(context, platform, table, keys)
         loaded = [outcome for outcome in outcomes if not outcome.refused]
-        _tell_of_rows_that_left(context, robbed)
+        failed = {*incomplete, *platform.ledger.refused_last(table.name)} if robbed else set()
+        _tell_of_rows_that_left(context, robbed, failed, platform.settings.automation == "conditions")
         for line in _beyond(outcomes):
             context.log.warning(f"{table.name}: {line}")
         # Said once by a failure; from then on it must not keep from going on what came since.
@@ -141,20 +143,27 @@ def _staging(table: Table) -> dg.AssetsDefinition:
 
 def _robbed(context: refused.AnyContext, platform: Platform, table: Table, keys: Sequence[str] | None) -> Sequence[str]:
     """Partitions beside the run's that its loads took rows from, and those of the runs that it goes on with."""
-    if keys is None or table.partitioning is None or table.load_mode is not LoadMode.MERGE:
+    if keys is None or not can_lose_rows(table):
         return []
     found = platform.ledger.robbed(table.name, {context.run.run_id, *refused.earlier_runs(context)})
     return sorted(found.intersection(table.partition_keys()).difference(keys)) if found else []
 
 
-def _tell_of_rows_that_left(context: dg.AssetExecutionContext, partitions: Sequence[str]) -> None:
+def _tell_of_rows_that_left(
+    context: dg.AssetExecutionContext, partitions: Sequence[str], failed: Collection[str], by_conditions: bool
+) -> None:
     """Have Dagster know of partitions that loads took rows from: their models are to be made anew.
 
-    Conditions see that staging was renewed there; landing sensors look for the observation.
+    Conditions see that staging was renewed there; sensors look for the observation.
+
+    Args:
+        failed: partitions of which something is refused. They stay failed, but for conditions, which else wouldn't
+            follow: then a row would be in production twice.
     """
     for partition in partitions:
         # Of no run: what has this run's assets isn't asked for again.
-        context.instance.report_runless_asset_event(dg.AssetMaterialization(context.asset_key, partition=partition))
+        if by_conditions or partition not in failed:
+            context.instance.report_runless_asset_event(dg.AssetMaterialization(context.asset_key, partition=partition))
         context.instance.report_runless_asset_event(
             dg.AssetObservation(context.asset_key, partition=partition, metadata={ROWS_LEFT: "for another partition"})
         )

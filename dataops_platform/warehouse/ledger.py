@@ -423,6 +423,16 @@ class Ledger:
         )
         return {row["partition_key"] for row in rows}
 
+    def refused_last(self, table: str) -> set[str]:
+        """Partitions of a table whose newest delivery is refused as a whole."""
+        rows = self._rows(
+            f"SELECT DISTINCT r.partition_key FROM {LEDGER}.refusals AS r LEFT JOIN (SELECT partition_key,"
+            f" max(manifest) AS newest FROM {LEDGER}.loads WHERE table_name = {literal(table)} GROUP BY partition_key)"
+            f" AS l ON l.partition_key = r.partition_key WHERE r.table_name = {literal(table)}"
+            " AND r.manifest IS NOT NULL AND r.file IS NULL AND (l.newest IS NULL OR l.newest < r.manifest)"
+        )
+        return {row["partition_key"] for row in rows}
+
     def refuse(self, refusals: Sequence[Refused]) -> list[bool]:
         """Record what was refused, all or nothing; of each, whether that was known, for the same reason.
 

@@ -76,10 +76,14 @@ class Shop:
 
     def edit(self, old, new):
         """Replace a text of the contract."""
-        self._definitions = None
+        self.reread()
         contract = self.project / "contracts/orders.odcs.yaml"
         assert old in contract.read_text()
         contract.write_text(contract.read_text().replace(old, new))
+
+    def reread(self):
+        """Make the code location anew when it is asked for next."""
+        self._definitions = None
 
     def add_model(self):
         """A dbt project with a model by day, its test, and its way to production."""

@@ -11,7 +11,7 @@ from dagster._core.storage.tags import AUTOMATION_CONDITION_TAG
 from dagster._core.test_utils import create_run_for_test
 
 from dataops_platform.orchestration.build import build_definitions
-from dataops_platform.orchestration.landing_sensor import TABLE_TAG
+from dataops_platform.orchestration.run_requests import TABLE_TAG
 from dataops_platform.orchestration.table_options import raw_key, staging_key
 from dataops_platform_tests.integration.orchestration.automated import settings, write_project
 

@@ -22,10 +22,11 @@ from dataops_platform.contracts import load_contracts
 from dataops_platform.contracts.problems import ConfigError
 from dataops_platform.ingestion.landing_scan import Ask
 from dataops_platform.lake import Lake
-from dataops_platform.orchestration import alerting, runs
+from dataops_platform.orchestration import alerting, rows_left, runs
 from dataops_platform.orchestration.build import build_definitions
-from dataops_platform.orchestration.landing_sensor import grouped, landing_sensor
+from dataops_platform.orchestration.landing_sensor import landing_sensor
 from dataops_platform.orchestration.refused import CHECK
+from dataops_platform.orchestration.run_requests import grouped
 from dataops_platform.orchestration.table_options import raw_key, staging_key
 from dataops_platform.transformation.models import Models
 from dataops_platform_tests.integration.orchestration.conftest import instance, settings_of
@@ -313,6 +314,36 @@ def test_a_partition_that_rows_have_left_is_told(shop, tmp_path, monkeypatch):
         )
         shop.cursor, shop.sensor = None, following
         assert shop.tick(dagster).run_requests == []
+
+
+def test_rows_that_left_a_partition_which_failed_or_is_no_more(shop, tmp_path):
+    """It stays failed; and who looks for it asks for no partition that the contract doesn't have."""
+    shop.write(1, text=HEAD + "1,2024-05-01,FR,1.50\n2,2024-05-01,FR,1.50\n")
+    with instance(tmp_path / "dagster") as dagster:
+        (request,) = shop.tick(dagster).run_requests
+        assert shop.run(request, dagster).success
+        shop.write(1, "b.csv", HEAD + "3,2024-05-01,FR,1.50\n")
+        (request,) = shop.tick(dagster).run_requests
+        alone = dg.RunRequest(
+            job_name="pipeline", asset_selection=[raw_key("orders")], partition_key="2024-05-01", tags={}
+        )
+        shop.run(alone, dagster)
+        lake = Lake(shop.settings.lake_store())
+        *_, newest = lake.manifests("orders")
+        damaged = Path(lake.store.uri(lake.read(newest.key).objects[0].key))
+        damaged.unlink()
+        damaged.write_bytes(b"nothing")
+        assert not shop.run(request, dagster).success
+        shop.write(2, text=HEAD + "2,2024-05-02,FR,1.50\n")
+        (request,) = shop.tick(dagster).run_requests
+        assert shop.run(request, dagster).success
+        assert days(dagster, staging_key("orders"), shop) == ([1, 2], [1])  # failed since it was materialised
+        table = shop.definitions.resources["platform"].tables["orders"]
+        asks, last = rows_left.left(dagster, table, 0)
+        assert [ask.partition for ask in asks] == ["2024-05-01"]
+        later = replace(table, partitioning=replace(table.partitioning, start=date(2024, 5, 2)))
+        assert rows_left.left(dagster, later, 0) == ([], last)
+        assert rows_left.left(dagster, table, last) == ([], last)
 
 
 def test_what_replaces_others_that_landed_is_told(tmp_path):

@@ -221,6 +221,27 @@ def test_a_run_for_the_day_touches_no_other(sales, dagster):
     assert found == {(key, LATE) for key in ALL_LAYERS}
 
 
+@pytest.mark.parametrize("sales", ["duckdb"], indirect=True)
+def test_a_day_that_a_row_has_left_is_made_anew_where_there_are_only_schedules(request, sales, dagster):
+    """Else the row is in production twice."""
+    sales.edit("mustBeLessThan: 2}", "mustBeLessThan: 3}")
+    request.addfinalizer(sales.reread)
+    sales.write(2, GOOD + "1,2024-05-02,DE,5.00\n")
+    assert sales.run(dagster, (LATE, LATE)).success
+    repository = sales.definitions.get_repository_def()
+
+    def tick(cursor):
+        context = dg.build_sensor_context(dagster, cursor=cursor, repository_def=repository)
+        return repository.get_sensor_def("rows_left").evaluate_tick(context)
+
+    found = tick(None)
+    (asked,) = found.run_requests
+    assert (asked.partition_key, asked.job_name) == (DAYS[0], "pipeline")
+    assert sales.run(dagster, (DAYS[0], DAYS[0]), set(asked.asset_selection)).success
+    assert (DAYS[0] in revenue(sales), revenue(sales)[LATE]) == (False, Decimal("25.00"))
+    assert tick(found.cursor).run_requests == []
+
+
 @on_both
 def test_two_late_days_are_two_runs(sales, dagster):
     """What is new is planned, as `dataops run` does: the days between are not made again."""
