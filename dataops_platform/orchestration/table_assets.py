@@ -21,6 +21,7 @@ from dataops_platform.progress import Progress, by_tenths, silent
 from dataops_platform.quality.quarantine import row_checks
 from dataops_platform.quality.verdicts import evaluate
 from dataops_platform.warehouse.base import LoadOutcome
+from dataops_platform.warehouse.corrections import corrected
 from dataops_platform.warehouse.ledger import Refused, Verdict
 
 
@@ -216,7 +217,9 @@ def load_new(
     refs = list(lake.manifests(table.name, keys))
     deliveries: list[Delivery] = []
     found: list[tuple[str, str, str, bool]] = []
-    for ref in [ref for ref in refs if ref.key not in known]:
+    left = [ref for ref in refs if ref.key not in known]
+    gone = corrected(table, lake, refs, known, platform.ledger.refused(table.name)) if left else set()
+    for ref in [ref for ref in left if ref.key not in gone]:
         try:
             delivery = lake.read(ref.key)
         except DataRefused as error:

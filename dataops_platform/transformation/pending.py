@@ -15,6 +15,7 @@ from dataops_platform.quality.gate import WHOLE_TABLE, input_name, outdated
 from dataops_platform.transformation.build import StagingVersions, source_inputs
 from dataops_platform.transformation.models import Models, cut_like
 from dataops_platform.warehouse.base import Warehouse
+from dataops_platform.warehouse.corrections import corrected
 from dataops_platform.warehouse.ledger import Ledger, version_of
 from dataops_platform.warehouse.loading import foreign_partition
 from dataops_platform.warehouse.names import staging
@@ -77,7 +78,7 @@ def pending(
         loaded = ledger.loaded(name)
         _put(undelivered, name, _missing(table, lake, project, (places or {}).get(name), manifests))
         left = [ref for ref in manifests if ref.key not in loaded]
-        new = {ref.partition for ref in left} - _given_way(table, ledger, manifests, loaded, left)
+        new = {ref.partition for ref in left} - _given_way(table, lake, ledger, manifests, loaded, left)
         others = {partition for partition in new if foreign_partition(table, partition)}
         _put(unloaded, name, list(new - others))
         _put(foreign, name, list(others))
@@ -95,6 +96,7 @@ def pending(
 
 def _given_way(
     table: Table,
+    lake: Lake,
     ledger: Ledger,
     manifests: Sequence[ManifestRef],
     loaded: Collection[str],
@@ -102,13 +104,18 @@ def _given_way(
 ) -> set[str]:
     """Partitions of which nothing is left but deliveries that were refused before a later one was loaded.
 
-    A run of the partition tries them again. Without a key, however, what came later doesn't stand for them.
+    A run of the partition tries them again. Without a key, however, what came later doesn't stand for them, unless
+    their source has delivered it: then they aren't.
     """
-    if table.load_mode is LoadMode.APPEND or not left:
+    if not left:
         return set()
-    newest = {ref.partition: ref.key for ref in manifests if ref.key in loaded}  # listed in the order of arrival
     refused = ledger.refused(table.name)
-    others = {ref.partition for ref in left if ref.key not in refused or newest.get(ref.partition, "") < ref.key}
+    if table.load_mode is LoadMode.APPEND:
+        gone = corrected(table, lake, manifests, loaded, refused)
+        others = {ref.partition for ref in left if ref.key not in gone}
+    else:
+        newest = {ref.partition: ref.key for ref in manifests if ref.key in loaded}  # listed in the order of arrival
+        others = {ref.partition for ref in left if ref.key not in refused or newest.get(ref.partition, "") < ref.key}
     return {ref.partition for ref in left} - others
 
 

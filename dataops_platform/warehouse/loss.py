@@ -10,6 +10,7 @@ from dataops_platform.contracts.model import Table
 from dataops_platform.contracts.problems import DataRefused
 from dataops_platform.lake.deliveries import Delivery, Lake
 from dataops_platform.warehouse.base import NoSuchTable, Warehouse
+from dataops_platform.warehouse.corrections import corrected
 from dataops_platform.warehouse.definitions import UNKNOWN, histories
 from dataops_platform.warehouse.ledger import Ledger
 from dataops_platform.words import counted
@@ -52,7 +53,8 @@ def loss(warehouse: Warehouse, lake: Lake, table: Table) -> Loss:
         loaded, refused_before = ledger.loaded(table.name), ledger.refused(table.name)
     except NoSuchTable:  # no ledger either
         loaded, refused_before = set(), set()
-    there = {ref.key for ref in lake.manifests(table.name)}
+    manifests = list(lake.manifests(table.name))
+    there = {ref.key for ref in manifests}
     refused = {key: f"manifest {key} is gone from the lake" for key in loaded if key not in there}
     deliveries: list[Delivery] = []
 
@@ -75,4 +77,5 @@ def loss(warehouse: Warehouse, lake: Lake, table: Table) -> Loss:
     refused |= warehouse.unfit(table, deliveries, uris, history)
     left = refused_before - loaded
     lost = {key: why for key, why in refused.items() if key not in left}
-    return Loss(len((there | loaded) - left), lost, len((there & left) - refused.keys()))
+    gone = corrected(table, lake, manifests, loaded, refused_before)
+    return Loss(len((there | loaded) - left), lost, len((there & left) - refused.keys() - gone))

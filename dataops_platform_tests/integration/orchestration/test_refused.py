@@ -4,9 +4,14 @@ import dagster as dg
 import pytest
 
 from dataops_platform.contracts import load_contracts
+from dataops_platform.ingestion.landing import deliver_files
+from dataops_platform.lake import Lake
 from dataops_platform.orchestration import refused, runs
 from dataops_platform.orchestration.table_options import raw_key, staging_key
 from dataops_platform.quality.scorecard import scorecard
+from dataops_platform.transformation.models import Models
+from dataops_platform.transformation.pending import pending
+from dataops_platform.warehouse.loss import loss
 from dataops_platform_tests.integration.orchestration.conftest import instance, settings_of
 from dataops_platform_tests.integration.orchestration.sales import (
     BROKEN,
@@ -81,6 +86,30 @@ def test_a_correction_that_is_refused(orders, tmp_path):
         orders.write(2, GOOD)
         assert orders.run(dagster).success
         assert statuses(dagster, staging_key("orders"), definitions) == ([1, 2, 3, 4, 5, 6], [])
+
+
+@pytest.mark.parametrize("by_hand", [False, True])
+def test_what_was_refused_and_corrected_is_not_loaded_beside_its_correction(orders, tmp_path, by_hand):
+    """Where deliveries add up its rows would be there twice once the contract takes it; a file by hand is no other."""
+    orders.edit("value: merge", "value: append")
+    orders.write(2, GOOD + 2 * BROKEN)
+    more = tmp_path / "more.csv"
+    more.write_text(HEADER + "20,2024-05-02,DE,1.00\n")
+    with instance(tmp_path / "dagster") as dagster:
+        assert not orders.run(dagster).success
+        if by_hand:
+            table = load_contracts(orders.settings.contracts).tables["orders"]
+            deliver_files(table, Lake(orders.settings.lake_store()), DAYS[1], [more])
+        else:
+            orders.write(2, GOOD)
+        assert orders.run(dagster).success
+        orders.edit("maxPercent: 50", "maxPercent: 90")
+        assert orders.run(dagster).success
+    assert orders.staged() == ([1, 2, 3, 4, 5, 6, 20] if by_hand else [1, 2, 3, 4, 5, 6])
+    tables = load_contracts(orders.settings.contracts).tables
+    lake, warehouse = Lake(orders.settings.lake_store()), orders.settings.warehouse()
+    assert pending(tables, Models(()), lake, warehouse, orders.project).unloaded == {}
+    assert loss(warehouse, lake, tables["orders"]).retried == 0
 
 
 def test_a_file_of_a_source_fails_one_run(orders, tmp_path):
