@@ -62,10 +62,11 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A run that was asked for: the time of the newest object it is for, and when."""
+    """A run that was asked for: the time of the newest object it is for, when, and what was delivered by then."""
 
     newest_ms: int
     at: float
+    deliveries: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,6 +264,7 @@ class _Tick:
         self._scan = Scan(position)
         self._new: dict[str, set[tuple[str, int]]] = {}
         self._newest: dict[str, int] = {}
+        self._delivered: dict[str, int] = {}
         self._unsettled: dict[str, Unsettled] = {}
         self._fresh: set[str] = set()
         self._gaps = 0
@@ -373,8 +375,10 @@ class _Tick:
         partitions = set(candidates.values())
         known = Registered.read(self._log, self._lake, self._table.name, partitions)
         for partition in partitions:
-            for entry in known.unfinished(partition):
+            unfinished = known.unfinished(partition)
+            for entry in unfinished:
                 self._add(partition, (f"entry {entry.number}", 0), 0)
+            self._delivered[partition] = len(known.entries.get(partition, ())) - len(unfinished)
         for number, info in enumerate(listed):
             of, identity = candidates.get(info), (info.key, info.generation)
             if of is not None and known.is_new(of, identity):
@@ -446,15 +450,19 @@ class _Tick:
     # -- what to ask for -----------------------------------------------------------------------------------------------
 
     def _ask(self, position: Position) -> Position:
-        """Ask for runs, but not again for what a run was asked for, unless newer objects came or time went by."""
+        """Ask for runs, but not again for what a run was asked for, unless newer objects came or time went by.
+
+        Nor is what is new under way once the run has delivered: it came later, whatever its time says.
+        """
         at, asked = self._now.timestamp(), dict(self._before.asked)
         for partition, objects in sorted(self._new.items()):
             before, newest = asked.get(partition), self._newest[partition]
-            if before is not None and newest <= before.newest_ms:
+            delivered = self._delivered.get(partition, 0)
+            if before is not None and newest <= before.newest_ms and delivered <= before.deliveries:
                 self._scan.under_way += 1
                 continue
             self._scan.asks.append(ask_for(partition, objects, self._now))
-            asked[partition] = Asked(newest, at)
+            asked[partition] = Asked(newest, at, delivered)
         self._scan.new = sum(map(len, self._new.values()))
         kept = sorted(asked.items(), key=lambda item: -item[1].at)[:ASKED_KEPT]
         return replace(position, asked=dict(kept))

@@ -162,6 +162,18 @@ def test_an_object_that_comes_while_a_run_is_under_way_is_asked_for(scape):
     assert (ask.partition, ask.objects) == ("2024-01-03", 2)
 
 
+def test_an_older_object_that_comes_after_a_run_is_asked_for(scape):
+    """A copy that keeps its time, within the hour of the run."""
+    scape.inbox.write(name(3))
+    scape.tick()
+    scape.run("2024-01-03")
+    scape.inbox.write(name(3, "b"), at=scape.now - timedelta(days=1))
+    assert scape.asked() == ["2024-01-03"]
+    assert scape.asked() == []
+    scape.run("2024-01-03")
+    assert (scape.tick().new, scape.asked()) == (0, [])
+
+
 def test_a_run_that_delivered_nothing_is_asked_for_again_after_a_while(scape):
     scape.inbox.write(name(3))
     (first,) = scape.tick().asks
