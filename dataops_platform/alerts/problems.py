@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from dataops_platform.alerts.events import GONE, TAKEN_AWAY, Alert, Kind, Status, fingerprint
 from dataops_platform.alerts.facts import RULE, Facts, Judged, Loaded
@@ -103,8 +104,9 @@ def _fingerprint(verdict: Judged, rule: Rule | None) -> str:
         seen = verdict.data_version
     elif kind is RuleKind.FRESHNESS and verdict.observed is not None:
         # When the newest value is from, to the hour: it was worked out by the engine's clock, give or take a moment.
-        newest = verdict.evaluated_at - timedelta(hours=verdict.observed)
-        seen = round(newest.timestamp() / 3600)
+        # No date: a value of another age of the world, or an infinite one, has none.
+        newest = verdict.evaluated_at.timestamp() / 3600 - verdict.observed
+        seen = round(newest) if math.isfinite(newest) else newest
     return fingerprint(verdict.rule_hash, verdict.severity, seen, verdict.details if kind in _LISTING else "")
 
 

@@ -89,6 +89,8 @@ def test_what_is_not_fresh_is_another_problem_only_with_a_newer_value():
     assert judged([failed], **later, observed=35.0001) is None  # loaded anew, and the newest value is as it was
     assert judged([failed], **later, observed=33.0).status is Status.OPEN
     assert judged([failed], **later, observed=None).status is Status.OPEN
+    for never in (-1e8, 1e8, float("-inf"), float("nan")):  # in hours: 9999-12-31 and the like
+        assert judged([failed], **later, observed=never, passed=True).status is Status.RECOVERED
 
 
 def test_another_partition_that_is_missing_is_another_problem():
