@@ -140,7 +140,8 @@ def _refusals(warehouse: Warehouse, subjects: Subjects, moment: str) -> list[Ref
         return []
     rows = warehouse.query(
         f"SELECT {', '.join(f.name for f in fields(Refused))} FROM (SELECT *, ROW_NUMBER() OVER"
-        f" (PARTITION BY manifest, file ORDER BY refused_at DESC) AS newest FROM {LEDGER}.refusals"
+        f" (PARTITION BY table_name, partition_key, manifest, file ORDER BY refused_at DESC) AS newest"
+        f" FROM {LEDGER}.refusals"
         f" WHERE table_name IN ({_list(subjects.tables)}) AND refused_at >= {moment}) AS ranked WHERE newest = 1"
     ).to_pylist()
     return [Refused(**row) for row in rows]

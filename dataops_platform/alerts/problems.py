@@ -183,7 +183,7 @@ def _deliveries(facts: Facts, told: Mapping[str, Alert], subjects: Subjects) -> 
     A file that was refused is so, too, when a later run of its partition doesn't find it any more.
     """
     found = sorted(facts.refusals, key=lambda item: item.refused_at)
-    refused = {alert.key: alert for alert in (_refusal(item, subjects) for item in found)}
+    refused = {alert.key: alert for alert in (_refusal(item, told, subjects) for item in found)}
     kinds = (Kind.DELIVERY_REFUSED, Kind.BREAKER_TRIPPED)
     known = {key: alert for key, alert in told.items() if alert.kind in kinds and subjects.asks(alert.table, None)}
     for key, alert in (known | refused).items():
@@ -227,27 +227,39 @@ def _taken_away(alert: Alert, runs: Sequence[RunEnd], subjects: Subjects) -> Run
     return result
 
 
-def _refusal_key(refused: Refused) -> str:
-    """A file that is written anew, and no better, is the same problem."""
-    if refused.file is not None and refused.manifest is not None:
-        return f"{_LEFT_OUT}/{refused.manifest}#{refused.file.rpartition('#')[0]}"
-    if refused.file is not None:
-        return f"{_FILE}/{refused.file.rpartition('#')[0]}"
-    return f"delivery/{refused.manifest}"
+def _refusal_key(refused: Refused, told: Mapping[str, Alert]) -> str:
+    """A file that is written anew, and no better, is the same problem.
+
+    The same file may be another table's too, or be delivered by hand for several partitions: each has its own.
+    """
+    if refused.file is None:
+        return f"delivery/{refused.manifest}"
+    name = refused.file.rpartition("#")[0]
+    if refused.manifest is not None:
+        return f"{_LEFT_OUT}/{refused.manifest}#{name}"
+    # What was told by a version whose keys had neither table nor partition goes on under that key, until it is well.
+    before = told.get(f"{_FILE}/{name}")
+    if before is not None and (before.table, before.partition) == _place(refused):
+        return before.key
+    return f"{_FILE}/{refused.table_name}/{refused.partition_key}/{name}"
 
 
-def _refusal(refused: Refused, subjects: Subjects) -> Alert:
-    name = str(staging(refused.table_name))
+def _place(refused: Refused) -> tuple[str, str]:
+    return str(staging(refused.table_name)), refused.partition_key
+
+
+def _refusal(refused: Refused, told: Mapping[str, Alert], subjects: Subjects) -> Alert:
+    name, partition = _place(refused)
     tripped = breaker_tripped(refused.reason)
     observed, expected = tripped or (subjects.text(name, refused.reason), "the delivery is as the contract says")
     return Alert(
-        key=_refusal_key(refused),
+        key=_refusal_key(refused, told),
         status=Status.OPEN,
         fingerprint=fingerprint(refused.reason),
         kind=Kind.BREAKER_TRIPPED if tripped else Kind.DELIVERY_REFUSED,
         severity=Severity.ERROR,
         table=name,
-        partition=refused.partition_key,
+        partition=partition,
         rule=None,
         observed=observed,
         expected=expected,

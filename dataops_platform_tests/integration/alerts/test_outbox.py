@@ -17,7 +17,7 @@ from dataops_platform.contracts.model import BadRows, Dimension, RuleKind, Sever
 from dataops_platform.contracts.problems import Unavailable
 from dataops_platform.contracts.types import Kind as Type
 from dataops_platform.warehouse import ledger as ledger_module
-from dataops_platform.warehouse.ledger import RunEnd, RunStatus, Verdict, now
+from dataops_platform.warehouse.ledger import Refused, RunEnd, RunStatus, Verdict, now
 from dataops_platform_tests.cloud import ENGINES, engine_home, on_both
 from dataops_platform_tests.support import DAY1, DAY2, daily, rule, table
 
@@ -206,6 +206,16 @@ def test_a_breaker_and_what_comes_after(home):
     home.load(strict, [home.deliver(strict, rows(1, 5), partition=DAY1)], "run3")
     assert tell(home, channel).alerts == {"webhook": 1}
     assert channel.last == [("recovered", None, "2024-01-01")]
+
+
+@on_both
+def test_a_file_that_is_refused_for_several_partitions(home):
+    channel = Kept()
+    days = ["2024-01-01", "2024-01-02"]
+    home.ledger.refuse([Refused("orders", day, "no header", "by-hand-1", file="/x.csv#7") for day in days])
+    assert tell(home, channel).alerts == {"webhook": 2}
+    assert channel.last == [("open", None, day) for day in days]
+    assert tell(home, channel).alerts == {"webhook": 0}
 
 
 @ALL_ENGINES

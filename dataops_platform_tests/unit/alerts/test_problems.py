@@ -240,6 +240,20 @@ def test_a_file_that_can_not_become_a_delivery(what, well):
     assert [a.status for a in tell(Facts(loaded=what), [known])] == ([Status.RECOVERED] if well else [])
 
 
+def test_one_file_that_several_tables_read_or_that_was_delivered_for_several_partitions():
+    about = Subjects({"orders": ORDERS, "customers": replace(ORDERS, name="customers")}, {})
+    each = [NO_CSV, replace(NO_CSV, table_name="customers"), replace(NO_CSV, partition_key="2024-01-02")]
+    found = tell(Facts(refusals=each), about=about)
+    assert len({alert.key for alert in found}) == 3
+    (orders,) = [a for a in found if (a.table, a.partition) == ("staging.orders", "2024-01-01")]
+    # An older version told of it under a key without them. It goes on under that one, and is well under it.
+    old = replace(orders, key="file/gs://acme/orders/a.csv")
+    again = tell(Facts(refusals=each), [old], about)
+    assert {alert.key for alert in again} == {alert.key for alert in found} - {orders.key}
+    (well,) = tell(Facts(refusals=[NO_CSV], loaded=loaded()), [old], about)
+    assert (well.key, well.status) == (old.key, Status.RECOVERED)
+
+
 def looked(number=2, partition="2024-01-01", done=True, refused=(), steps=("raw__orders", "staging__orders")):
     parts = ("deliveries/orders",) if done else ()
     failed = {"deliveries/orders": refused} if refused else {}
