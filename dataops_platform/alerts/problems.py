@@ -173,8 +173,8 @@ def _was_whole(alert: Alert, subjects: Subjects) -> bool:
 # -- deliveries -------------------------------------------------------------------------------------------------------
 
 
-_FILE, _LEFT_OUT = "file", "left out"
-"""Begin the keys of alerts about what could not become a delivery, and about what was left out of one."""
+_FILE, _LEFT_OUT, _DELIVERY = "file", "left out", "delivery"
+"""Begin the keys of alerts about what could not become a delivery, what was left out of one, and a whole one."""
 
 
 def _deliveries(facts: Facts, told: Mapping[str, Alert], subjects: Subjects) -> Iterator[Alert]:
@@ -189,7 +189,9 @@ def _deliveries(facts: Facts, told: Mapping[str, Alert], subjects: Subjects) -> 
     for key, alert in (known | refused).items():
         if _was_whole(alert, subjects):
             continue
-        loaded = facts.loaded.get((alert.table.partition(".")[2], alert.partition))
+        loaded = facts.after_all.get(key.removeprefix(f"{_DELIVERY}/"))
+        if loaded is None:
+            loaded = facts.loaded.get((alert.table.partition(".")[2], alert.partition))
         if loaded is not None and _replaces(loaded, alert):
             yield _well(alert, "loaded", loaded.run_id, loaded.loaded_at, subjects)
         elif (end := _taken_away(alert, facts.runs, subjects)) is not None:
@@ -233,7 +235,7 @@ def _refusal_key(refused: Refused, told: Mapping[str, Alert]) -> str:
     The same file may be another table's too, or be delivered by hand for several partitions: each has its own.
     """
     if refused.file is None:
-        return f"delivery/{refused.manifest}"
+        return f"{_DELIVERY}/{refused.manifest}"
     name = refused.file.rpartition("#")[0]
     if refused.manifest is not None:
         return f"{_LEFT_OUT}/{refused.manifest}#{name}"

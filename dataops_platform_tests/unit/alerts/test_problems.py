@@ -226,6 +226,14 @@ def test_a_refused_delivery_is_well_again_when_it_or_a_later_one_is_loaded(what,
     assert tell(Facts(refusals=[REFUSED], loaded=what)) == ([] if well else [known])
 
 
+def test_a_refused_delivery_that_is_loaded_after_a_newer_one():
+    (known,) = tell(Facts(refusals=[REFUSED]))
+    newer = loaded(LATER, run_id="run1")
+    assert tell(Facts(loaded=newer), [known]) == []
+    (well,) = tell(Facts(loaded=newer, after_all={MANIFEST: Loaded(MANIFEST, "run2", moment(5))}), [known])
+    assert (well.status, well.run_id, well.happened_at) == (Status.RECOVERED, "run2", moment(5))
+
+
 NO_CSV = replace(REFUSED, manifest=None, file="gs://acme/orders/a.csv#7")
 
 
