@@ -13,7 +13,7 @@ from dataops_platform.alerts.facts import RULE, Facts, Judged, Loaded
 from dataops_platform.alerts.failed_runs import failed_runs, is_partly_mended, loaded_in, same_text
 from dataops_platform.alerts.ranges import without
 from dataops_platform.alerts.subjects import Subjects
-from dataops_platform.contracts.model import MASK, Rule, RuleKind, Scope, Severity, Table
+from dataops_platform.contracts.model import MASK, LoadMode, Rule, RuleKind, Scope, Severity, Table
 from dataops_platform.contracts.partitions import UNPARTITIONED
 from dataops_platform.warehouse.ledger import BY_HAND, CheckEnd, Refused, RunEnd
 from dataops_platform.warehouse.loading import breaker_tripped
@@ -180,7 +180,8 @@ _FILE, _LEFT_OUT, _DELIVERY = "file", "left out", "delivery"
 def _deliveries(facts: Facts, told: Mapping[str, Alert], subjects: Subjects) -> Iterator[Alert]:
     """A refused delivery is well again when it was loaded, or when a later run loaded a later one of its partition.
 
-    A file that was refused is so, too, when a later run of its partition doesn't find it any more.
+    A file that was refused is so, too, when a later run of its partition doesn't find it any more. One that landed only
+    then, where each adds rows: its own are nowhere while it stays refused, whatever else lands and is loaded.
     """
     found = sorted(facts.refusals, key=lambda item: item.refused_at)
     refused = {alert.key: alert for alert in (_refusal(item, told, subjects) for item in found)}
@@ -192,12 +193,27 @@ def _deliveries(facts: Facts, told: Mapping[str, Alert], subjects: Subjects) -> 
         loaded = facts.after_all.get(key.removeprefix(f"{_DELIVERY}/"))
         if loaded is None:
             loaded = facts.loaded.get((alert.table.partition(".")[2], alert.partition))
-        if loaded is not None and _replaces(loaded, alert):
+        if loaded is not None and not _stays(alert, subjects) and _replaces(loaded, alert):
             yield _well(alert, "loaded", loaded.run_id, loaded.loaded_at, subjects)
         elif (end := _taken_away(alert, facts.runs, subjects)) is not None:
-            yield _well(alert, TAKEN_AWAY, end.run_id, end.ended_at, subjects)
+            mended = loaded is not None and loaded.run_id == end.run_id
+            yield _well(alert, "loaded" if mended else TAKEN_AWAY, end.run_id, end.ended_at, subjects)
         elif key in refused:
             yield alert
+
+
+def _stays(alert: Alert, subjects: Subjects) -> bool:
+    """Whether what else is loaded for the partition of a refused file says nothing of it: each object that lands adds
+    rows, and each run that looks says of which partitions some are refused still.
+    """
+    table = subjects.table_of(alert.table)
+    adds = table is not None and bool(table.landings) and table.load_mode is not LoadMode.REPLACE
+    return adds and _is_looked_for(alert)
+
+
+def _is_looked_for(alert: Alert) -> bool:
+    """Whether runs look for a refused file: not for what somebody delivered by hand."""
+    return alert.key.startswith(f"{_FILE}/") and not alert.run_id.startswith(BY_HAND)
 
 
 def _replaces(loaded: Loaded, alert: Alert) -> bool:
@@ -210,12 +226,9 @@ def _replaces(loaded: Loaded, alert: Alert) -> bool:
 
 
 def _taken_away(alert: Alert, runs: Sequence[RunEnd], subjects: Subjects) -> RunEnd | None:
-    """The run that didn't find a refused file any more; the newest one that looked decides.
-
-    Runs don't look for what somebody delivered by hand.
-    """
+    """The run that didn't find a refused file any more; the newest one that looked decides."""
     result: RunEnd | None = None
-    if not alert.key.startswith(f"{_FILE}/") or alert.run_id.startswith(BY_HAND):
+    if not _is_looked_for(alert):
         return None
     table = alert.table.partition(".")[2]
     for end in runs:

@@ -12,7 +12,8 @@ from dataops_platform.alerts.events import GONE, TAKEN_AWAY, Kind, Status
 from dataops_platform.alerts.facts import Facts, Judged, Loaded, Refused
 from dataops_platform.alerts.problems import news
 from dataops_platform.alerts.subjects import WITHHELD, Subjects
-from dataops_platform.contracts.model import MASK, BadRows, RuleKind, Scope, Severity
+from dataops_platform.contracts.model import MASK, BadRows, Landing, LoadMode, RuleKind, Scope, Severity
+from dataops_platform.contracts.object_patterns import compile_pattern
 from dataops_platform.contracts.types import Kind as Type
 from dataops_platform.warehouse.ledger import RunEnd, RunStatus
 from dataops_platform.warehouse.loading import too_many_bad_rows
@@ -302,6 +303,29 @@ def test_a_refused_file_that_was_taken_away(runs, well):
     later = replace(NO_CSV, file="gs://acme/orders/a.csv#8", run_id="run9", refused_at=moment(9))
     for refusals in ([NO_CSV, later], [later, NO_CSV]):
         assert [a.run_id for a in tell(Facts(refusals=refusals, runs=runs), about=days)] == ["run9"]
+
+
+LANDING = (Landing("landing", compile_pattern("orders/{partition}/*.csv", daily())),)
+
+
+@pytest.mark.parametrize("mode", [LoadMode.APPEND, LoadMode.REPLACE])
+def test_what_else_lands_stands_for_a_refused_file_only_where_it_replaces_it(mode):
+    """Rows that are added to others are missing until the file is written anew, or taken away."""
+    days = Subjects({"orders": replace(ORDERS, partitioning=daily(), landings=LANDING, load_mode=mode)}, {})
+    (known,) = tell(Facts(refusals=[NO_CSV]), about=days)
+    still = looked(done=False, refused=["2024-01-01"])
+
+    def said(known, **facts):
+        return [(a.status, a.observed, a.run_id) for a in tell(Facts(**facts), [known], days)]
+
+    well = [(Status.RECOVERED, "loaded", "run2")]
+    assert said(known, loaded=loaded(), runs=[still]) == (well if mode is LoadMode.REPLACE else [])
+    assert said(known, loaded=loaded(), runs=[looked()]) == well  # nothing is refused any more: it was written anew
+    taken = [(Status.RECOVERED, TAKEN_AWAY, "run3")]
+    assert said(known, loaded=loaded(), runs=[still, looked(3)]) == (well if mode is LoadMode.REPLACE else taken)
+    # No run looks for what was delivered by hand.
+    (by_hand,) = tell(Facts(refusals=[replace(NO_CSV, run_id="by-hand-1")]), about=days)
+    assert said(by_hand, loaded=loaded(), runs=[still]) == well
 
 
 def test_problems_come_first_and_blocking_ones_before_warnings():
