@@ -158,7 +158,8 @@ def _gone(told: Mapping[str, Alert], subjects: Subjects) -> Iterator[Alert]:
         own = key.startswith(OWN_CHECK)
         asked = not subjects.checks or (alert.table, alert.rule) in subjects.checks
         if not (asked if own else subjects.asks(alert.table, alert.rule)) or _was_whole(alert, subjects):
-            yield replace(alert, status=Status.RECOVERED, observed=GONE)
+            owner = _owner_of_asset(alert.table, subjects) if own else subjects.owner(alert.table)
+            yield replace(alert, status=Status.RECOVERED, observed=GONE, owner=owner)
 
 
 def _was_whole(alert: Alert, subjects: Subjects) -> bool:
@@ -326,7 +327,12 @@ def _checks(facts: Facts, told: Mapping[str, Alert], subjects: Subjects) -> Iter
             failed = _own_check(end, check, subjects)
             for key, alert in same if check.passed else ():
                 well[key] = replace(
-                    alert, status=Status.RECOVERED, observed="passed", run_id=end.run_id, happened_at=end.ended_at
+                    alert,
+                    status=Status.RECOVERED,
+                    observed="passed",
+                    run_id=end.run_id,
+                    happened_at=end.ended_at,
+                    owner=_owner_of_asset(alert.table, subjects),
                 )
                 del problems[key]
             known = problems.get(failed.key)
@@ -352,5 +358,9 @@ def _own_check(end: RunEnd, check: CheckEnd, subjects: Subjects) -> Alert:
         expected=CHECK_PASSES,
         run_id=end.run_id,
         happened_at=end.ended_at,
-        owner=subjects.owner_of_parts([check.asset.replace("/", "__")]),
+        owner=_owner_of_asset(check.asset, subjects),
     )
+
+
+def _owner_of_asset(asset: str, subjects: Subjects) -> str | None:
+    return subjects.owner_of_parts([asset.replace("/", "__")])

@@ -15,7 +15,7 @@ from dataops_platform.alerts.subjects import WITHHELD, Subjects
 from dataops_platform.contracts.model import MASK, BadRows, Landing, LoadMode, RuleKind, Scope, Severity
 from dataops_platform.contracts.object_patterns import compile_pattern
 from dataops_platform.contracts.types import Kind as Type
-from dataops_platform.warehouse.ledger import RunEnd, RunStatus
+from dataops_platform.warehouse.ledger import CheckEnd, RunEnd, RunStatus
 from dataops_platform.warehouse.loading import too_many_bad_rows
 from dataops_platform_tests.support import daily, moment, rule, table
 
@@ -44,7 +44,8 @@ JUDGED = Judged(
 
 
 def tell(facts, known=(), about=ABOUT):
-    return news(facts, {alert.key: alert for alert in known}, about).told
+    """What is told, to who was told before as the ledger remembers it."""
+    return news(facts, {alert.key: replace(alert, owner=None) for alert in known}, about).told
 
 
 def judged(known=(), about=ABOUT, **changes):
@@ -133,11 +134,13 @@ def test_what_is_not_asked_for_any_more_is_no_problem_any_more():
     ):
         (found,) = tell(Facts(), [known], about)
         assert (found.key, found.status, found.observed) == (known.key, Status.RECOVERED, GONE)
+        assert found.owner == ("shop" if about.owner(known.table) else None)
     asking = replace(ABOUT, tests=["sales__unique"])
     assert tell(Facts(), [judged(), sales, refusal], asking) == []
     # Only the old one, where a rule was renamed.
     (new, old) = tell(Facts([replace(JUDGED, rule_id="fresh")]), [judged()], without)
     assert [(a.rule, a.status) for a in (new, old)] == [("fresh", Status.OPEN), ("amounts", Status.RECOVERED)]
+    assert [a.owner for a in (new, old)] == ["shop", "shop"]
 
 
 def test_what_was_wrong_before_a_table_had_partitions_is_no_problem_any_more():
@@ -326,6 +329,16 @@ def test_what_else_lands_stands_for_a_refused_file_only_where_it_replaces_it(mod
     # No run looks for what was delivered by hand.
     (by_hand,) = tell(Facts(refusals=[replace(NO_CSV, run_id="by-hand-1")]), about=days)
     assert said(by_hand, loaded=loaded(), runs=[still]) == well
+
+
+def test_a_check_of_ones_own_has_the_tables_owner_when_it_passes_too():
+    def ended(number, passed):
+        check = CheckEnd("staging/orders", "plausible", "all", passed, Severity.WARNING)
+        return RunEnd(f"run{number}", "pipeline", "all", RunStatus.SUCCESS, (), {}, moment(number), [check])
+
+    (failed,) = tell(Facts(runs=[ended(1, False)]))
+    (well,) = tell(Facts(runs=[ended(2, True)]), [failed])
+    assert [(a.status, a.owner) for a in (failed, well)] == [(Status.OPEN, "shop"), (Status.RECOVERED, "shop")]
 
 
 def test_problems_come_first_and_blocking_ones_before_warnings():
