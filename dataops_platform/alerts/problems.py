@@ -51,6 +51,10 @@ def news(facts: Facts, told: Mapping[str, Alert], subjects: Subjects) -> News:
         known = told.get(alert.key)
         if known is not None and is_partly_mended(alert, known):
             kept.append(alert)
+        elif known is not None and _fewer_are_missing(alert, known):
+            kept.append(replace(alert, partition=known.partition))
+        elif known is not None and alert.status is Status.RECOVERED:
+            found.append(replace(alert, partition=known.partition))  # of those that were missing the one that was named
         elif _is_news(alert, known):
             found.append(alert)
     found.sort(key=lambda a: (a.status is Status.RECOVERED, a.severity is not Severity.ERROR, a.key))
@@ -58,9 +62,23 @@ def news(facts: Facts, told: Mapping[str, Alert], subjects: Subjects) -> News:
 
 
 def _is_news(alert: Alert, known: Alert | None) -> bool:
-    if alert.status is Status.RECOVERED:
-        return known is not None
-    return known is None or known.fingerprint != alert.fingerprint
+    if known is None:
+        return alert.status is Status.OPEN
+    return known.fingerprint != alert.fingerprint
+
+
+def _fewer_are_missing(alert: Alert, known: Alert) -> bool:
+    """Whether a rule about arrival still misses some partitions, and none but those that are known to be missing."""
+    if alert.status is not Status.OPEN or alert.fingerprint == known.fingerprint or alert.rule is None:
+        return False
+    if alert.details is None or known.details is None:
+        return False
+    if (alert.severity, alert.expected) != (known.severity, known.expected):
+        return False  # the rule is another one
+    now, before = json.loads(alert.details), json.loads(known.details)
+    # Only the newest are listed: what is older than those was missing too, where there were more.
+    oldest = before["missing"][0] if len(before["missing"]) < before["count"] else ""
+    return now["count"] <= before["count"] and all(key in before["missing"] or key < oldest for key in now["missing"])
 
 
 def current(facts: Facts, told: Mapping[str, Alert], subjects: Subjects) -> Iterator[Alert]:
@@ -94,7 +112,15 @@ def _verdict(verdict: Judged, subjects: Subjects) -> Alert | None:
         run_id=verdict.run_id,
         happened_at=verdict.evaluated_at,
         owner=subjects.owner(verdict.object_name),
+        details=_missing(verdict, rule),
     )
+
+
+def _missing(verdict: Judged, rule: Rule | None) -> str | None:
+    """How many partitions are missing, and the newest of them: what is remembered, to tell which others are."""
+    if rule is None or rule.kind is not RuleKind.ARRIVAL or verdict.details is None:
+        return None
+    return json.dumps({"count": verdict.observed, **json.loads(verdict.details)})
 
 
 def _fingerprint(verdict: Judged, rule: Rule | None) -> str:

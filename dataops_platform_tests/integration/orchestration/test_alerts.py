@@ -368,8 +368,7 @@ def test_a_day_that_does_not_come_is_a_missed_deadline(shop, server, tmp_path):
         assert alert["observed"] == "31 (…, 2024-05-29, 2024-05-30, 2024-05-31)"
         assert alert["expected"] == "every partition within 6 hours of its end"
         assert job.execute_in_process(instance=made, tags=RANGE, raise_on_error=False).success
-        assert alerting.tell(made, given, subjects(given)).alerts == {"webhook": 1}
-        assert server.bodies[1]["alerts"][0]["observed"] == "29 (…, 2024-05-29, 2024-05-30, 2024-05-31)"
+        assert alerting.tell(made, given, subjects(given)).alerts == {"webhook": 0}  # two of them came
 
 
 def test_more_runs_than_one_round_looks_at(shop, tmp_path, monkeypatch):

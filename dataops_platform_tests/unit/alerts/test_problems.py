@@ -106,8 +106,36 @@ def test_another_partition_that_is_missing_is_another_problem():
     assert judged(rule_id="come", observed=9.0, details=one).observed == "9 (…, 2024-01-02, 2024-01-03)"
     well = judged([failed], rule_id="come", observed=0.0, passed=True, partition_key="all")
     assert (well.status, well.key, well.observed) == (Status.RECOVERED, failed.key, "0")
+    assert well.partition == failed.partition  # as it was told
     assert judged([failed], rule_id="come", observed=2.0, details=one, partition_key="all") is None
     assert judged([failed], rule_id="come", observed=2.0, details=other, partition_key="all") is not None
+
+
+def test_fewer_partitions_that_are_missing_are_no_news():
+    """But remembered: one that came, and is missing again, is."""
+
+    def missing(count, keys, known=None, **changes):
+        details = json.dumps({"missing": keys}) if keys else None
+        changes = {"rule_id": "come", "partition_key": "all", "observed": count, "details": details} | changes
+        found = news(Facts([replace(JUDGED, **changes)]), {known.key: known} if known else {}, ABOUT)
+        return found.told, found.kept
+
+    ((failed,), _) = missing(3.0, DAYS[:3])
+    told, (kept,) = missing(2.0, DAYS[:2], failed)
+    assert (told, kept.partition) == ([], failed.partition)
+    assert missing(2.0, DAYS[:2], kept) == ([], [])
+    ((well,), _) = missing(0.0, [], kept, passed=True)
+    assert (well.status, well.partition) == (Status.RECOVERED, DAYS[2])
+    for count, keys in ((3.0, DAYS[:3]), (2.0, [DAYS[0], DAYS[4]])):
+        ((again,), _) = missing(count, keys, kept)
+        assert (again.status, again.partition) == (Status.OPEN, keys[-1])
+    assert len(missing(2.0, DAYS[:2], failed, severity=Severity.WARNING)[0]) == 1
+    # Of many the newest are listed; those before come into view.
+    ((many,), _) = missing(6.0, DAYS[3:])
+    assert missing(5.0, DAYS[2:5], many)[0] == []
+    assert len(missing(7.0, DAYS[3:], many)[0]) == 1
+    # Told by a version that didn't remember which.
+    assert len(missing(2.0, DAYS[:2], replace(failed, details=None))[0]) == 1
 
 
 @pytest.mark.parametrize(
