@@ -43,7 +43,8 @@ class Alert:
         partition: its key; of a run over several, the first and the last.
         run_id: the run that found it.
         happened_at: when that run judged, refused or ended.
-        details: what later decides whether a failed run is well again; see `failed_runs`.
+        details: as JSON, what later decides whether a failed run is well again (see `failed_runs`), or whether other
+            partitions are missing.
     """
 
     key: str

@@ -40,7 +40,7 @@ class Judged:
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """The newest delivery of a partition that was loaded."""
+    """A delivery that was loaded."""
 
     manifest: str
     run_id: str
@@ -54,13 +54,15 @@ class Facts:
     Attributes:
         verdicts: the newest of each rule and partition: all that failed, and those that passed where a channel was
             told of a failure before.
-        loaded: by table and partition.
+        loaded: by table and partition: the newest delivery of each.
+        after_all: manifest → its load, of deliveries that had been refused; others of the partition may be newer.
         runs: how runs ended, the oldest first.
     """
 
     verdicts: Sequence[Judged] = ()
     refusals: Sequence[Refused] = ()
     loaded: Mapping[tuple[str, str], Loaded] = field(default_factory=dict)
+    after_all: Mapping[str, Loaded] = field(default_factory=dict)
     runs: Sequence[RunEnd] = ()
 
 
@@ -105,10 +107,12 @@ def told(warehouse: Warehouse, channels: Collection[str]) -> dict[str, Told]:
 def facts(warehouse: Warehouse, subjects: Subjects, since: datetime) -> Facts:
     """What the ledger says since a moment. Of rules whose verdict hasn't changed, nothing older is read."""
     moment = ledger.instant(since, warehouse.dialect)
+    newest, after_all = _loaded(warehouse, subjects, moment)
     return Facts(
         _verdicts(warehouse, subjects, moment),
         _refusals(warehouse, subjects, moment),
-        _loaded(warehouse, subjects, moment),
+        newest,
+        after_all,
         Ledger(warehouse).run_ends(since),
     )
 
@@ -140,25 +144,32 @@ def _refusals(warehouse: Warehouse, subjects: Subjects, moment: str) -> list[Ref
         return []
     rows = warehouse.query(
         f"SELECT {', '.join(f.name for f in fields(Refused))} FROM (SELECT *, ROW_NUMBER() OVER"
-        f" (PARTITION BY manifest, file ORDER BY refused_at DESC) AS newest FROM {LEDGER}.refusals"
+        f" (PARTITION BY table_name, partition_key, manifest, file ORDER BY refused_at DESC) AS newest"
+        f" FROM {LEDGER}.refusals"
         f" WHERE table_name IN ({_list(subjects.tables)}) AND refused_at >= {moment}) AS ranked WHERE newest = 1"
     ).to_pylist()
     return [Refused(**row) for row in rows]
 
 
-def _loaded(warehouse: Warehouse, subjects: Subjects, moment: str) -> dict[tuple[str, str], Loaded]:
-    """Manifests sort by arrival."""
+def _loaded(
+    warehouse: Warehouse, subjects: Subjects, moment: str
+) -> tuple[dict[tuple[str, str], Loaded], dict[str, Loaded]]:
+    """`Facts.loaded` and `Facts.after_all`. Manifests sort by arrival."""
     if not subjects.tables:
-        return {}
+        return {}, {}
+    mine = f"table_name IN ({_list(subjects.tables)})"
+    refused = f"SELECT manifest FROM {LEDGER}.refusals WHERE {mine} AND manifest IS NOT NULL AND file IS NULL"
     rows = warehouse.query(
-        "SELECT table_name, partition_key, manifest, run_id, loaded_at FROM (SELECT *, ROW_NUMBER() OVER"
-        f" (PARTITION BY table_name, partition_key ORDER BY manifest DESC) AS newest FROM {LEDGER}.loads"
-        f" WHERE table_name IN ({_list(subjects.tables)}) AND loaded_at >= {moment}) AS ranked WHERE newest = 1"
+        "SELECT * FROM (SELECT table_name, partition_key, manifest, run_id, loaded_at, ROW_NUMBER() OVER"
+        " (PARTITION BY table_name, partition_key ORDER BY manifest DESC) AS newest,"
+        f" manifest IN ({refused}) AS after_all FROM {LEDGER}.loads WHERE {mine} AND loaded_at >= {moment}) AS ranked"
+        " WHERE newest = 1 OR after_all"
     ).to_pylist()
-    return {
-        (row["table_name"], row["partition_key"]): Loaded(row["manifest"], row["run_id"], row["loaded_at"])
-        for row in rows
-    }
+    loads = [(row, Loaded(row["manifest"], row["run_id"], row["loaded_at"])) for row in rows]
+    return (
+        {(row["table_name"], row["partition_key"]): loaded for row, loaded in loads if row["newest"] == 1},
+        {loaded.manifest: loaded for row, loaded in loads if row["after_all"]},
+    )
 
 
 def record(

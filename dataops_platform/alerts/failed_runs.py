@@ -69,9 +69,10 @@ def failed_runs(ends: Sequence[RunEnd], told: Mapping[str, Alert], subjects: Sub
     problems = {key: _Problem.of(alert) for key, alert in told.items() if alert.kind is Kind.RUN_FAILED}
     well: dict[str, Alert] = {}
     for key, problem in list(problems.items()):
+        owner = subjects.owner_of_parts(problem.left)
         problem.left = _there(problem.left, subjects)
         if not problem.left:
-            well[key] = replace(problems.pop(key).alert, status=Status.RECOVERED, observed=GONE)
+            well[key] = replace(problems.pop(key).alert, status=Status.RECOVERED, observed=GONE, owner=owner)
     for end in ends:
         cut, did = _cut(end, subjects), {*end.steps, *end.parts, *end.failed, _ITSELF}
         for key, problem in list(problems.items()):

@@ -12,6 +12,7 @@ from urllib.parse import quote
 from dataops_platform.alerts.events import GONE, TAKEN_AWAY, Alert, Kind, Status, fingerprint
 from dataops_platform.alerts.problems import OWN_CHECK
 from dataops_platform.contracts.model import Severity
+from dataops_platform.warehouse.ledger import BY_HAND
 
 LISTED = 50
 """Alerts that a message lists at most: whoever gets it isn't to be flooded. `dataops status` has them all."""
@@ -87,7 +88,7 @@ def compose(
 
 
 def link(alert: Alert, ui_url: str | None) -> str | None:
-    """Where Dagster shows it: the check of a table, else the run."""
+    """Where Dagster shows it: the check of a table, else the run; the table's deliveries where there was no run."""
     if ui_url is None:
         return None
     if alert.key.startswith(OWN_CHECK) and alert.rule is not None:
@@ -95,6 +96,8 @@ def link(alert: Alert, ui_url: str | None) -> str | None:
     schema, _, table = alert.table.partition(".")
     if alert.rule is not None and schema == "staging":
         return f"{ui_url}/assets/staging/{quote(table)}?view=checks&checkDetail={quote(alert.rule)}"
+    if alert.run_id.startswith(BY_HAND):
+        return f"{ui_url}/assets/raw/{quote(table)}"
     return f"{ui_url}/runs/{quote(alert.run_id)}"
 
 

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from dataops_platform.alerts.events import GONE, TAKEN_AWAY, Alert, Kind, Status, fingerprint
 from dataops_platform.alerts.facts import RULE, Facts, Judged, Loaded
 from dataops_platform.alerts.failed_runs import failed_runs, is_partly_mended, loaded_in, same_text
 from dataops_platform.alerts.ranges import without
 from dataops_platform.alerts.subjects import Subjects
-from dataops_platform.contracts.model import MASK, Rule, RuleKind, Scope, Severity, Table
+from dataops_platform.contracts.model import MASK, LoadMode, Rule, RuleKind, Scope, Severity, Table
 from dataops_platform.contracts.partitions import UNPARTITIONED
 from dataops_platform.warehouse.ledger import BY_HAND, CheckEnd, Refused, RunEnd
 from dataops_platform.warehouse.loading import breaker_tripped
@@ -50,6 +51,10 @@ def news(facts: Facts, told: Mapping[str, Alert], subjects: Subjects) -> News:
         known = told.get(alert.key)
         if known is not None and is_partly_mended(alert, known):
             kept.append(alert)
+        elif known is not None and _fewer_are_missing(alert, known):
+            kept.append(replace(alert, partition=known.partition))
+        elif known is not None and alert.status is Status.RECOVERED:
+            found.append(replace(alert, partition=known.partition))  # of those that were missing the one that was named
         elif _is_news(alert, known):
             found.append(alert)
     found.sort(key=lambda a: (a.status is Status.RECOVERED, a.severity is not Severity.ERROR, a.key))
@@ -57,9 +62,23 @@ def news(facts: Facts, told: Mapping[str, Alert], subjects: Subjects) -> News:
 
 
 def _is_news(alert: Alert, known: Alert | None) -> bool:
-    if alert.status is Status.RECOVERED:
-        return known is not None
-    return known is None or known.fingerprint != alert.fingerprint
+    if known is None:
+        return alert.status is Status.OPEN
+    return known.fingerprint != alert.fingerprint
+
+
+def _fewer_are_missing(alert: Alert, known: Alert) -> bool:
+    """Whether a rule about arrival still misses some partitions, and none but those that are known to be missing."""
+    if alert.status is not Status.OPEN or alert.fingerprint == known.fingerprint or alert.rule is None:
+        return False
+    if alert.details is None or known.details is None:
+        return False
+    if (alert.severity, alert.expected) != (known.severity, known.expected):
+        return False  # the rule is another one
+    now, before = json.loads(alert.details), json.loads(known.details)
+    # Only the newest are listed: what is older than those was missing too, where there were more.
+    oldest = before["missing"][0] if len(before["missing"]) < before["count"] else ""
+    return now["count"] <= before["count"] and all(key in before["missing"] or key < oldest for key in now["missing"])
 
 
 def current(facts: Facts, told: Mapping[str, Alert], subjects: Subjects) -> Iterator[Alert]:
@@ -93,7 +112,15 @@ def _verdict(verdict: Judged, subjects: Subjects) -> Alert | None:
         run_id=verdict.run_id,
         happened_at=verdict.evaluated_at,
         owner=subjects.owner(verdict.object_name),
+        details=_missing(verdict, rule),
     )
+
+
+def _missing(verdict: Judged, rule: Rule | None) -> str | None:
+    """How many partitions are missing, and the newest of them: what is remembered, to tell which others are."""
+    if rule is None or rule.kind is not RuleKind.ARRIVAL or verdict.details is None:
+        return None
+    return json.dumps({"count": verdict.observed, **json.loads(verdict.details)})
 
 
 def _fingerprint(verdict: Judged, rule: Rule | None) -> str:
@@ -103,8 +130,9 @@ def _fingerprint(verdict: Judged, rule: Rule | None) -> str:
         seen = verdict.data_version
     elif kind is RuleKind.FRESHNESS and verdict.observed is not None:
         # When the newest value is from, to the hour: it was worked out by the engine's clock, give or take a moment.
-        newest = verdict.evaluated_at - timedelta(hours=verdict.observed)
-        seen = round(newest.timestamp() / 3600)
+        # No date: a value of another age of the world, or an infinite one, has none.
+        newest = verdict.evaluated_at.timestamp() / 3600 - verdict.observed
+        seen = round(newest) if math.isfinite(newest) else newest
     return fingerprint(verdict.rule_hash, verdict.severity, seen, verdict.details if kind in _LISTING else "")
 
 
@@ -156,7 +184,8 @@ def _gone(told: Mapping[str, Alert], subjects: Subjects) -> Iterator[Alert]:
         own = key.startswith(OWN_CHECK)
         asked = not subjects.checks or (alert.table, alert.rule) in subjects.checks
         if not (asked if own else subjects.asks(alert.table, alert.rule)) or _was_whole(alert, subjects):
-            yield replace(alert, status=Status.RECOVERED, observed=GONE)
+            owner = _owner_of_asset(alert.table, subjects) if own else subjects.owner(alert.table)
+            yield replace(alert, status=Status.RECOVERED, observed=GONE, owner=owner)
 
 
 def _was_whole(alert: Alert, subjects: Subjects) -> bool:
@@ -171,29 +200,47 @@ def _was_whole(alert: Alert, subjects: Subjects) -> bool:
 # -- deliveries -------------------------------------------------------------------------------------------------------
 
 
-_FILE, _LEFT_OUT = "file", "left out"
-"""Begin the keys of alerts about what could not become a delivery, and about what was left out of one."""
+_FILE, _LEFT_OUT, _DELIVERY = "file", "left out", "delivery"
+"""Begin the keys of alerts about what could not become a delivery, what was left out of one, and a whole one."""
 
 
 def _deliveries(facts: Facts, told: Mapping[str, Alert], subjects: Subjects) -> Iterator[Alert]:
     """A refused delivery is well again when it was loaded, or when a later run loaded a later one of its partition.
 
-    A file that was refused is so, too, when a later run of its partition doesn't find it any more.
+    A file that was refused is so, too, when a later run of its partition doesn't find it any more. One that landed only
+    then, where each adds rows: its own are nowhere while it stays refused, whatever else lands and is loaded.
     """
     found = sorted(facts.refusals, key=lambda item: item.refused_at)
-    refused = {alert.key: alert for alert in (_refusal(item, subjects) for item in found)}
+    refused = {alert.key: alert for alert in (_refusal(item, told, subjects) for item in found)}
     kinds = (Kind.DELIVERY_REFUSED, Kind.BREAKER_TRIPPED)
     known = {key: alert for key, alert in told.items() if alert.kind in kinds and subjects.asks(alert.table, None)}
     for key, alert in (known | refused).items():
         if _was_whole(alert, subjects):
             continue
-        loaded = facts.loaded.get((alert.table.partition(".")[2], alert.partition))
-        if loaded is not None and _replaces(loaded, alert):
+        loaded = facts.after_all.get(key.removeprefix(f"{_DELIVERY}/"))
+        if loaded is None:
+            loaded = facts.loaded.get((alert.table.partition(".")[2], alert.partition))
+        if loaded is not None and not _stays(alert, subjects) and _replaces(loaded, alert):
             yield _well(alert, "loaded", loaded.run_id, loaded.loaded_at, subjects)
         elif (end := _taken_away(alert, facts.runs, subjects)) is not None:
-            yield _well(alert, TAKEN_AWAY, end.run_id, end.ended_at, subjects)
+            mended = loaded is not None and loaded.run_id == end.run_id
+            yield _well(alert, "loaded" if mended else TAKEN_AWAY, end.run_id, end.ended_at, subjects)
         elif key in refused:
             yield alert
+
+
+def _stays(alert: Alert, subjects: Subjects) -> bool:
+    """Whether what else is loaded for the partition of a refused file says nothing of it: each object that lands adds
+    rows, and each run that looks says of which partitions some are refused still.
+    """
+    table = subjects.table_of(alert.table)
+    adds = table is not None and bool(table.landings) and table.load_mode is not LoadMode.REPLACE
+    return adds and _is_looked_for(alert)
+
+
+def _is_looked_for(alert: Alert) -> bool:
+    """Whether runs look for a refused file: not for what somebody delivered by hand."""
+    return alert.key.startswith(f"{_FILE}/") and not alert.run_id.startswith(BY_HAND)
 
 
 def _replaces(loaded: Loaded, alert: Alert) -> bool:
@@ -206,12 +253,9 @@ def _replaces(loaded: Loaded, alert: Alert) -> bool:
 
 
 def _taken_away(alert: Alert, runs: Sequence[RunEnd], subjects: Subjects) -> RunEnd | None:
-    """The run that didn't find a refused file any more; the newest one that looked decides.
-
-    Runs don't look for what somebody delivered by hand.
-    """
+    """The run that didn't find a refused file any more; the newest one that looked decides."""
     result: RunEnd | None = None
-    if not alert.key.startswith(f"{_FILE}/") or alert.run_id.startswith(BY_HAND):
+    if not _is_looked_for(alert):
         return None
     table = alert.table.partition(".")[2]
     for end in runs:
@@ -225,27 +269,39 @@ def _taken_away(alert: Alert, runs: Sequence[RunEnd], subjects: Subjects) -> Run
     return result
 
 
-def _refusal_key(refused: Refused) -> str:
-    """A file that is written anew, and no better, is the same problem."""
-    if refused.file is not None and refused.manifest is not None:
-        return f"{_LEFT_OUT}/{refused.manifest}#{refused.file.rpartition('#')[0]}"
-    if refused.file is not None:
-        return f"{_FILE}/{refused.file.rpartition('#')[0]}"
-    return f"delivery/{refused.manifest}"
+def _refusal_key(refused: Refused, told: Mapping[str, Alert]) -> str:
+    """A file that is written anew, and no better, is the same problem.
+
+    The same file may be another table's too, or be delivered by hand for several partitions: each has its own.
+    """
+    if refused.file is None:
+        return f"{_DELIVERY}/{refused.manifest}"
+    name = refused.file.rpartition("#")[0]
+    if refused.manifest is not None:
+        return f"{_LEFT_OUT}/{refused.manifest}#{name}"
+    # What was told by a version whose keys had neither table nor partition goes on under that key, until it is well.
+    before = told.get(f"{_FILE}/{name}")
+    if before is not None and (before.table, before.partition) == _place(refused):
+        return before.key
+    return f"{_FILE}/{refused.table_name}/{refused.partition_key}/{name}"
 
 
-def _refusal(refused: Refused, subjects: Subjects) -> Alert:
-    name = str(staging(refused.table_name))
+def _place(refused: Refused) -> tuple[str, str]:
+    return str(staging(refused.table_name)), refused.partition_key
+
+
+def _refusal(refused: Refused, told: Mapping[str, Alert], subjects: Subjects) -> Alert:
+    name, partition = _place(refused)
     tripped = breaker_tripped(refused.reason)
     observed, expected = tripped or (subjects.text(name, refused.reason), "the delivery is as the contract says")
     return Alert(
-        key=_refusal_key(refused),
+        key=_refusal_key(refused, told),
         status=Status.OPEN,
         fingerprint=fingerprint(refused.reason),
         kind=Kind.BREAKER_TRIPPED if tripped else Kind.DELIVERY_REFUSED,
         severity=Severity.ERROR,
         table=name,
-        partition=refused.partition_key,
+        partition=partition,
         rule=None,
         observed=observed,
         expected=expected,
@@ -297,7 +353,12 @@ def _checks(facts: Facts, told: Mapping[str, Alert], subjects: Subjects) -> Iter
             failed = _own_check(end, check, subjects)
             for key, alert in same if check.passed else ():
                 well[key] = replace(
-                    alert, status=Status.RECOVERED, observed="passed", run_id=end.run_id, happened_at=end.ended_at
+                    alert,
+                    status=Status.RECOVERED,
+                    observed="passed",
+                    run_id=end.run_id,
+                    happened_at=end.ended_at,
+                    owner=_owner_of_asset(alert.table, subjects),
                 )
                 del problems[key]
             known = problems.get(failed.key)
@@ -323,5 +384,9 @@ def _own_check(end: RunEnd, check: CheckEnd, subjects: Subjects) -> Alert:
         expected=CHECK_PASSES,
         run_id=end.run_id,
         happened_at=end.ended_at,
-        owner=subjects.owner_of_parts([check.asset.replace("/", "__")]),
+        owner=_owner_of_asset(check.asset, subjects),
     )
+
+
+def _owner_of_asset(asset: str, subjects: Subjects) -> str | None:
+    return subjects.owner_of_parts([asset.replace("/", "__")])

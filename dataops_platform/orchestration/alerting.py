@@ -24,7 +24,7 @@ from dataops_platform.events.outbox import publish
 from dataops_platform.orchestration import partitions
 from dataops_platform.orchestration.run_ends import ENDED, Plans, run_end
 from dataops_platform.pubsub import Topic
-from dataops_platform.quality.deadlines import judge_deadlines
+from dataops_platform.quality.deadlines import Deadlines, judge_deadlines
 from dataops_platform.secrets import Secret
 from dataops_platform.settings import Settings
 from dataops_platform.transformation.models import Models
@@ -72,14 +72,22 @@ def _cut(item: dg.AssetsDefinition, cuts: Mapping[dg.PartitionsDefinition[str], 
 def tell(instance: dg.DagsterInstance, settings: Settings, about: Subjects) -> Sent:
     """Write down how runs ended and which deadlines have passed, then tell every channel what it doesn't know.
 
+    What keeps deadlines from being judged keeps nobody from hearing of all else.
+
     Raises:
         DataOpsError: the ledger can't be read or written. A channel that fails is no error: it is logged.
     """
     warehouse, more = _up_to_date(instance, settings, about)
-    with warehouse.session():
-        deadlines = judge_deadlines(warehouse, about.tables, NO_RUN, now())
+    deadlines, defect = Deadlines(), None
+    try:
+        with warehouse.session():
+            deadlines = judge_deadlines(warehouse, about.tables, NO_RUN, now())
+    except Exception as error:  # raised once all else is told
+        defect = error
     found = channels(settings.alerts, settings.log_format)
     sent = send(warehouse, found, about, settings.environment, settings.alerts.ui_url)
+    if defect is not None:
+        raise defect
     return replace(sent, due=deadlines.due, more=more)
 
 

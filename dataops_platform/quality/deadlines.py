@@ -22,6 +22,7 @@ from dataops_platform.contracts.partitions import UNPARTITIONED, Partitioning
 from dataops_platform.contracts.problems import ConfigError, DataRefused
 from dataops_platform.quality.arrivals import SHOWN, missing
 from dataops_platform.quality.verdicts import evaluate
+from dataops_platform.secrets import without_secrets
 from dataops_platform.warehouse.base import Warehouse
 from dataops_platform.warehouse.ledger import Ledger, Verdict, version_of
 from dataops_platform.warehouse.names import staging
@@ -68,19 +69,43 @@ def judge_deadlines(warehouse: Warehouse, tables: Mapping[str, Table], run_id: s
     found: list[Verdict] = []
     due: list[datetime] = []
     for name, rules in asked.items():
-        table = tables[name]
         last = {v.rule_id: v for v in newest[str(staging(name))].get(UNPARTITIONED, ())}
-        current = {r.id: v for r in rules if (v := last.get(r.id)) is not None and v.rule_hash == r.fingerprint}
-        changed = [r for r in rules if _changed(warehouse, table, r, current.get(r.id), versions.get(name, {}), now)]
-        if changed:
-            try:
-                found += evaluate(warehouse, table, run_id, _nothing(table), changed)
-            except (ConfigError, DataRefused) as error:  # said by the run that asks it; other tables' are judged
-                log.error("deadlines: %s", error)
-        current |= {verdict.rule_id: verdict for verdict in found if verdict.object_name == str(staging(name))}
-        for rule in rules:
-            due += _next(table, rule, current.get(rule.id), now)
+        try:
+            judged, dates = _of_table(warehouse, tables[name], rules, last, versions.get(name, {}), run_id, now)
+        except (ArithmeticError, ValueError) as error:  # of numbers and dates that nobody thought of
+            said = f"{type(error).__name__}: {error}"
+            log.error("deadlines: those of %s can't be judged: %s", name, said, exc_info=without_secrets(error))
+            continue
+        found += judged
+        due += dates
     return Deadlines(found, min(due, default=None))
+
+
+def _of_table(
+    warehouse: Warehouse,
+    table: Table,
+    rules: Sequence[Rule],
+    last: Mapping[str, Verdict],
+    versions: Mapping[str, str],
+    run_id: str,
+    now: datetime,
+) -> tuple[Sequence[Verdict], list[datetime]]:
+    """What had to be judged anew of a table, and when deadlines of it pass next.
+
+    Args:
+        last: rule id → its newest verdict.
+        versions: partition → its data version.
+    """
+    current = {r.id: v for r in rules if (v := last.get(r.id)) is not None and v.rule_hash == r.fingerprint}
+    changed = [r for r in rules if _changed(warehouse, table, r, current.get(r.id), versions, now)]
+    found: Sequence[Verdict] = ()
+    if changed:
+        try:
+            found = evaluate(warehouse, table, run_id, _nothing(table), changed)
+        except (ConfigError, DataRefused) as error:  # said by the run that asks it; other tables' are judged
+            log.error("deadlines: %s", error)
+    current |= {verdict.rule_id: verdict for verdict in found}
+    return found, [due for rule in rules for due in _next(table, rule, current.get(rule.id), now)]
 
 
 def _nothing(table: Table) -> Collection[str] | None:
@@ -112,23 +137,36 @@ def _next(table: Table, rule: Rule, last: Verdict | None, now: datetime) -> Iter
     """When a deadline of the rule passes next."""
     cut = table.by_time
     if rule.kind is RuleKind.ARRIVAL and cut is not None:
-        yield from _ends(cut, timedelta(hours=rule.args["hours"]), now)
+        yield from _ends(cut, rule.args["hours"], now)
     elif rule.kind is RuleKind.FRESHNESS and last is not None and last.passed and last.observed is not None:
         left = rule.threshold.values[0] - last.observed
         # A moment later: then it isn't met any more.
-        due = last.evaluated_at.astimezone(UTC) + timedelta(hours=left, seconds=1)
-        if due > now:  # else it couldn't be judged
+        due = _after(last.evaluated_at.astimezone(UTC), left, timedelta(seconds=1))
+        if due is not None and due > now:  # else it couldn't be judged
             yield due
 
 
-def _ends(cut: Partitioning, patience: timedelta, now: datetime) -> Iterator[datetime]:
-    """When partitions are due that aren't yet: those that ended a while ago, and the one that is under way."""
+def _ends(cut: Partitioning, patience: float, now: datetime) -> Iterator[datetime]:
+    """When partitions are due that aren't yet: those that ended a while ago, and the one that is under way.
+
+    Args:
+        patience: hours from the end of a partition on.
+    """
     for key in reversed(cut.keys(now=now)):
-        due = cut.ends_at(key) + patience
-        if due <= now:
+        due = _after(cut.ends_at(key), patience)
+        if due is not None and due <= now:
             break
-        yield due
+        if due is not None:
+            yield due
     local = now.astimezone(ZoneInfo(cut.timezone)).replace(tzinfo=None)
     current = cut.key(max(local, datetime.combine(cut.start, datetime.min.time())))
-    if cut.parse(current).date() <= (cut.end or date.max):
-        yield cut.ends_at(current) + patience
+    if cut.parse(current).date() <= (cut.end or date.max) and (due := _after(cut.ends_at(current), patience)):
+        yield due
+
+
+def _after(moment: datetime, hours: float, more: timedelta = timedelta()) -> datetime | None:
+    """Some hours later; None where no calendar has that: `9999-12-31` stands for never in many a column."""
+    try:
+        return moment + timedelta(hours=hours) + more
+    except (OverflowError, ValueError):  # too far away, infinite, or no number
+        return None

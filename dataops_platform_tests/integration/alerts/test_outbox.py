@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
+import pyarrow as pa
 import pytest
 
 from dataops_platform.alerts import facts as facts_module
@@ -17,7 +18,7 @@ from dataops_platform.contracts.model import BadRows, Dimension, RuleKind, Sever
 from dataops_platform.contracts.problems import Unavailable
 from dataops_platform.contracts.types import Kind as Type
 from dataops_platform.warehouse import ledger as ledger_module
-from dataops_platform.warehouse.ledger import RunEnd, RunStatus, Verdict, now
+from dataops_platform.warehouse.ledger import TABLES, Refused, RunEnd, RunStatus, Verdict, now, schema
 from dataops_platform_tests.cloud import ENGINES, engine_home, on_both
 from dataops_platform_tests.support import DAY1, DAY2, daily, rule, table
 
@@ -206,6 +207,37 @@ def test_a_breaker_and_what_comes_after(home):
     home.load(strict, [home.deliver(strict, rows(1, 5), partition=DAY1)], "run3")
     assert tell(home, channel).alerts == {"webhook": 1}
     assert channel.last == [("recovered", None, "2024-01-01")]
+
+
+@on_both
+def test_a_delivery_that_is_loaded_after_a_newer_one(home):
+    """That one was loaded by the run that refused it, and it only once more bad rows were allowed."""
+    channel = Kept()
+    first, newer = (f"_deliveries/raw_orders/2024-01-01/2024-02-01T00:0{n}:00.000Z.json" for n in (1, 2))
+
+    def loaded(manifest, run_id):
+        load = {"load_id": manifest, "table_name": "orders", "partition_key": "2024-01-01", "manifest": manifest}
+        others = {name: "" if kind == pa.string() else 0 for name, kind in TABLES["loads"].items()}
+        rows = [others | load | {"run_id": run_id, "created_at": now(), "loaded_at": now()}]
+        home.warehouse.append("loads", pa.Table.from_pylist(rows, schema=schema("loads")))
+
+    home.ledger.refuse([Refused("orders", "2024-01-01", "too many bad rows", "run1", first)])
+    loaded(newer, "run1")
+    assert tell(home, channel).alerts == {"webhook": 1}
+    loaded(first, "run2")
+    assert tell(home, channel).alerts == {"webhook": 1}
+    assert channel.last == [("recovered", None, "2024-01-01")]
+    assert channel.messages[-1].alerts[0].run_id == "run2"
+
+
+@on_both
+def test_a_file_that_is_refused_for_several_partitions(home):
+    channel = Kept()
+    days = ["2024-01-01", "2024-01-02"]
+    home.ledger.refuse([Refused("orders", day, "no header", "by-hand-1", file="/x.csv#7") for day in days])
+    assert tell(home, channel).alerts == {"webhook": 2}
+    assert channel.last == [("open", None, day) for day in days]
+    assert tell(home, channel).alerts == {"webhook": 0}
 
 
 @ALL_ENGINES

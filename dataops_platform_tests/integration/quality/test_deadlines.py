@@ -86,19 +86,37 @@ def test_rows_that_grow_old(home, look, monkeypatch, cut, judged):
     assert due is None
 
 
-def test_what_was_never_loaded_or_can_not_be_judged_keeps_nobody_looking(home, look, caplog, monkeypatch):
+NEVER = datetime(9999, 12, 31, 23, tzinfo=UTC)
+
+
+def test_what_never_grows_old_and_what_is_never_due(home, look):
+    """No calendar has such a deadline: 9999-12-31 stands for never, and a partition of then isn't missed for long."""
+    far = Partitioning("day", Granularity.DAY, date(9500, 1, 1))
+    patient = rule("arrival", RuleKind.ARRIVAL, "day", hours=1000 * 366 * 24, **WARN)
+    for asked in (table("orders", COLUMNS, rules=[FRESH]), table("later", COLUMNS, partitioning=far, rules=[patient])):
+        if asked.partitioning is None:
+            home.fill(asked, [{"day": date(2024, 1, 3), "seen": NEVER}])
+        found, due = look(asked, NOON)
+        assert [passed for _, passed, _ in found] == [True] * (asked.partitioning is None)
+        assert due is None
+        assert look(asked, NOON + timedelta(days=1)) == ([], None)
+
+
+@pytest.mark.parametrize("error", [ConfigError("orders has no such column"), OverflowError("date value out of range")])
+def test_what_was_never_loaded_or_can_not_be_judged_keeps_nobody_looking(home, look, caplog, monkeypatch, error):
     asked = table("orders", COLUMNS, rules=[FRESH])
     assert look(asked, NOON) == ([], None)
     home.fill(asked, [{"day": date(2024, 1, 3), "seen": NOON - timedelta(hours=1)}])
     assert look(asked, NOON)[0] == [("fresh", True, 1)]
 
     def broken(*_args, **_more):
-        raise ConfigError("there is no such column")
+        raise error
 
     monkeypatch.setattr(deadlines, "evaluate", broken)
     monkeypatch.setattr(deadlines.log, "propagate", True)
     assert look(asked, NOON + timedelta(hours=9)) == ([], None)
-    assert "there is no such column" in caplog.text
+    assert str(error) in caplog.text
+    assert "orders" in caplog.text
 
 
 def test_a_table_without_deadlines_is_not_looked_at(home):

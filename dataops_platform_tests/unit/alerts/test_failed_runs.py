@@ -60,7 +60,7 @@ class Channel:
         """What it is told of some runs: key, whether it is well again, and by which run."""
         changed = news(Facts(runs=ends), self.open, self.about)
         for alert in (*changed.told, *changed.kept):
-            self.open[alert.key] = alert
+            self.open[alert.key] = replace(alert, owner=None)
             if alert.status is Status.RECOVERED:
                 del self.open[alert.key]
         self.told = changed.told
@@ -242,11 +242,12 @@ def test_a_run_that_failed_for_what_there_is_no_more(channel):
     channel.about = replace(channel.about, steps={"own__report": None})
     channel.tell()
     assert channel.tell(end(2, steps=("own__report",))) == [(KEY, "recovered", "run2")]
-    failed = end(3, failures={"own__report": "no"})
+    channel.about = replace(channel.about, steps={"own__report": None, CHECKS: DAILY})
+    failed = end(3, failures={"own__report": "no", CHECKS: "no"})
     channel.tell(failed)
     channel.about = replace(channel.about, steps={"raw__orders": None})
     assert channel.tell() == [(KEY, "recovered", "run3")]
-    assert channel.told[0].observed == GONE
+    assert (channel.told[0].observed, channel.told[0].owner) == (GONE, "shop")
     assert channel.tell(failed) == []  # looked at again
 
 

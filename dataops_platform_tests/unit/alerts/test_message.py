@@ -102,6 +102,8 @@ def test_links():
     assert link(FAILED, UI) == f"{UI}/assets/staging/orders?view=checks&checkDetail=amounts"
     assert link(RUN, UI) == f"{UI}/runs/run1"
     assert link(replace(FAILED, table="sales", rule="sales__unique"), UI) == f"{UI}/runs/run1"
+    by_hand = replace(RUN, kind=Kind.DELIVERY_REFUSED, table="staging.orders", run_id="by-hand-1")
+    assert link(by_hand, UI) == f"{UI}/assets/raw/orders"  # no run found it
 
 
 def test_slack_shows_text_as_text():

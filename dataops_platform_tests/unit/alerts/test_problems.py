@@ -12,9 +12,10 @@ from dataops_platform.alerts.events import GONE, TAKEN_AWAY, Kind, Status
 from dataops_platform.alerts.facts import Facts, Judged, Loaded, Refused
 from dataops_platform.alerts.problems import news
 from dataops_platform.alerts.subjects import WITHHELD, Subjects
-from dataops_platform.contracts.model import MASK, BadRows, RuleKind, Scope, Severity
+from dataops_platform.contracts.model import MASK, BadRows, Landing, LoadMode, RuleKind, Scope, Severity
+from dataops_platform.contracts.object_patterns import compile_pattern
 from dataops_platform.contracts.types import Kind as Type
-from dataops_platform.warehouse.ledger import RunEnd, RunStatus
+from dataops_platform.warehouse.ledger import CheckEnd, RunEnd, RunStatus
 from dataops_platform.warehouse.loading import too_many_bad_rows
 from dataops_platform_tests.support import daily, moment, rule, table
 
@@ -43,7 +44,8 @@ JUDGED = Judged(
 
 
 def tell(facts, known=(), about=ABOUT):
-    return news(facts, {alert.key: alert for alert in known}, about).told
+    """What is told, to who was told before as the ledger remembers it."""
+    return news(facts, {alert.key: replace(alert, owner=None) for alert in known}, about).told
 
 
 def judged(known=(), about=ABOUT, **changes):
@@ -89,6 +91,8 @@ def test_what_is_not_fresh_is_another_problem_only_with_a_newer_value():
     assert judged([failed], **later, observed=35.0001) is None  # loaded anew, and the newest value is as it was
     assert judged([failed], **later, observed=33.0).status is Status.OPEN
     assert judged([failed], **later, observed=None).status is Status.OPEN
+    for never in (-1e8, 1e8, float("-inf"), float("nan")):  # in hours: 9999-12-31 and the like
+        assert judged([failed], **later, observed=never, passed=True).status is Status.RECOVERED
 
 
 def test_another_partition_that_is_missing_is_another_problem():
@@ -102,8 +106,36 @@ def test_another_partition_that_is_missing_is_another_problem():
     assert judged(rule_id="come", observed=9.0, details=one).observed == "9 (…, 2024-01-02, 2024-01-03)"
     well = judged([failed], rule_id="come", observed=0.0, passed=True, partition_key="all")
     assert (well.status, well.key, well.observed) == (Status.RECOVERED, failed.key, "0")
+    assert well.partition == failed.partition  # as it was told
     assert judged([failed], rule_id="come", observed=2.0, details=one, partition_key="all") is None
     assert judged([failed], rule_id="come", observed=2.0, details=other, partition_key="all") is not None
+
+
+def test_fewer_partitions_that_are_missing_are_no_news():
+    """But remembered: one that came, and is missing again, is."""
+
+    def missing(count, keys, known=None, **changes):
+        details = json.dumps({"missing": keys}) if keys else None
+        changes = {"rule_id": "come", "partition_key": "all", "observed": count, "details": details} | changes
+        found = news(Facts([replace(JUDGED, **changes)]), {known.key: known} if known else {}, ABOUT)
+        return found.told, found.kept
+
+    ((failed,), _) = missing(3.0, DAYS[:3])
+    told, (kept,) = missing(2.0, DAYS[:2], failed)
+    assert (told, kept.partition) == ([], failed.partition)
+    assert missing(2.0, DAYS[:2], kept) == ([], [])
+    ((well,), _) = missing(0.0, [], kept, passed=True)
+    assert (well.status, well.partition) == (Status.RECOVERED, DAYS[2])
+    for count, keys in ((3.0, DAYS[:3]), (2.0, [DAYS[0], DAYS[4]])):
+        ((again,), _) = missing(count, keys, kept)
+        assert (again.status, again.partition) == (Status.OPEN, keys[-1])
+    assert len(missing(2.0, DAYS[:2], failed, severity=Severity.WARNING)[0]) == 1
+    # Of many the newest are listed; those before come into view.
+    ((many,), _) = missing(6.0, DAYS[3:])
+    assert missing(5.0, DAYS[2:5], many)[0] == []
+    assert len(missing(7.0, DAYS[3:], many)[0]) == 1
+    # Told by a version that didn't remember which.
+    assert len(missing(2.0, DAYS[:2], replace(failed, details=None))[0]) == 1
 
 
 @pytest.mark.parametrize(
@@ -130,11 +162,13 @@ def test_what_is_not_asked_for_any_more_is_no_problem_any_more():
     ):
         (found,) = tell(Facts(), [known], about)
         assert (found.key, found.status, found.observed) == (known.key, Status.RECOVERED, GONE)
+        assert found.owner == ("shop" if about.owner(known.table) else None)
     asking = replace(ABOUT, tests=["sales__unique"])
     assert tell(Facts(), [judged(), sales, refusal], asking) == []
     # Only the old one, where a rule was renamed.
     (new, old) = tell(Facts([replace(JUDGED, rule_id="fresh")]), [judged()], without)
     assert [(a.rule, a.status) for a in (new, old)] == [("fresh", Status.OPEN), ("amounts", Status.RECOVERED)]
+    assert [a.owner for a in (new, old)] == ["shop", "shop"]
 
 
 def test_what_was_wrong_before_a_table_had_partitions_is_no_problem_any_more():
@@ -224,6 +258,14 @@ def test_a_refused_delivery_is_well_again_when_it_or_a_later_one_is_loaded(what,
     assert tell(Facts(refusals=[REFUSED], loaded=what)) == ([] if well else [known])
 
 
+def test_a_refused_delivery_that_is_loaded_after_a_newer_one():
+    (known,) = tell(Facts(refusals=[REFUSED]))
+    newer = loaded(LATER, run_id="run1")
+    assert tell(Facts(loaded=newer), [known]) == []
+    (well,) = tell(Facts(loaded=newer, after_all={MANIFEST: Loaded(MANIFEST, "run2", moment(5))}), [known])
+    assert (well.status, well.run_id, well.happened_at) == (Status.RECOVERED, "run2", moment(5))
+
+
 NO_CSV = replace(REFUSED, manifest=None, file="gs://acme/orders/a.csv#7")
 
 
@@ -236,6 +278,20 @@ def test_a_file_that_can_not_become_a_delivery(what, well):
     assert (known.kind, known.table, known.partition) == (Kind.DELIVERY_REFUSED, "staging.orders", "2024-01-01")
     assert tell(Facts(refusals=[replace(NO_CSV, file="gs://acme/orders/a.csv#8")]), [known]) == []  # as bad as before
     assert [a.status for a in tell(Facts(loaded=what), [known])] == ([Status.RECOVERED] if well else [])
+
+
+def test_one_file_that_several_tables_read_or_that_was_delivered_for_several_partitions():
+    about = Subjects({"orders": ORDERS, "customers": replace(ORDERS, name="customers")}, {})
+    each = [NO_CSV, replace(NO_CSV, table_name="customers"), replace(NO_CSV, partition_key="2024-01-02")]
+    found = tell(Facts(refusals=each), about=about)
+    assert len({alert.key for alert in found}) == 3
+    (orders,) = [a for a in found if (a.table, a.partition) == ("staging.orders", "2024-01-01")]
+    # An older version told of it under a key without them. It goes on under that one, and is well under it.
+    old = replace(orders, key="file/gs://acme/orders/a.csv")
+    again = tell(Facts(refusals=each), [old], about)
+    assert {alert.key for alert in again} == {alert.key for alert in found} - {orders.key}
+    (well,) = tell(Facts(refusals=[NO_CSV], loaded=loaded()), [old], about)
+    assert (well.key, well.status) == (old.key, Status.RECOVERED)
 
 
 def looked(number=2, partition="2024-01-01", done=True, refused=(), steps=("raw__orders", "staging__orders")):
@@ -278,6 +334,39 @@ def test_a_refused_file_that_was_taken_away(runs, well):
     later = replace(NO_CSV, file="gs://acme/orders/a.csv#8", run_id="run9", refused_at=moment(9))
     for refusals in ([NO_CSV, later], [later, NO_CSV]):
         assert [a.run_id for a in tell(Facts(refusals=refusals, runs=runs), about=days)] == ["run9"]
+
+
+LANDING = (Landing("landing", compile_pattern("orders/{partition}/*.csv", daily())),)
+
+
+@pytest.mark.parametrize("mode", [LoadMode.APPEND, LoadMode.REPLACE])
+def test_what_else_lands_stands_for_a_refused_file_only_where_it_replaces_it(mode):
+    """Rows that are added to others are missing until the file is written anew, or taken away."""
+    days = Subjects({"orders": replace(ORDERS, partitioning=daily(), landings=LANDING, load_mode=mode)}, {})
+    (known,) = tell(Facts(refusals=[NO_CSV]), about=days)
+    still = looked(done=False, refused=["2024-01-01"])
+
+    def said(known, **facts):
+        return [(a.status, a.observed, a.run_id) for a in tell(Facts(**facts), [known], days)]
+
+    well = [(Status.RECOVERED, "loaded", "run2")]
+    assert said(known, loaded=loaded(), runs=[still]) == (well if mode is LoadMode.REPLACE else [])
+    assert said(known, loaded=loaded(), runs=[looked()]) == well  # nothing is refused any more: it was written anew
+    taken = [(Status.RECOVERED, TAKEN_AWAY, "run3")]
+    assert said(known, loaded=loaded(), runs=[still, looked(3)]) == (well if mode is LoadMode.REPLACE else taken)
+    # No run looks for what was delivered by hand.
+    (by_hand,) = tell(Facts(refusals=[replace(NO_CSV, run_id="by-hand-1")]), about=days)
+    assert said(by_hand, loaded=loaded(), runs=[still]) == well
+
+
+def test_a_check_of_ones_own_has_the_tables_owner_when_it_passes_too():
+    def ended(number, passed):
+        check = CheckEnd("staging/orders", "plausible", "all", passed, Severity.WARNING)
+        return RunEnd(f"run{number}", "pipeline", "all", RunStatus.SUCCESS, (), {}, moment(number), [check])
+
+    (failed,) = tell(Facts(runs=[ended(1, False)]))
+    (well,) = tell(Facts(runs=[ended(2, True)]), [failed])
+    assert [(a.status, a.owner) for a in (failed, well)] == [(Status.OPEN, "shop"), (Status.RECOVERED, "shop")]
 
 
 def test_problems_come_first_and_blocking_ones_before_warnings():
