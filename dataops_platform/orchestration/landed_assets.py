@@ -5,7 +5,7 @@ from typing import Any
 
 import dagster as dg
 
-from dataops_platform.contracts.model import Table
+from dataops_platform.contracts.model import LoadMode, Table
 from dataops_platform.ingestion.landing import Registration, register
 from dataops_platform.ingestion.landing_log import Refusal
 from dataops_platform.orchestration import partitions, refused
@@ -87,7 +87,10 @@ def landed_raw(table: Table) -> dg.AssetsDefinition:
             if partition not in delivered:
                 reasons.setdefault(partition, []).append(reason)
         new = [f"{partition}: {reason}" for partition, reason in sorted(said)]
-        refused.report(context, reasons, new, incomplete, incomplete | unknown)
+        # Where objects add rows, what else landed doesn't stand for those of a refused one: they are missing still.
+        adds = table.load_mode is not LoadMode.REPLACE
+        still = incomplete | unknown | (set(done.refused_before.values()) if adds else set())
+        refused.report(context, reasons, new, incomplete, still)
         yield dg.MaterializeResult(
             metadata={
                 "deliveries": len(done.delivered),

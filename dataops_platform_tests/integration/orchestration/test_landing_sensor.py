@@ -229,6 +229,10 @@ def test_a_refused_object_is_told_until_it_is_taken_away(shop, tmp_path):
         assert shop.run(request, dagster).success
         assert told() == []
         (shop.settings.project / "not mounted").rename(folder)
+        shop.write(1, "c.csv", HEAD + "12,2024-05-01,DE,2\n")  # doesn't bring the rows of the bad one
+        assert shop.run(request, dagster).success
+        assert shop.staged() == [12]
+        assert told() == []
         bad.unlink()
         assert shop.run(request, dagster).success
         assert told() == [("recovered", "delivery_refused"), ("recovered", "run_failed")]
