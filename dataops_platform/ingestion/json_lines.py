@@ -59,6 +59,9 @@ def texts(
         if (fault := _fault(source)) is None:
             raise
         raise DataRefused(f"{shown}: can't be read as jsonl: {fault}") from error
+    # The engine passes over a file of a single byte, as if it were empty.
+    if not found and (fault := _fault(source)) is not None:
+        raise DataRefused(f"{shown}: can't be read as jsonl: {fault}")
     known = [column.name for column in table.columns]
     # A key that no line has is null in all of them, as it is in some.
     more = beyond(table, [*known, *(key for (key,) in found if key not in known)], shown)

@@ -351,6 +351,8 @@ UNREADABLE = {
     "a column twice": ("t.csv", b"id,name,id\n1,a,1\n", {}, "column 'id' is there twice"),
     "no json": ("t.jsonl", b'{"id": 1}\n\n{"id": \n', {}, "line 3 isn't JSON: Expecting value, at character 7"),
     "no json at once": ("t.jsonl", b'{"id" 1}\n', {}, "line 1 isn't JSON: Expecting ':' delimiter, at character 7"),
+    "a single byte": ("t.jsonl", b"{", {}, "line 1 isn't JSON: Expecting property name"),
+    "a single byte behind a mark": ("t.jsonl", b"\xef\xbb\xbf1", {}, "line 1 isn't an object in braces"),
     "no object": ("t.jsonl", b'{"id": 1}\n[2]\n', {}, "line 2 isn't an object in braces"),
     "two objects": ("t.jsonl", b'{"id": 1}{"id": 2}\n', {}, "line 1 isn't JSON: Extra data, at character 10"),
     "a key twice": ("t.jsonl", b'{"id": 1}\n{"id": 1, "i\\u0064": 2}\n', {}, "line 2 has key 'id' twice"),
