@@ -179,12 +179,16 @@ def _fit(name: str, wanted: FieldType, actual: str) -> _Fit:
         case Kind.DATE:
             return same if actual == "DATE" else _Fit(None, "DATE")
         case Kind.TIMESTAMP:
-            if actual in {"TIMESTAMPTZ_NS", "INT96"}:  # in UTC, as the session is
+            if actual == "TIMESTAMPTZ_NS":
+                return _Fit(f"make_timestamptz({_microseconds(column)})", "")
+            if actual == "INT96":  # in UTC, as the session is
                 return cast
             zoned = actual == "TIMESTAMP WITH TIME ZONE"
             return same if zoned else _Fit(None, "a timestamp with time zone (UTC-adjusted), or INT96")
         case Kind.DATETIME:
-            local = actual in {"TIMESTAMP_MS", "TIMESTAMP_NS", "TIMESTAMP_S", "DATE"}
+            if actual == "TIMESTAMP_NS":
+                return _Fit(f"make_timestamp({_microseconds(column)})", "")
+            local = actual in {"TIMESTAMP_MS", "TIMESTAMP_S", "DATE"}
             return (
                 same
                 if actual in {"TIMESTAMP", "INT96"}
@@ -199,6 +203,14 @@ def _fit(name: str, wanted: FieldType, actual: str) -> _Fit:
             if text is None:
                 return _Fit(None, "JSON text, a struct, a list or a map")
             return _Fit(f"CASE WHEN {is_json(text, 'duckdb')} THEN CAST({text} AS JSON) END", "")
+
+
+def _microseconds(column: str) -> str:
+    """SQL of the whole microseconds since 1970 of a timestamp of nanoseconds: the engine's cast rounds, also up.
+
+    Its division goes towards 1970, so before that one more is to be taken.
+    """
+    return f"epoch_ns({column}) // 1000 - CAST(epoch_ns({column}) % 1000 < 0 AS INTEGER)"
 
 
 def _json_text(name: str, actual: str) -> str | None:

@@ -375,6 +375,20 @@ def test_what_pandas_writes_of_itself_fits(home):
     ) == [(True, True, moment(1).replace(tzinfo=None), None, None, None)]
 
 
+@pytest.mark.parametrize("int96", [False, True])
+def test_what_is_finer_than_a_microsecond_is_cut_off(home, int96):
+    """Never rounded: that may be another day. Before 1970, too, and in a column that a delivery brings."""
+    t = table("t", {"at": Kind.TIMESTAMP, "local": Kind.DATETIME})
+    t = replace(t, schema_policy=SchemaPolicy.ADDITIVE)
+    nanoseconds = [1_704_067_199_999_999_999, 1_500, 1_000, 0, -1, -1_000, -1_001, None]
+    local, zoned = (pa.array(nanoseconds, pa.timestamp("ns", zone)) for zone in (None, "UTC"))
+    rows = pa.table({"at": zoned, "local": local, "more": zoned})
+    assert [o.refused for o in home.load(t, [home.deliver(t, rows, use_deprecated_int96_timestamps=int96)])] == [None]
+    cut = [None if number is None else number // 1000 for number in nanoseconds]
+    found = home.rows("SELECT epoch_us(t.at), epoch_us(local), epoch_us(more) FROM staging.t")
+    assert sorted(found, key=str) == sorted(zip(cut, cut, cut, strict=True), key=str)
+
+
 @on_both
 def test_timestamps_as_spark_and_hive_write_them(home):
     """INT96 is an instant in UTC, in a column that a delivery brings, too; as a wall-clock time it is that of UTC."""
