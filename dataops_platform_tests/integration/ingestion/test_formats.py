@@ -623,6 +623,13 @@ def test_the_mark_of_an_encoding_is_passed_over(tmp_path):
     assert {path.suffix for path in tmp_path.iterdir()} == {".jsonl", ".parquet"}
 
 
+def test_a_text_with_the_letters_that_parquet_begins_with(tmp_path):
+    source, target = tmp_path / "t.csv", tmp_path / "t.parquet"
+    source.write_bytes(b"PAR1,b\n1,2\n")
+    to_parquet(table("t", {"PAR1": Kind.INTEGER, "b": Kind.INTEGER}), FileReading(FileFormat.CSV), source, target)
+    assert pq.read_table(target).to_pylist() == [{"PAR1": 1, "b": 2}]
+
+
 # -- properties --------------------------------------------------------------------------------------------------------
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0\r"), max_size=8)
