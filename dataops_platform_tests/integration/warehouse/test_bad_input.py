@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from contextlib import nullcontext
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from decimal import Decimal
 from pathlib import Path
 
@@ -387,6 +388,37 @@ def test_what_is_finer_than_a_microsecond_is_cut_off(home, int96):
     cut = [None if number is None else number // 1000 for number in nanoseconds]
     found = home.rows("SELECT epoch_us(t.at), epoch_us(local), epoch_us(more) FROM staging.t")
     assert sorted(found, key=str) == sorted(zip(cut, cut, cut, strict=True), key=str)
+
+
+def test_dates_and_instants_of_other_years(home):
+    """Of years that only DuckDB holds: their rows go to quarantine with the text, as of the formats that have texts."""
+    t = table("t", {"id": Kind.INTEGER, "day": Kind.DATE, "at": Kind.TIMESTAMP, "doc": Kind.JSON})
+    t = replace(t, schema_policy=SchemaPolicy.ADDITIVE)
+    days, ends = [-719_162, 2_932_896], [-62_135_596_800_000_000, 253_402_300_799_999_999]
+    (low, high), (first, last) = days, ends
+    columns = {
+        "id": pa.array(range(6)),
+        "day": pa.array([*days, None, low - 1, high + 1, 2**31 - 1], pa.date32()),
+        "at": pa.array([*ends, None, first - 1, last + 1, None], pa.timestamp("us", "UTC")),
+        "doc": pa.array(["1", None, None, "no", None, None]),
+        "local": pa.array([*ends, None, first - 1, None, None], pa.timestamp("us")),
+        "fine": pa.array([None, 0, None, None, None, 2**63 - 1], pa.timestamp("ns")),
+    }
+    assert [o.refused for o in home.load(t, [home.deliver(t, pa.table(columns))])] == [None]
+    held = home.warehouse.query("SELECT * FROM quarantine.t ORDER BY id").to_pylist()
+    assert [(row["id"], json.loads(row["_uncast"])) for row in held] == [
+        (3, {
+            "doc": "no", "day": "0001-12-31 (BC)", "at": "0001-12-31 (BC) 23:59:59.999999+00",
+            "local": "0001-12-31 (BC) 23:59:59.999999",
+        }),
+        (4, {"day": "10000-01-01", "at": "10000-01-01 00:00:00+00"}),
+        (5, {"day": "infinity", "fine": "infinity"}),
+    ]  # fmt: skip
+    assert held[1]["_reasons"] == ["cast_day", "cast_at"]
+    assert all(row[name] is None for row in held for name in columns if name != "id")
+    assert home.rows("SELECT id, day, epoch_us(local) FROM staging.t ORDER BY id") == [
+        (0, date.min, first), (1, date.max, last), (2, None, None)
+    ]  # fmt: skip
 
 
 @on_both
