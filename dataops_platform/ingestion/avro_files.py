@@ -171,6 +171,11 @@ def _text(value: Any) -> str | None:
         case datetime() | date() | time():
             return value.isoformat()
         case dict() | list():
-            return json.dumps(value, default=_text)
+            return json.dumps(value, default=_nested)
         case _:
             return str(value)
+
+
+def _nested(value: Any) -> float | str | None:
+    """What JSON has no type for; a decimal is a number in it, as in the other formats."""
+    return float(value) if isinstance(value, Decimal) else _text(value)

@@ -522,12 +522,13 @@ def test_avros_own_types(tmp_path):
         "local": {"type": "long", "logicalType": "local-timestamp-micros"},
         "clock": {"type": "long", "logicalType": "time-micros"},
         "more": {"type": "record", "name": "inner", "fields": [{"name": "tags", "type": {"type": "array",
-                 "items": "string"}}, {"name": "d", "type": {"type": "int", "logicalType": "date"}}]},
+                 "items": "string"}}, {"name": "d", "type": {"type": "int", "logicalType": "date"}},
+                 {"name": "net", "type": {"type": "bytes", "logicalType": "decimal", "precision": 9, "scale": 2}}]},
     }  # fmt: skip
     row = {
         "n": 2**62, "x": 0.1, "ok": False, "name": "ß", "amount": Decimal("-123456789012345678901234.000001"),
         "day": date(1969, 12, 31), "at": datetime(2024, 1, 1, 0, 0, 0, 1, UTC), "local": datetime(2024, 1, 1, 12),
-        "clock": time(1, 2, 3, 4), "more": {"tags": ["a", "b"], "d": date(2024, 1, 1)},
+        "clock": time(1, 2, 3, 4), "more": {"tags": ["a", "b"], "d": date(2024, 1, 1), "net": Decimal("1.50")},
     }  # fmt: skip
     fields = [{"name": name, "type": ["null", kind]} for name, kind in logical.items()]
     buffer = io.BytesIO()
@@ -538,7 +539,7 @@ def test_avros_own_types(tmp_path):
     home.load(t)
     found = home.warehouse.query("SELECT * FROM staging.t WHERE n IS NOT NULL").to_pylist()[0]
     assert {name: found[name] for name in TYPES if name != "more"} == {k: v for k, v in row.items() if k != "more"}
-    assert json.loads(found["more"]) == {"tags": ["a", "b"], "d": "2024-01-01"}
+    assert json.loads(found["more"]) == {"tags": ["a", "b"], "d": "2024-01-01", "net": 1.5}
     assert home.rows("SELECT count(*) FROM staging.t") == [(2,)]
 
 
