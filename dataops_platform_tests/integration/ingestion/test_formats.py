@@ -354,6 +354,9 @@ UNREADABLE = {
     "a single byte": ("t.jsonl", b"{", {}, "line 1 isn't JSON: Expecting property name"),
     "a single byte behind a mark": ("t.jsonl", b"\xef\xbb\xbf1", {}, "line 1 isn't an object in braces"),
     "no object": ("t.jsonl", b'{"id": 1}\n[2]\n', {}, "line 2 isn't an object in braces"),
+    "NaN": ("t.jsonl", b'{"id": 1}\n{"id": 2, "name": [1, NaN]}\n', {}, "line 2 isn't JSON: it has no NaN"),
+    "infinity": ("t.jsonl", b'{"name": "\\"", "id":-Infinity}\n', {}, "line 1 isn't JSON: it has no -Infinity"),
+    "a comma too many": ("t.jsonl", b'{"id": 1}\n{"id": 2 , }\n', {}, "line 2 isn't JSON: "),
     "two objects": ("t.jsonl", b'{"id": 1}{"id": 2}\n', {}, "line 1 isn't JSON: Extra data, at character 10"),
     "a key twice": ("t.jsonl", b'{"id": 1}\n{"id": 1, "i\\u0064": 2}\n', {}, "line 2 has key 'id' twice"),
     "no utf-8": ("t.jsonl", b'{"id": 1, "name": "\xff"}\n', {}, "line 1 isn't UTF-8: say what it is with"),
@@ -583,6 +586,7 @@ def test_numbers_of_json_as_they_are_written(tmp_path):
         r'{"s":"\"amount\":0.10000000000000000001, \\","amount":0.10}': {
             "s": '"amount":0.10000000000000000001, \\', "amount": Decimal("0.1"),
         },
+        r'{"s": "[NaN, \", -inf, ], }", "j": ["\\", ",]"]}': {"s": '[NaN, ", -inf, ], }', "j": r'["\\",",]"]'},
         r'{"s": true, "i": 1234567890123456}': {"s": "true", "i": 1234567890123456},
     }  # fmt: skip
     source.write_text("".join(f"{line}\n" for line in rows))
