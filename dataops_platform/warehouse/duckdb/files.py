@@ -16,10 +16,15 @@ from dataops_platform.warehouse.loading import is_json, uncast_now
 from dataops_platform.warehouse.names import UNCAST, literal, quote
 
 FileSchema = tuple[tuple[str, str], ...]
-"""Top-level columns of a file: (name, DuckDB type), in file order; INT96 for timestamps of that type."""
+"""Top-level columns of a file: (name, DuckDB type), in file order; INT96 for timestamps of that type.
+
+A decimal of more than 38 digits is one here, though the engine reads a double.
+"""
 
 _INTEGERS = {"TINYINT", "SMALLINT", "INTEGER", "BIGINT", "UTINYINT", "USMALLINT", "UINTEGER"}
 _DECIMAL = re.compile(r"DECIMAL\((\d+),(\d+)\)")
+_DIGITS = 38
+"""Of a decimal, at most; a contract can't declare one of more."""
 
 
 def file_list(paths: Iterable[str]) -> str:
@@ -29,7 +34,9 @@ def file_list(paths: Iterable[str]) -> str:
 
 def _schemas(connection: duckdb.DuckDBPyConnection, paths: Sequence[str]) -> dict[str, FileSchema]:
     rows = connection.execute(
-        "SELECT file_name, name, CASE WHEN type = 'INT96' THEN type ELSE duckdb_type END, num_children"
+        "SELECT file_name, name, CASE WHEN type = 'INT96' THEN type"
+        " WHEN duckdb_type = 'DOUBLE' AND precision IS NOT NULL THEN format('DECIMAL({},{})', precision, scale)"
+        " ELSE duckdb_type END, num_children"
         f" FROM parquet_schema({file_list(paths)})"
     ).fetchall()
     schemas: dict[str, list[tuple[str, str]]] = {path: [] for path in paths}
@@ -244,7 +251,7 @@ def _is_nested(actual: str) -> bool:
 def type_of(actual: str) -> FieldType | None:
     """The type of the column that a DuckDB type becomes; None: there is none."""
     if match := _DECIMAL.fullmatch(actual):
-        return FieldType(Kind.DECIMAL, int(match[1]), int(match[2]))
+        return FieldType(Kind.DECIMAL, int(match[1]), int(match[2])) if int(match[1]) <= _DIGITS else None
     if _is_nested(actual):
         return FieldType(Kind.JSON)
     kind = Kind.STRING if actual.startswith("ENUM") else Kind.INTEGER if actual in _INTEGERS else _KINDS.get(actual)

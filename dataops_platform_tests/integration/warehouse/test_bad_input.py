@@ -324,6 +324,11 @@ def test_what_the_machine_can_not_read_now_is_no_damage(home):
             {"day": [DAY1], "id": [1], "amount": [Decimal("1.50")]},
             "or declare it as it is: `logicalType: number, physicalType: 'NUMERIC(3,2)'`",
         ),
+        (
+            {"day": [DAY1], "id": pa.array([Decimal("1.5")], pa.decimal256(40, 2)), "amount": ["x"]},
+            "column 'id' is DECIMAL(40,2), the contract wants integer: an integer type. Write it so and deliver it"
+            " again; raw_orders",
+        ),
         ({"day": [DAY1], "id": [{"a": 1}], "amount": [1.0]}, "or declare it as it is: `logicalType: object`"),
         ({"day": ["2024-01-01"], "id": [1], "amount": [1.0]}, "column 'day' is VARCHAR, the contract wants date"),
         ({"day": [DAY1], "id": [1], "amount": [10**12]}, "column 'amount' is BIGINT, the contract wants number"),
