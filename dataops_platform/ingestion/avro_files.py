@@ -46,12 +46,24 @@ def _kept(read: _Reader) -> _Reader:
     return kept
 
 
+def _of_a_day(read: _Reader) -> _Reader:
+    """A reader of times that takes none before midnight: fastavro makes another time of it, without a word."""
+
+    def checked(data: Any, written: Any, asked: Any) -> Any:
+        if data < 0:
+            raise ValueError(data)
+        return read(data, written, asked)
+
+    return checked
+
+
 def _decimal(data: bytes, written: Any, asked: Any) -> Decimal:
     """All digits: fastavro rounds to the precision of the schema, whatever the file holds."""
     return Decimal(f"{int.from_bytes(data, 'big', signed=True)}e-{written.get('scale', 0)}")
 
 
 # fastavro's own place for it, there is one for the whole process: one value would end the reading of its file.
+LOGICAL_READERS.update({kind: _of_a_day(LOGICAL_READERS[kind]) for kind in ("int-time-millis", "long-time-micros")})
 LOGICAL_READERS.update({kind: _kept(read) for kind, read in LOGICAL_READERS.items()})
 LOGICAL_READERS.update({f"{of}-decimal": _decimal for of in ("bytes", "fixed")})
 LOGICAL_READERS["string-uuid"] = lambda data, written, asked: data  # a text, as it is written
@@ -159,6 +171,11 @@ def _text(value: Any) -> str | None:
         case datetime() | date() | time():
             return value.isoformat()
         case dict() | list():
-            return json.dumps(value, default=_text)
+            return json.dumps(value, default=_nested)
         case _:
             return str(value)
+
+
+def _nested(value: Any) -> float | str | None:
+    """What JSON has no type for; a decimal is a number in it, as in the other formats."""
+    return float(value) if isinstance(value, Decimal) else _text(value)

@@ -33,6 +33,8 @@ _QUOTED = (
     rf"replace(replace(regexp_replace(json, {literal(_TOKEN)}, '\1' || chr(1) || '\2' || chr(1), 'g'),"
     " chr(1) || chr(1), ''), chr(1), '\"')"
 )
+# What the engine's parser takes beyond JSON, outside of quotes: NaN, infinities, and a comma behind the last item.
+_BEYOND = r'^([^"]|"([^"\\]|\\.)*")*([\[:,]\s*-?(?i:nan|inf)|,\s*[]}])'
 
 
 def texts(
@@ -49,7 +51,10 @@ def texts(
     if _without_mark(source, scratch):
         source = scratch
     rows = f"read_json_objects({literal(str(source))}, format = 'newline_delimited', compression = 'none')"
-    keys = "CASE WHEN json_type(json) = 'OBJECT' THEN json_keys(json) ELSE error('no object') END"
+    keys = (
+        "CASE WHEN json_type(json) <> 'OBJECT' THEN error('no object')"
+        f" WHEN regexp_matches(json, {literal(_BEYOND)}) THEN error('no JSON') ELSE json_keys(json) END"
+    )
     once = "CASE WHEN len(list_distinct(keys)) = len(keys) THEN keys ELSE error('a key twice') END"
     try:
         found = connection.execute(
@@ -59,6 +64,9 @@ def texts(
         if (fault := _fault(source)) is None:
             raise
         raise DataRefused(f"{shown}: can't be read as jsonl: {fault}") from error
+    # The engine passes over a file of a single byte, as if it were empty.
+    if not found and (fault := _fault(source)) is not None:
+        raise DataRefused(f"{shown}: can't be read as jsonl: {fault}")
     known = [column.name for column in table.columns]
     # A key that no line has is null in all of them, as it is in some.
     more = beyond(table, [*known, *(key for (key,) in found if key not in known)], shown)
@@ -96,6 +104,10 @@ def _without_mark(source: Path, target: Path) -> bool:
     return True
 
 
+def _no_value(constant: str) -> None:
+    raise ValueError(f"it has no {constant}")
+
+
 def _fault(source: Path) -> str | None:
     """The first line that can't be read, and why; the engine counts lines in another way."""
     with source.open("rb") as file:
@@ -105,7 +117,13 @@ def _fault(source: Path) -> str | None:
             if len(line) > _LONGEST:
                 return f"line {number} is longer than {_LONGEST >> 20} MB"
             try:
-                made = json.loads(line.decode().rstrip(), object_pairs_hook=tuple, parse_int=str, parse_float=str)
+                made = json.loads(
+                    line.decode().rstrip(),
+                    object_pairs_hook=tuple,
+                    parse_int=str,
+                    parse_float=str,
+                    parse_constant=_no_value,
+                )
                 json.dumps(made, ensure_ascii=False).encode()  # not so with half a character
             except RecursionError:
                 continue
@@ -115,6 +133,8 @@ def _fault(source: Path) -> str | None:
                 return f"line {number} isn't UTF-8: {error}"
             except json.JSONDecodeError as error:
                 return f"line {number} isn't JSON: {error.msg}, at character {error.pos + 1}"
+            except ValueError as error:
+                return f"line {number} isn't JSON: {error}"
             if not isinstance(made, tuple):
                 return f"line {number} isn't an object in braces"
             keys = [key for key, _ in made]

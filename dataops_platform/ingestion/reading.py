@@ -102,10 +102,14 @@ _HEAD = 64
 _BEGINNINGS = {
     b"\x1f\x8b": "compressed with gzip: let its name end in .gz",
     b"PK\x03\x04": "a zip archive or an Excel workbook: unpack it, or export it",
-    b"PAR1": "a parquet file: name it so",
+    b"PAR1\x15": "a parquet file: name it so",
     b"Obj\x01": "an Avro file: name it so",
 }
-"""How files begin that are something else, and what to do about them."""
+"""How files begin that are something else, and what to do about them.
+
+Each has a byte that no text has, so that a text isn't taken for one: `PAR1` may be a column. Behind it, parquet has its
+first page or its footer, and either begins with a number of 32 bits as its first field.
+"""
 _MARKS = {  # the longer ones first: the others begin as they do
     codecs.BOM_UTF32_LE: "utf-32",
     codecs.BOM_UTF32_BE: "utf-32",

@@ -16,10 +16,15 @@ from dataops_platform.warehouse.loading import is_json, uncast_now
 from dataops_platform.warehouse.names import UNCAST, literal, quote
 
 FileSchema = tuple[tuple[str, str], ...]
-"""Top-level columns of a file: (name, DuckDB type), in file order; INT96 for timestamps of that type."""
+"""Top-level columns of a file: (name, DuckDB type), in file order; INT96 for timestamps of that type.
+
+A decimal of more than 38 digits is one here, though the engine reads a double.
+"""
 
 _INTEGERS = {"TINYINT", "SMALLINT", "INTEGER", "BIGINT", "UTINYINT", "USMALLINT", "UINTEGER"}
 _DECIMAL = re.compile(r"DECIMAL\((\d+),(\d+)\)")
+_DIGITS = 38
+"""Of a decimal, at most; a contract can't declare one of more."""
 
 
 def file_list(paths: Iterable[str]) -> str:
@@ -29,7 +34,9 @@ def file_list(paths: Iterable[str]) -> str:
 
 def _schemas(connection: duckdb.DuckDBPyConnection, paths: Sequence[str]) -> dict[str, FileSchema]:
     rows = connection.execute(
-        "SELECT file_name, name, CASE WHEN type = 'INT96' THEN type ELSE duckdb_type END, num_children"
+        "SELECT file_name, name, CASE WHEN type = 'INT96' THEN type"
+        " WHEN duckdb_type = 'DOUBLE' AND precision IS NOT NULL THEN format('DECIMAL({},{})', precision, scale)"
+        " ELSE duckdb_type END, num_children"
         f" FROM parquet_schema({file_list(paths)})"
     ).fetchall()
     schemas: dict[str, list[tuple[str, str]]] = {path: [] for path in paths}
@@ -147,10 +154,14 @@ class _Fit:
 
 
 def _fit(name: str, wanted: FieldType, actual: str) -> _Fit:
-    """How a file's column becomes the contract's: an expression without loss, or None where there is none."""
+    """How a file's column becomes the contract's: an expression without loss, or None where there is none.
+
+    Its value is null where the column's can't be the contract's; `_uncast` has the text of it.
+    """
     column = quote(name)
     cast = _Fit(f"CAST({column} AS {wanted.duckdb})", "")
     same = _Fit(column, "")
+
     if actual == '"NULL"':  # no row has a value: what writers make of it where nobody says the type
         return cast
     match wanted.kind:
@@ -177,21 +188,23 @@ def _fit(name: str, wanted: FieldType, actual: str) -> _Fit:
         case Kind.BOOLEAN:
             return same if actual == "BOOLEAN" else _Fit(None, "BOOLEAN")
         case Kind.DATE:
-            return same if actual == "DATE" else _Fit(None, "DATE")
+            return _within(column, wanted) if actual == "DATE" else _Fit(None, "DATE")
         case Kind.TIMESTAMP:
-            if actual in {"TIMESTAMPTZ_NS", "INT96"}:  # in UTC, as the session is
-                return cast
-            zoned = actual == "TIMESTAMP WITH TIME ZONE"
-            return same if zoned else _Fit(None, "a timestamp with time zone (UTC-adjusted), or INT96")
+            if actual == "TIMESTAMPTZ_NS":
+                return _Fit(f"make_timestamptz({_microseconds(column)})", "")
+            if actual == "INT96":  # in UTC, as the session is
+                return _within(f"CAST({column} AS TIMESTAMPTZ)", wanted)
+            if actual == "TIMESTAMP WITH TIME ZONE":
+                return _within(column, wanted)
+            return _Fit(None, "a timestamp with time zone (UTC-adjusted), or INT96")
         case Kind.DATETIME:
-            local = actual in {"TIMESTAMP_MS", "TIMESTAMP_NS", "TIMESTAMP_S", "DATE"}
-            return (
-                same
-                if actual in {"TIMESTAMP", "INT96"}
-                else cast
-                if local
-                else _Fit(None, "a timestamp without time zone")
-            )
+            if actual == "TIMESTAMP_NS":
+                return _Fit(f"make_timestamp({_microseconds(column)})", "")
+            if actual in {"TIMESTAMP", "INT96"}:
+                return _within(column, wanted)
+            if actual in {"TIMESTAMP_MS", "TIMESTAMP_S", "DATE"}:  # a date may be beyond every timestamp
+                return _within(f"TRY_CAST({column} AS TIMESTAMP)", wanted)
+            return _Fit(None, "a timestamp without time zone")
         case Kind.TIME:
             return same if actual == "TIME" else _Fit(None, "TIME")
         case Kind.JSON:
@@ -199,6 +212,24 @@ def _fit(name: str, wanted: FieldType, actual: str) -> _Fit:
             if text is None:
                 return _Fit(None, "JSON text, a struct, a list or a map")
             return _Fit(f"CASE WHEN {is_json(text, 'duckdb')} THEN CAST({text} AS JSON) END", "")
+
+
+_WITH_YEARS = (Kind.DATE, Kind.TIMESTAMP, Kind.DATETIME)
+_RANGE = ("0001-01-01 00:00:00+00", "9999-12-31 23:59:59.999999+00")
+"""Of dates and instants: others (infinity is one) no other engine holds, nor does Python."""
+
+
+def _within(value: str, wanted: FieldType) -> _Fit:
+    first, last = (f"CAST('{end}' AS {wanted.duckdb})" for end in _RANGE)
+    return _Fit(f"CASE WHEN {value} BETWEEN {first} AND {last} THEN {value} END", "")
+
+
+def _microseconds(column: str) -> str:
+    """SQL of the whole microseconds since 1970 of a timestamp of nanoseconds: the engine's cast rounds, also up.
+
+    Its division goes towards 1970, so before that one more is to be taken. Infinities have none.
+    """
+    return f"epoch_ns({column}) // 1000 - CAST(epoch_ns({column}) % 1000 < 0 AS INTEGER)"
 
 
 def _json_text(name: str, actual: str) -> str | None:
@@ -220,7 +251,7 @@ def _is_nested(actual: str) -> bool:
 def type_of(actual: str) -> FieldType | None:
     """The type of the column that a DuckDB type becomes; None: there is none."""
     if match := _DECIMAL.fullmatch(actual):
-        return FieldType(Kind.DECIMAL, int(match[1]), int(match[2]))
+        return FieldType(Kind.DECIMAL, int(match[1]), int(match[2])) if int(match[1]) <= _DIGITS else None
     if _is_nested(actual):
         return FieldType(Kind.JSON)
     kind = Kind.STRING if actual.startswith("ENUM") else Kind.INTEGER if actual in _INTEGERS else _KINDS.get(actual)
@@ -302,4 +333,14 @@ def _uncast(table: Table, actual: Mapping[str, str]) -> str:
     """SQL of the texts of a file's row that can't be cast; null where there are none."""
     json = [column.name for column in table.columns if column.type.kind is Kind.JSON and column.name in actual]
     texts = {name: text for name in json if (text := _json_text(name, actual[name])) is not None}
-    return uncast_now(table, UNCAST if UNCAST in actual else None, texts, "duckdb")
+    known = uncast_now(table, UNCAST if UNCAST in actual else None, texts, "duckdb")
+    far, entries = [], [f"substr({known}, 2, length({known}) - 2)"]
+    for column in table.columns:
+        if column.name in actual and column.type.kind in _WITH_YEARS:
+            value, fit = quote(column.name), _fit(column.name, column.type, actual[column.name]).expression
+            far.append(f"({value} IS NOT NULL AND {fit} IS NULL)")
+            entries.append(f"CASE WHEN {far[-1]} THEN '\"{column.name}\":\"' || CAST({value} AS VARCHAR) || '\"' END")
+    if not far:
+        return known
+    # For nearly every row all there is to do is to compare.
+    return f"CASE WHEN {' OR '.join(far)} THEN '{{' || concat_ws(',', {', '.join(entries)}) || '}}' ELSE {known} END"

@@ -351,7 +351,12 @@ UNREADABLE = {
     "a column twice": ("t.csv", b"id,name,id\n1,a,1\n", {}, "column 'id' is there twice"),
     "no json": ("t.jsonl", b'{"id": 1}\n\n{"id": \n', {}, "line 3 isn't JSON: Expecting value, at character 7"),
     "no json at once": ("t.jsonl", b'{"id" 1}\n', {}, "line 1 isn't JSON: Expecting ':' delimiter, at character 7"),
+    "a single byte": ("t.jsonl", b"{", {}, "line 1 isn't JSON: Expecting property name"),
+    "a single byte behind a mark": ("t.jsonl", b"\xef\xbb\xbf1", {}, "line 1 isn't an object in braces"),
     "no object": ("t.jsonl", b'{"id": 1}\n[2]\n', {}, "line 2 isn't an object in braces"),
+    "NaN": ("t.jsonl", b'{"id": 1}\n{"id": 2, "name": [1, NaN]}\n', {}, "line 2 isn't JSON: it has no NaN"),
+    "infinity": ("t.jsonl", b'{"name": "\\"", "id":-Infinity}\n', {}, "line 1 isn't JSON: it has no -Infinity"),
+    "a comma too many": ("t.jsonl", b'{"id": 1}\n{"id": 2 , }\n', {}, "line 2 isn't JSON: "),
     "two objects": ("t.jsonl", b'{"id": 1}{"id": 2}\n', {}, "line 1 isn't JSON: Extra data, at character 10"),
     "a key twice": ("t.jsonl", b'{"id": 1}\n{"id": 1, "i\\u0064": 2}\n', {}, "line 2 has key 'id' twice"),
     "no utf-8": ("t.jsonl", b'{"id": 1, "name": "\xff"}\n', {}, "line 1 isn't UTF-8: say what it is with"),
@@ -450,6 +455,8 @@ BEYOND_PYTHON = {
     "date": (Kind.DATE, "int", 2**30, 19000),
     "time-millis": (Kind.TIME, "int", 86_400_000, 0),
     "time-micros": (Kind.TIME, "long", 86_400_000_000, 86_399_999_999),
+    "time-millis before midnight": (Kind.TIME, "int", -1, 0),
+    "time-micros before midnight": (Kind.TIME, "long", -1, 0),
 }
 
 
@@ -458,6 +465,7 @@ BEYOND_PYTHON = {
 def test_avro_values_that_python_can_not_hold(tmp_path, name, nested):
     """They are rows of the quarantine, and the other rows are read."""
     kind, of, beyond, good = BEYOND_PYTHON[name]
+    name = name.split()[0]
     logical: Any = {"type": of, "logicalType": name}
     wrap = (lambda value: [value]) if nested else (lambda value: value)
     if nested:
@@ -517,12 +525,13 @@ def test_avros_own_types(tmp_path):
         "local": {"type": "long", "logicalType": "local-timestamp-micros"},
         "clock": {"type": "long", "logicalType": "time-micros"},
         "more": {"type": "record", "name": "inner", "fields": [{"name": "tags", "type": {"type": "array",
-                 "items": "string"}}, {"name": "d", "type": {"type": "int", "logicalType": "date"}}]},
+                 "items": "string"}}, {"name": "d", "type": {"type": "int", "logicalType": "date"}},
+                 {"name": "net", "type": {"type": "bytes", "logicalType": "decimal", "precision": 9, "scale": 2}}]},
     }  # fmt: skip
     row = {
         "n": 2**62, "x": 0.1, "ok": False, "name": "ß", "amount": Decimal("-123456789012345678901234.000001"),
         "day": date(1969, 12, 31), "at": datetime(2024, 1, 1, 0, 0, 0, 1, UTC), "local": datetime(2024, 1, 1, 12),
-        "clock": time(1, 2, 3, 4), "more": {"tags": ["a", "b"], "d": date(2024, 1, 1)},
+        "clock": time(1, 2, 3, 4), "more": {"tags": ["a", "b"], "d": date(2024, 1, 1), "net": Decimal("1.50")},
     }  # fmt: skip
     fields = [{"name": name, "type": ["null", kind]} for name, kind in logical.items()]
     buffer = io.BytesIO()
@@ -533,7 +542,7 @@ def test_avros_own_types(tmp_path):
     home.load(t)
     found = home.warehouse.query("SELECT * FROM staging.t WHERE n IS NOT NULL").to_pylist()[0]
     assert {name: found[name] for name in TYPES if name != "more"} == {k: v for k, v in row.items() if k != "more"}
-    assert json.loads(found["more"]) == {"tags": ["a", "b"], "d": "2024-01-01"}
+    assert json.loads(found["more"]) == {"tags": ["a", "b"], "d": "2024-01-01", "net": 1.5}
     assert home.rows("SELECT count(*) FROM staging.t") == [(2,)]
 
 
@@ -577,6 +586,7 @@ def test_numbers_of_json_as_they_are_written(tmp_path):
         r'{"s":"\"amount\":0.10000000000000000001, \\","amount":0.10}': {
             "s": '"amount":0.10000000000000000001, \\', "amount": Decimal("0.1"),
         },
+        r'{"s": "[NaN, \", -inf, ], }", "j": ["\\", ",]"]}': {"s": '[NaN, ", -inf, ], }', "j": r'["\\",",]"]'},
         r'{"s": true, "i": 1234567890123456}': {"s": "true", "i": 1234567890123456},
     }  # fmt: skip
     source.write_text("".join(f"{line}\n" for line in rows))
@@ -619,6 +629,13 @@ def test_the_mark_of_an_encoding_is_passed_over(tmp_path):
         to_parquet(t, FileReading(FileFormat.JSONL, encoding="utf-16-le" if name == "b" else "utf-8"), source, target)
         assert pq.read_table(target).to_pylist() == [{"id": 1}]
     assert {path.suffix for path in tmp_path.iterdir()} == {".jsonl", ".parquet"}
+
+
+def test_a_text_with_the_letters_that_parquet_begins_with(tmp_path):
+    source, target = tmp_path / "t.csv", tmp_path / "t.parquet"
+    source.write_bytes(b"PAR1,b\n1,2\n")
+    to_parquet(table("t", {"PAR1": Kind.INTEGER, "b": Kind.INTEGER}), FileReading(FileFormat.CSV), source, target)
+    assert pq.read_table(target).to_pylist() == [{"PAR1": 1, "b": 2}]
 
 
 # -- properties --------------------------------------------------------------------------------------------------------

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from contextlib import nullcontext
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from decimal import Decimal
 from pathlib import Path
 
@@ -323,6 +324,11 @@ def test_what_the_machine_can_not_read_now_is_no_damage(home):
             {"day": [DAY1], "id": [1], "amount": [Decimal("1.50")]},
             "or declare it as it is: `logicalType: number, physicalType: 'NUMERIC(3,2)'`",
         ),
+        (
+            {"day": [DAY1], "id": pa.array([Decimal("1.5")], pa.decimal256(40, 2)), "amount": ["x"]},
+            "column 'id' is DECIMAL(40,2), the contract wants integer: an integer type. Write it so and deliver it"
+            " again; raw_orders",
+        ),
         ({"day": [DAY1], "id": [{"a": 1}], "amount": [1.0]}, "or declare it as it is: `logicalType: object`"),
         ({"day": ["2024-01-01"], "id": [1], "amount": [1.0]}, "column 'day' is VARCHAR, the contract wants date"),
         ({"day": [DAY1], "id": [1], "amount": [10**12]}, "column 'amount' is BIGINT, the contract wants number"),
@@ -373,6 +379,51 @@ def test_what_pandas_writes_of_itself_fits(home):
     assert home.rows(
         "SELECT seen = '2024-02-01 00:01:00+00', more = seen, naive, text, n, doc FROM staging.frames"
     ) == [(True, True, moment(1).replace(tzinfo=None), None, None, None)]
+
+
+@pytest.mark.parametrize("int96", [False, True])
+def test_what_is_finer_than_a_microsecond_is_cut_off(home, int96):
+    """Never rounded: that may be another day. Before 1970, too, and in a column that a delivery brings."""
+    t = table("t", {"at": Kind.TIMESTAMP, "local": Kind.DATETIME})
+    t = replace(t, schema_policy=SchemaPolicy.ADDITIVE)
+    nanoseconds = [1_704_067_199_999_999_999, 1_500, 1_000, 0, -1, -1_000, -1_001, None]
+    local, zoned = (pa.array(nanoseconds, pa.timestamp("ns", zone)) for zone in (None, "UTC"))
+    rows = pa.table({"at": zoned, "local": local, "more": zoned})
+    assert [o.refused for o in home.load(t, [home.deliver(t, rows, use_deprecated_int96_timestamps=int96)])] == [None]
+    cut = [None if number is None else number // 1000 for number in nanoseconds]
+    found = home.rows("SELECT epoch_us(t.at), epoch_us(local), epoch_us(more) FROM staging.t")
+    assert sorted(found, key=str) == sorted(zip(cut, cut, cut, strict=True), key=str)
+
+
+def test_dates_and_instants_of_other_years(home):
+    """Of years that only DuckDB holds: their rows go to quarantine with the text, as of the formats that have texts."""
+    t = table("t", {"id": Kind.INTEGER, "day": Kind.DATE, "at": Kind.TIMESTAMP, "doc": Kind.JSON})
+    t = replace(t, schema_policy=SchemaPolicy.ADDITIVE)
+    days, ends = [-719_162, 2_932_896], [-62_135_596_800_000_000, 253_402_300_799_999_999]
+    (low, high), (first, last) = days, ends
+    columns = {
+        "id": pa.array(range(6)),
+        "day": pa.array([*days, None, low - 1, high + 1, 2**31 - 1], pa.date32()),
+        "at": pa.array([*ends, None, first - 1, last + 1, None], pa.timestamp("us", "UTC")),
+        "doc": pa.array(["1", None, None, "no", None, None]),
+        "local": pa.array([*ends, None, first - 1, None, None], pa.timestamp("us")),
+        "fine": pa.array([None, 0, None, None, None, 2**63 - 1], pa.timestamp("ns")),
+    }
+    assert [o.refused for o in home.load(t, [home.deliver(t, pa.table(columns))])] == [None]
+    held = home.warehouse.query("SELECT * FROM quarantine.t ORDER BY id").to_pylist()
+    assert [(row["id"], json.loads(row["_uncast"])) for row in held] == [
+        (3, {
+            "doc": "no", "day": "0001-12-31 (BC)", "at": "0001-12-31 (BC) 23:59:59.999999+00",
+            "local": "0001-12-31 (BC) 23:59:59.999999",
+        }),
+        (4, {"day": "10000-01-01", "at": "10000-01-01 00:00:00+00"}),
+        (5, {"day": "infinity", "fine": "infinity"}),
+    ]  # fmt: skip
+    assert held[1]["_reasons"] == ["cast_day", "cast_at"]
+    assert all(row[name] is None for row in held for name in columns if name != "id")
+    assert home.rows("SELECT id, day, epoch_us(local) FROM staging.t ORDER BY id") == [
+        (0, date.min, first), (1, date.max, last), (2, None, None)
+    ]  # fmt: skip
 
 
 @on_both
