@@ -6,7 +6,8 @@ of two writers one wins, and the other one looks again. An entry is the delivery
 in the lake already: if its writer dies, whoever comes next writes the manifest.
 
 What is refused is remembered beside it, by name, generation and contract version: it is tried again once it was
-written anew or the contract was mended, and not before. So is what landed and had been delivered by hand.
+written anew or the contract was mended, and not before. So is what landed and had been delivered by hand, whatever the
+contract's version: another one doesn't bring it back.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import hashlib
 import json
 import threading
 from collections import OrderedDict
-from collections.abc import Collection, Iterator, Mapping, Sequence, Set
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -33,8 +34,10 @@ BY_HAND = "by hand/"
 """What the names of files that are delivered by hand begin with in the log."""
 
 _READERS = 16
-_AGAIN = ".again"
+_PASSED_OVER = ".by-hand"
 """Ends the name of what stands for an object that had been delivered by hand."""
+_AGAIN = ".again"
+"""Ended it when the contract's version was part of that name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +96,10 @@ class _Known:
 _KNOWN = _Known()
 
 
+def _digest(*parts: str | int) -> str:
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
+
+
 class LandingLog:
     """The log of one table."""
 
@@ -142,21 +149,29 @@ class LandingLog:
             found.setdefault(partition, set()).add(name.removesuffix(".json"))
         return found
 
-    def mark(self, identity: Identity) -> str:
-        """What stands for an object among the refused."""
-        text = json.dumps([*identity, self._table.contract_version])
-        return hashlib.sha256(text.encode()).hexdigest()[:32]
+    def mark(self, identity: Identity, version: str | None = None) -> str:
+        """What stands for an object among the refused.
+
+        Args:
+            version: of the contract; the one that is valid now where it isn't given.
+        """
+        return _digest(*identity, version or self._table.contract_version)
+
+    def versions(self, entries: Iterable[Entry]) -> set[str]:
+        """The contract's versions that deliveries were made under, and the one that is valid now."""
+        return {self._table.contract_version} | {entry.delivery.contract_version for entry in entries}
 
     def refuse(self, refusal: Refusal) -> None:
         """Remember that an object can't be delivered."""
-        self._remember(refusal.partition, (refusal.name, refusal.generation), "", {"reason": refusal.reason})
+        identity = (refusal.name, refusal.generation)
+        self._remember(refusal.partition, identity, self.mark(identity), {"reason": refusal.reason})
 
     def pass_over(self, partition: str, identity: Identity) -> None:
         """Remember that an object is what had been delivered by hand."""
-        self._remember(partition, identity, _AGAIN, {})
+        self._remember(partition, identity, f"{_digest(*identity)}{_PASSED_OVER}", {})
 
-    def _remember(self, partition: str, identity: Identity, ending: str, more: Mapping[str, str]) -> None:
-        key = f"{keys.landing_prefix(self._table.name, 'refused', partition)}{self.mark(identity)}{ending}.json"
+    def _remember(self, partition: str, identity: Identity, mark: str, more: Mapping[str, str]) -> None:
+        key = f"{keys.landing_prefix(self._table.name, 'refused', partition)}{mark}.json"
         body = {"name": identity[0], "generation": identity[1], **more}
         try:
             self._store.create(key, json.dumps(body, indent=1).encode())
@@ -165,7 +180,8 @@ class LandingLog:
 
     def refusals(self, limit: int) -> list[Refusal]:
         """Objects refused so far, the last partitions first, at most `limit`."""
-        listed = [item for item in self._listed("refused", None) if not item[2].endswith(f"{_AGAIN}.json")]
+        endings = (f"{_PASSED_OVER}.json", f"{_AGAIN}.json")
+        listed = [item for item in self._listed("refused", None) if not item[2].endswith(endings)]
         result = []
         for info, partition, _ in reversed(listed[-limit:]):
             try:
@@ -203,6 +219,7 @@ class Registered:
     refused: Mapping[str, Set[str]]
     manifests: Set[str]
     _delivered: Mapping[str, Set[Identity]]
+    _versions: Mapping[str, Set[str]]
 
     @classmethod
     def read(cls, log: LandingLog, lake: Lake, table: str, partitions: Collection[str]) -> Registered:
@@ -210,7 +227,13 @@ class Registered:
         entries = log.entries(partitions)
         delivered = {p: {identity for entry in found for identity in entry.landed} for p, found in entries.items()}
         manifests = {ref.key for ref in lake.manifests(table, partitions)}
-        return cls(log, entries, log.refused(partitions), manifests, delivered)
+        refused = log.refused(partitions)
+        versions = {
+            partition: log.versions(entries[partition])
+            for partition, marks in refused.items()
+            if any(mark.endswith(_AGAIN) for mark in marks)
+        }
+        return cls(log, entries, refused, manifests, delivered, versions)
 
     def is_delivered(self, partition: str, identity: Identity) -> bool:
         """Whether an object is in a delivery, or is what had been delivered by hand."""
@@ -219,7 +242,13 @@ class Registered:
     def is_passed_over(self, partition: str, identity: Identity) -> bool:
         """Whether an object is what had been delivered by hand."""
         marks = self.refused.get(partition)
-        return marks is not None and f"{self.log.mark(identity)}{_AGAIN}" in marks
+        if marks is None:
+            return False
+        # Of the older kind of marks it isn't known which version they are of: one that is in use.
+        versions = self._versions.get(partition, ())
+        return f"{_digest(*identity)}{_PASSED_OVER}" in marks or any(
+            f"{self.log.mark(identity, version)}{_AGAIN}" in marks for version in versions
+        )
 
     def is_refused(self, partition: str, identity: Identity) -> bool:
         """Whether an object was refused."""

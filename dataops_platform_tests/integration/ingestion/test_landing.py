@@ -347,6 +347,30 @@ def test_what_had_been_delivered_by_hand_is_not_delivered_again_from_landing(sce
     assert len(register(T, at, scene.lake, DAYS).delivered) == 1
 
 
+def by_hand(scene: Any, folder: Path, content: bytes, of: Any = T, name: str = "a.parquet") -> int:
+    """Deliver a file of some content by hand; how many deliveries that made."""
+    path = folder / name
+    path.write_bytes(content)
+    return len(deliver_files(of, scene.lake, DAYS[0], [path]).delivered)
+
+
+@pytest.mark.parametrize("older_kind", [False, True])
+def test_another_contract_does_not_bring_back_what_was_corrected_by_hand(tmp_path, older_kind):
+    folder = Folder(tmp_path)
+    by_hand(folder, tmp_path, parquet(1))
+    folder.write("orders/dt=2024-01-01/a.parquet", parquet(1))
+    assert register(T, place(folder), folder.lake, DAYS).existing == 1
+    if older_kind:  # its name had the contract's version in it
+        info = folder.inbox.stat("orders/dt=2024-01-01/a.parquet")
+        (mark,) = (tmp_path / "lake" / "_landings" / "raw_orders" / "refused" / DAYS[0]).iterdir()
+        mark.rename(mark.with_name(f"{LandingLog(folder.lake.store, T).mark((info.key, info.generation))}.again.json"))
+    by_hand(folder, tmp_path, parquet(2))
+    newer = replace(T, contract_version="1.1.0")
+    assert undelivered(newer, place(folder), folder.lake, DAYS) == set()
+    assert register(newer, place(folder), folder.lake, DAYS).delivered == []
+    assert LandingLog(folder.lake.store, newer).refusals(9) == []
+
+
 def test_part_of_a_snapshot_by_hand(scene, tmp_path):
     """Its files can be landed again as they are."""
     table = replace(T, load_mode=LoadMode.REPLACE)
