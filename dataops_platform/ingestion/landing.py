@@ -9,7 +9,7 @@ import base64
 import itertools
 import shutil
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -462,13 +462,13 @@ class _Registrar:
                 return
             known = self.look([partition])  # somebody else was faster
 
-    def _was_by_hand(self, by_hand: Mapping[str, str], partition: str, item: Incoming) -> bool:
+    def _was_by_hand(self, by_hand: Mapping[str, Set[str]], partition: str, item: Incoming) -> bool:
         """Whether a landed object is a file that had been delivered by hand; it is passed over from now on."""
-        checksum = by_hand.get(item.name.rpartition("/")[2])
-        if checksum is None or item.name.startswith(BY_HAND):
+        checksums = by_hand.get(item.name.rpartition("/")[2])
+        if checksums is None or item.name.startswith(BY_HAND):
             return False
         try:
-            same = item.checksum() == checksum
+            same = item.checksum() in checksums
         except (ObjectMissing, ConfigError):  # reading it tells
             return False
         if same:

@@ -273,13 +273,15 @@ class Registered:
         items = (item for entry in self.entries.get(partition, ()) for item in entry.delivery.origin[OBJECTS])
         return {(item["name"].rpartition("/")[2], item["checksum"]) for item in items}
 
-    def by_hand(self, partition: str) -> dict[str, str]:
-        """The last parts of names → checksum, where what is delivered last under such a name was delivered by hand."""
-        found: dict[str, str] = {}
+    def by_hand(self, partition: str) -> dict[str, set[str]]:
+        """The last parts of names → checksums of what was delivered by hand since something else landed under them."""
+        found: dict[str, set[str]] = {}
         for item in (item for entry in self.entries.get(partition, ()) for item in entry.delivery.origin[OBJECTS]):
-            found.pop(name := item["name"].rpartition("/")[2], None)
+            name = item["name"].rpartition("/")[2]
             if item["name"].startswith(BY_HAND):
-                found[name] = item["checksum"]
+                found.setdefault(name, set()).add(item["checksum"])
+            else:
+                found.pop(name, None)
         return found
 
     def free(self, partition: str, moment: datetime) -> datetime:

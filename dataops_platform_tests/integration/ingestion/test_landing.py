@@ -371,6 +371,20 @@ def test_another_contract_does_not_bring_back_what_was_corrected_by_hand(tmp_pat
     assert LandingLog(folder.lake.store, newer).refusals(9) == []
 
 
+def test_the_first_of_two_files_by_hand_under_one_name_lands(folder, tmp_path):
+    """Or both of them: each was delivered, until something else lands under that name."""
+    at = place(folder)
+    for content in (parquet(1), parquet(2)):
+        by_hand(folder, tmp_path, content)
+    for content in (parquet(1), parquet(2)):
+        folder.write("orders/dt=2024-01-01/a.parquet", content)
+        done = register(T, at, folder.lake, DAYS)
+        assert (done.delivered, done.existing) == ([], 1)
+    for content in (parquet(3), parquet(1)):
+        folder.write("orders/dt=2024-01-01/a.parquet", content)
+        assert len(register(T, at, folder.lake, DAYS).delivered) == 1
+
+
 def test_part_of_a_snapshot_by_hand(scene, tmp_path):
     """Its files can be landed again as they are."""
     table = replace(T, load_mode=LoadMode.REPLACE)
