@@ -9,7 +9,7 @@ import base64
 import itertools
 import shutil
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -368,22 +368,16 @@ def deliver_files(
         ConfigError: a file can't be read, or the lake can't be written.
     """
     registrar = _Registrar(table, lake, {"landing": "by hand"}, git_commit, tell=tell)
-    known = registrar.look([partition])
-    before = known.contents(partition)
-    incoming: list[Incoming] = []
+    incoming: dict[Identity, Incoming] = {}
     for path in files:
-        item, crc = _by_hand(table, path)
-        twice = item.identity in {other.identity for other in incoming}
-        if twice or ((path.name, crc) in before and known.is_new(partition, item.identity)):
-            registrar.done.existing += 1
-        else:
-            incoming.append(item)
-    registrar.deliver(partition, incoming, known)
+        item = _by_hand(table, path)
+        incoming[item.identity] = item
+    registrar.done.existing += len(files) - len(incoming)
+    registrar.deliver(partition, list(incoming.values()), registrar.look([partition]))
     return registrar.done
 
 
-def _by_hand(table: Table, path: Path) -> tuple[Incoming, str]:
-    """A local file, and its checksum."""
+def _by_hand(table: Table, path: Path) -> Incoming:
     if not is_text(path.name):
         raise ConfigError(f"{shown(str(path))}: the file's name isn't UTF-8. Rename it.")
     try:
@@ -407,11 +401,18 @@ def _by_hand(table: Table, path: Path) -> tuple[Incoming, str]:
     # Bytes decide, not the time of the file.
     generation = int.from_bytes(base64.b64decode(crc), "big") << 32 | status.st_size & 0xFFFFFFFF
     modified = status.st_mtime_ns // 1_000_000
-    return Incoming(BY_HAND + path.name, generation, modified, str(path), opened, lambda: crc, status.st_size), crc
+    return Incoming(BY_HAND + path.name, generation, modified, str(path), opened, lambda: crc, status.st_size)
 
 
 def _arrival(item: Incoming) -> tuple[int, str]:
     return item.created_ms, item.name
+
+
+def _has(item: Incoming, checksums: Collection[str]) -> bool:
+    """Whether an object has one of some checksums; its own is only looked at where there are any."""
+    with suppress(ObjectMissing, ConfigError):  # reading it tells
+        return bool(checksums) and item.checksum() in checksums
+    return False
 
 
 class _Registrar:
@@ -447,8 +448,9 @@ class _Registrar:
             for entry in known.unfinished(partition):
                 self.done.delivered.append(self._lake.publish(entry.delivery))
             new = [item for item in incoming if known.is_new(partition, item.identity)]
-            by_hand = known.by_hand(partition)
-            new = [item for item in new if not self._was_by_hand(by_hand, partition, item)]
+            here = self._came_otherwise(known, partition, new)
+            incoming = [item for item in incoming if item.identity not in here]
+            new = [item for item in new if item.identity not in here]
             if not new:
                 return
             if len(new) > MOST_OBJECTS and not replaces:
@@ -462,19 +464,23 @@ class _Registrar:
                 return
             known = self.look([partition])  # somebody else was faster
 
-    def _was_by_hand(self, by_hand: Mapping[str, Set[str]], partition: str, item: Incoming) -> bool:
-        """Whether a landed object is a file that had been delivered by hand; it is passed over from now on."""
-        checksums = by_hand.get(item.name.rpartition("/")[2])
-        if checksums is None or item.name.startswith(BY_HAND):
-            return False
-        try:
-            same = item.checksum() in checksums
-        except (ObjectMissing, ConfigError):  # reading it tells
-            return False
-        if same:
-            self._log.pass_over(partition, item.identity)
-            self.done.existing += 1
-        return same
+    def _came_otherwise(self, known: Registered, partition: str, new: Sequence[Incoming]) -> set[Identity]:
+        """Objects that need no delivery: those that landed and had been delivered by hand, and the reverse.
+
+        Landed ones are passed over from now on.
+        """
+        by_hand, contents = known.by_hand(partition), known.contents(partition)
+        found: set[Identity] = set()
+        for item in new:
+            name = item.name.rpartition("/")[2]
+            if item.name.startswith(BY_HAND):
+                if (name, item.checksum()) in contents:
+                    found.add(item.identity)
+            elif _has(item, by_hand.get(name, ())):
+                self._log.pass_over(partition, item.identity)
+                found.add(item.identity)
+        self.done.existing += len(found)
+        return found
 
     def _decide(self, known: Registered, partition: str, new: Sequence[Incoming]) -> bool:
         """Deliver new objects; False: others were faster, or an object changed meanwhile."""

@@ -607,6 +607,24 @@ def test_a_landed_file_is_not_delivered_by_hand_too(folder, tmp_path):
     assert (done.delivered, done.existing) == ([], 1)
 
 
+def test_a_file_that_lands_while_it_is_delivered_by_hand(folder, tmp_path, monkeypatch):
+    """Whoever decides first delivers it; the other one looks again, and finds it."""
+    folder.write("orders/dt=2024-01-01/a.parquet", parquet(1))
+    append = LandingLog.append
+
+    def slow(self: LandingLog, entry: Any) -> bool:
+        monkeypatch.setattr(LandingLog, "append", append)
+        register(T, place(folder), folder.lake, DAYS)
+        return append(self, entry)
+
+    monkeypatch.setattr(LandingLog, "append", slow)
+    copy, other = tmp_path / "a.parquet", tmp_path / "b.parquet"
+    copy.write_bytes(parquet(1))
+    other.write_bytes(parquet(2))
+    done = deliver_files(T, folder.lake, DAYS[0], [copy, other])
+    assert (ids(folder), done.existing) == ([(DAYS[0], [[1]]), (DAYS[0], [[2]])], 1)
+
+
 @pytest.mark.cloud
 def test_two_names_of_one_folder(tmp_path):
     """A relative path and an absolute one: only with the project's folder it is seen that they are the same."""
