@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,7 @@ from dataops_platform.contracts.model import AfterLanding, Landing, LoadMode, Ta
 from dataops_platform.contracts.object_patterns import ObjectPattern
 from dataops_platform.contracts.partitions import Cut, NamedPartitioning, Partitioning
 from dataops_platform.contracts.problems import ConfigError, DataRefused
-from dataops_platform.ingestion.landing_log import BY_HAND, Entry, Identity, LandingLog, Refusal, Registered
+from dataops_platform.ingestion.landing_log import AFTER, BY_HAND, Entry, Identity, LandingLog, Refusal, Registered
 from dataops_platform.ingestion.reading import to_parquet
 from dataops_platform.lake.deliveries import (
     MOST_OBJECTS,
@@ -134,6 +134,11 @@ class Incoming:
         return self.name, self.generation
 
     @property
+    def written(self) -> datetime:
+        """When it was written, but no later than now: a clock that is ahead would be right for ever."""
+        return datetime.fromtimestamp(min(self.created_ms / 1000, time.time()), UTC)
+
+    @property
     def file(self) -> str:
         """Address and generation, for the ledger."""
         return f"{self.uri}#{self.generation}"
@@ -150,6 +155,7 @@ class Registration:
         refused_before: those that were known to be so: as `Refusal.file` says it → their partition.
         removed: how many objects were removed from landing.
         replaced: of tables that replace: partition → the other objects in landing whose rows a delivery replaces.
+        warnings: what else people should know of.
     """
 
     delivered: list[Delivery] = field(default_factory=list)
@@ -158,6 +164,7 @@ class Registration:
     refused_before: dict[str, str] = field(default_factory=dict)
     removed: int = 0
     replaced: dict[str, list[str]] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
 
 
 def out_of_range(partitioning: Cut | None, partition: str, now: datetime) -> str | None:
@@ -438,7 +445,10 @@ class _Registrar:
         return Registered.read(self._log, self._lake, self._table.name, partitions)
 
     def deliver(self, partition: str, incoming: Sequence[Incoming], known: Registered) -> None:
-        """One delivery of what is new among the objects of a partition, after finishing what somebody else began."""
+        """Deliver what is new among the objects of a partition, after finishing what somebody else began.
+
+        That is one delivery, but where there are too many objects, or some that had been refused and overtaken.
+        """
         self.done.existing += sum(known.is_delivered(partition, item.identity) for item in incoming)
         before = [item.file for item in incoming if known.is_refused(partition, item.identity)]
         self.done.refused_before |= dict.fromkeys(before, partition)
@@ -453,16 +463,33 @@ class _Registrar:
             new = [item for item in new if item.identity not in here]
             if not new:
                 return
-            if len(new) > MOST_OBJECTS and not replaces:
-                first = sorted(new, key=_arrival)[:MOST_OBJECTS]
-                if self._decide(known, partition, first):
-                    done = {item.identity for item in first}
-                    incoming = [item for item in incoming if item.identity not in done]
-            elif self._decide(known, partition, new):
-                if others and any(delivery.partition == partition for delivery in self.done.delivered):
+            after, chosen = self._chosen(known, partition, new)
+            if self._decide(known, partition, chosen, after):
+                if after is None and others and any(d.partition == partition for d in self.done.delivered):
                     self.done.replaced[partition] = others
-                return
-            known = self.look([partition])  # somebody else was faster
+                if len(chosen) == len(new):
+                    return
+                done = {item.identity for item in chosen}
+                incoming = [item for item in incoming if item.identity not in done]
+            known = self.look([partition])  # somebody else was faster, or there is more
+
+    def _chosen(
+        self, known: Registered, partition: str, new: Sequence[Incoming]
+    ) -> tuple[int | None, Sequence[Incoming]]:
+        """What to make one delivery of; and the number of the one that it came after, where others have come since."""
+        if self._table.load_mode is LoadMode.APPEND:  # nothing is overtaken
+            return None, sorted(new, key=_arrival)[:MOST_OBJECTS]
+        groups: dict[int | None, list[Incoming]] = {}
+        for item in sorted(new, key=_arrival):
+            by_hand = item.name.startswith(BY_HAND)  # comes when somebody wants it to
+            after = None if by_hand else known.overtaken(partition, item.identity, item.written)
+            groups.setdefault(after, []).append(item)
+        after = min((number for number in groups if number is not None), default=None)
+        chosen = groups[after]
+        if self._table.load_mode is LoadMode.REPLACE:
+            return after, chosen
+        # Each goes right before what overtook it: the last ones first.
+        return after, chosen[:MOST_OBJECTS] if after is None else chosen[-MOST_OBJECTS:]
 
     def _came_otherwise(self, known: Registered, partition: str, new: Sequence[Incoming]) -> set[Identity]:
         """Objects that need no delivery: those that landed and had been delivered by hand, and the reverse.
@@ -482,15 +509,20 @@ class _Registrar:
         self.done.existing += len(found)
         return found
 
-    def _decide(self, known: Registered, partition: str, new: Sequence[Incoming]) -> bool:
-        """Deliver new objects; False: others were faster, or an object changed meanwhile."""
+    def _decide(self, known: Registered, partition: str, new: Sequence[Incoming], after: int | None) -> bool:
+        """Deliver new objects; False: others were faster, or an object changed meanwhile.
+
+        Args:
+            after: the number of the delivery that they came after; None where nothing has come since.
+        """
         folder = self._lake.store.scratch()
+        entries = known.entries.get(partition, ())
+        last = entries[-1].number if entries else 0
         try:
-            read = self._read(partition, sorted(new, key=_arrival), folder)
+            read = self._read(partition, sorted(new, key=_arrival), folder, last)
             if not read:
                 return True
-            # A clock that is ahead would be right for ever: what comes now is no later than now.
-            moment = datetime.fromtimestamp(min(max(i.created_ms for i, _, _ in read) / 1000, time.time()), UTC)
+            moment = known.free(partition, max(item.written for item, _, _ in read))
             first = read[0][0].uri
             origin = {
                 "file": first if len(read) == 1 else f"{first} and {len(read) - 1} more",
@@ -500,11 +532,14 @@ class _Registrar:
                     for item, _, crc in read
                 ],
             }
+            if after is not None:
+                moment = known.before(partition, after)
+                origin[AFTER] = after
             try:
                 delivery = self._lake.prepare(
                     self._table.name,
                     partition,
-                    known.free(partition, moment),
+                    moment,
                     [part for _, part, _ in read],
                     origin=origin,
                     contract_version=self._table.contract_version,
@@ -518,14 +553,25 @@ class _Registrar:
                 return False
         finally:
             remove_scratch(folder)
-        entries = known.entries.get(partition, ())
-        if not self._log.append(Entry(entries[-1].number + 1 if entries else 1, delivery)):
+        if not self._log.append(Entry(last + 1, delivery)):
             return False
         self.done.delivered.append(self._lake.publish(delivery))
+        if after is not None and self._table.load_mode is LoadMode.REPLACE:
+            self.done.warnings.append(
+                f"{self._table.name} {partition}: {origin['file']} can be read now, and replaces nothing: it landed"
+                " before what is delivered of the partition (loadMode: replace). Write it anew if it is what counts"
+            )
         return True
 
-    def _read(self, partition: str, items: Sequence[Incoming], folder: Path) -> list[tuple[Incoming, Part, str]]:
-        """Objects that can be delivered, with their checksums; the others are refused, or left for another look."""
+    def _read(
+        self, partition: str, items: Sequence[Incoming], folder: Path, last: int
+    ) -> list[tuple[Incoming, Part, str]]:
+        """Objects that can be delivered, with their checksums; the others are refused, or left for another look.
+
+        Args:
+            items: in the order of arrival.
+            last: the number of the last delivery.
+        """
 
         def read(number: int, item: Incoming) -> tuple[Part, str] | DataRefused | None:
             try:
@@ -538,34 +584,40 @@ class _Registrar:
 
         with ThreadPoolExecutor(self._together) as pool:
             outcomes = list(pool.map(read, itertools.count(), items))
-        good, refused, for_now = [], [], []
+        good: list[tuple[Incoming, Part, str]] = []
+        refused: list[Refusal] = []
+        for_now: set[Identity] = set()
         several = sum(isinstance(outcome, tuple) for outcome in outcomes) > 1
         for item, outcome in zip(items, outcomes, strict=True):
             if isinstance(outcome, DataRefused):
-                refused.append(Refusal(partition, item.name, item.generation, str(outcome), item.file))
+                refused.append(Refusal(partition, item.name, item.generation, str(outcome), item.file, last))
                 if isinstance(outcome, Unreadable):
-                    for_now.append(refused[-1])
+                    for_now.add(item.identity)
             elif outcome is not None and several and (lines := self._misfits(outcome[0].schema)):
                 reason = f"{item.uri}: {'; '.join(lines)}"
-                refused.append(Refusal(partition, item.name, item.generation, reason, item.file))
+                refused.append(Refusal(partition, item.name, item.generation, reason, item.file, last))
             elif outcome is not None:
                 good.append((item, *outcome))
         if refused and self._table.load_mode is LoadMode.REPLACE:
             # The rest of a snapshot must not replace a whole one.
             why = f"it landed with {refused[0].name}, which is refused, and loadMode: replace takes all or nothing"
             others = [
-                Refusal(partition, i.name, i.generation, f"{i.uri}: {why}. Write all of them anew.", i.file)
+                Refusal(partition, i.name, i.generation, f"{i.uri}: {why}. Write all of them anew.", i.file, last)
                 for i, *_ in good
             ]
             if len(for_now) == len(refused):
-                for_now += others
+                for_now |= {item.identity for item, *_ in good}
             else:  # the bytes of a file by hand stay what they are
-                for_now += [other for other in others if other.name.startswith(BY_HAND)]
+                for_now |= {item.identity for item, *_ in good if item.name.startswith(BY_HAND)}
             refused, good = refused + others, []
+        if good:  # they are the next delivery: what is refused came before it, or after it
+            came = {item.identity: number for number, item in enumerate(items)}
+            newest = came[good[-1][0].identity]
+            refused = [replace(r, after=last + (came[r.name, r.generation] > newest)) for r in refused]
         if refused:
             self._tell(refused)
         for refusal in refused:
-            if refusal not in for_now:
+            if (refusal.name, refusal.generation) not in for_now:
                 self._log.refuse(refusal)
         self.done.refused += refused
         return good

@@ -18,6 +18,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -32,6 +33,9 @@ Identity = tuple[str, int]
 
 BY_HAND = "by hand/"
 """What the names of files that are delivered by hand begin with in the log."""
+
+AFTER = "after"
+"""In the origin of a delivery of what was refused first, and overtaken: the number of the one that it came after."""
 
 _READERS = 16
 _PASSED_OVER = ".by-hand"
@@ -53,6 +57,11 @@ class Entry:
         for item in self.delivery.origin[OBJECTS]:
             yield item["name"], item["generation"]
 
+    @property
+    def place(self) -> int:
+        """Its place in the order of arrival, as a number of a delivery."""
+        return int(self.delivery.origin.get(AFTER, self.number))
+
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
@@ -60,6 +69,7 @@ class Refusal:
 
     Attributes:
         file: its address and generation, where they are at hand.
+        after: the number of the last delivery that it came after.
     """
 
     partition: str
@@ -67,6 +77,7 @@ class Refusal:
     generation: int
     reason: str
     file: str = ""
+    after: int = 0
 
 
 class _Known:
@@ -164,19 +175,32 @@ class LandingLog:
     def refuse(self, refusal: Refusal) -> None:
         """Remember that an object can't be delivered."""
         identity = (refusal.name, refusal.generation)
-        self._remember(refusal.partition, identity, self.mark(identity), {"reason": refusal.reason})
+        self._remember(
+            refusal.partition, identity, self.mark(identity), {"reason": refusal.reason, AFTER: refusal.after}
+        )
 
     def pass_over(self, partition: str, identity: Identity) -> None:
         """Remember that an object is what had been delivered by hand."""
         self._remember(partition, identity, f"{_digest(*identity)}{_PASSED_OVER}", {})
 
-    def _remember(self, partition: str, identity: Identity, mark: str, more: Mapping[str, str]) -> None:
+    def _remember(self, partition: str, identity: Identity, mark: str, more: Mapping[str, str | int]) -> None:
         key = f"{keys.landing_prefix(self._table.name, 'refused', partition)}{mark}.json"
         body = {"name": identity[0], "generation": identity[1], **more}
         try:
             self._store.create(key, json.dumps(body, indent=1).encode())
         except ObjectConflict:  # by another run, in other words
             return
+
+    def came_after(self, partition: str, mark: str, entries: Iterable[Entry], moment: datetime) -> int:
+        """The number of the last delivery that a refused object came after.
+
+        Args:
+            moment: when it was written, which decides where that number wasn't remembered yet.
+        """
+        key = f"{keys.landing_prefix(self._table.name, 'refused', partition)}{mark}.json"
+        with suppress(ObjectMissing, KeyError):
+            return int(json.loads(self._store.read(key))[AFTER])
+        return max((entry.number for entry in entries if entry.delivery.created_at <= moment), default=0)
 
     def refusals(self, limit: int) -> list[Refusal]:
         """Objects refused so far, the last partitions first, at most `limit`."""
@@ -284,13 +308,39 @@ class Registered:
                 found.pop(name, None)
         return found
 
+    def overtaken(self, partition: str, identity: Identity, moment: datetime) -> int | None:
+        """The number of the delivery that an object came after, where it was refused then and others have come since.
+
+        None otherwise. Such an object is read only once the contract is mended: it isn't newer for that.
+
+        Args:
+            moment: when the object was written.
+        """
+        marks, entries = self.refused.get(partition), self.entries.get(partition)
+        if not marks or not entries:
+            return None
+        # What came since was delivered under some version: under that one the object is refused, too.
+        found = {self.log.mark(identity, version) for version in self.log.versions(entries)} & marks
+        after = min((self.log.came_after(partition, mark, entries, moment) for mark in found), default=None)
+        return after if after is not None and any(entry.place > after for entry in entries) else None
+
+    def before(self, partition: str, after: int) -> datetime:
+        """The last free millisecond before what came later than the delivery of some number."""
+        taken = self._times(partition)
+        found = min(e.delivery.created_at for e in self.entries[partition] if e.place > after)
+        while found in taken:
+            found -= timedelta(milliseconds=1)
+        return found
+
     def free(self, partition: str, moment: datetime) -> datetime:
         """The first millisecond from `moment` on that is later than all deliveries of the partition.
 
         What comes later counts, whatever the clock of whoever wrote it says: a corrected file may have an old time.
         """
+        return max([moment, *(taken + timedelta(milliseconds=1) for taken in self._times(partition))])
+
+    def _times(self, partition: str) -> set[datetime]:
+        """The times of all deliveries of a partition, landed or not."""
         taken = {entry.delivery.created_at for entry in self.entries.get(partition, ())}
-        taken |= {
-            created_at for _, other, created_at in map(keys.parse_manifest_key, self.manifests) if other == partition
-        }
-        return max([moment, *(moment_before + timedelta(milliseconds=1) for moment_before in taken)])
+        manifests = map(keys.parse_manifest_key, self.manifests)
+        return taken | {created_at for _, other, created_at in manifests if other == partition}

@@ -282,6 +282,39 @@ def test_who_is_told_of_what_is_refused_is_told_before_it_is_remembered(scene):
     assert len(told) == 2
 
 
+@pytest.mark.parametrize("mode", list(LoadMode))
+def test_what_was_refused_and_overtaken_keeps_its_place(folder, mode):
+    """A mended contract doesn't make it newer than what came after it, in the same look or in a later one."""
+    at = place(folder, "orders/dt={partition}/*.csv", FileFormat.CSV)
+    columns = {"day": Kind.DATE, "id": Kind.INTEGER}
+    older = replace(table("orders", columns, partitioning=daily()), load_mode=mode)
+    mended = table("orders", columns | {"more": Kind.INTEGER}, partitioning=daily())
+    newer = replace(mended, load_mode=mode, contract_version="1.1.0")
+
+    def write(name: str, number: int, more: bool = False) -> None:
+        text = f"day,id,more\n2024-01-01,{number},1\n" if more else f"day,id\n2024-01-01,{number}\n"
+        folder.write(f"orders/dt=2024-01-01/{name}.csv", text.encode())
+
+    write("a", 1, more=True)
+    register(older, at, folder.lake, DAYS)
+    if mode is not LoadMode.REPLACE:
+        write("b", 2, more=True)
+    write("c", 3)
+    if mode is not LoadMode.REPLACE:
+        write("d", 4, more=True)
+    register(older, at, folder.lake, DAYS)
+    write("e", 5, more=True)
+    done = register(newer, at, folder.lake, DAYS)
+    assert [objects for _, objects in ids(folder)] == {
+        LoadMode.APPEND: [[[3]], [[1], [2], [4], [5]]],
+        LoadMode.MERGE: [[[1], [2]], [[3]], [[4], [5]]],
+        LoadMode.REPLACE: [[[1]], [[3]], [[5]]],
+    }[mode]
+    assert undelivered(newer, at, folder.lake, DAYS) == set()
+    said = ["a.csv can be read now, and replaces nothing"] if mode is LoadMode.REPLACE else []
+    assert [warning.partition("dt=2024-01-01/")[2].partition(":")[0] for warning in done.warnings] == said
+
+
 def test_part_of_a_snapshot_replaces_nothing(scene):
     """Where a delivery replaces, what landed with an object that can't be read is not all of the partition."""
     table = replace(T, load_mode=LoadMode.REPLACE)
