@@ -282,8 +282,9 @@ def register(
     known = registrar.look(partitions)
     for number, partition in enumerate(sorted(partitions), start=1):
         progress(number, len(partitions))
-        infos = _settled(place.inbox, found.get(partition, []))
-        registrar.deliver(partition, [_incoming(table, place, info) for info in infos], known)
+        there = found.get(partition, [])
+        infos = _settled(place.inbox, there)
+        registrar.deliver(partition, [_incoming(table, place, info) for info in infos], known, len(infos) == len(there))
     if place.landing.after is AfterLanding.REMOVE:
         known = registrar.look(partitions)
         for partition, infos in found.items():
@@ -444,16 +445,18 @@ class _Registrar:
         """What is known of some partitions by now."""
         return Registered.read(self._log, self._lake, self._table.name, partitions)
 
-    def deliver(self, partition: str, incoming: Sequence[Incoming], known: Registered) -> None:
+    def deliver(self, partition: str, incoming: Sequence[Incoming], known: Registered, complete: bool = True) -> None:
         """Deliver what is new among the objects of a partition, after finishing what somebody else began.
 
         That is one delivery, but where there are too many objects, or some that had been refused and overtaken.
+
+        Args:
+            complete: whether these are all of its objects, as they are now.
         """
         self.done.existing += sum(known.is_delivered(partition, item.identity) for item in incoming)
         before = [item.file for item in incoming if known.is_refused(partition, item.identity)]
         self.done.refused_before |= dict.fromkeys(before, partition)
         replaces = self._table.load_mode is LoadMode.REPLACE
-        others = [item.name for item in incoming if not known.is_new(partition, item.identity)] if replaces else []
         while True:
             for entry in known.unfinished(partition):
                 self.done.delivered.append(self._lake.publish(entry.delivery))
@@ -463,15 +466,25 @@ class _Registrar:
             new = [item for item in new if item.identity not in here]
             if not new:
                 return
+            if replaces and not complete:
+                self._wait(partition)
+                return
             after, chosen = self._chosen(known, partition, new)
             if self._decide(known, partition, chosen, after):
-                if after is None and others and any(d.partition == partition for d in self.done.delivered):
+                others = [item.name for item in incoming if item not in new]
+                if replaces and after is None and others and any(d.partition == partition for d in self.done.delivered):
                     self.done.replaced[partition] = others
                 if len(chosen) == len(new):
                     return
                 done = {item.identity for item in chosen}
                 incoming = [item for item in incoming if item.identity not in done]
             known = self.look([partition])  # somebody else was faster, or there is more
+
+    def _wait(self, partition: str) -> None:
+        self.done.warnings.append(
+            f"{self._table.name} {partition}: some of what landed was written or removed just now: all of it waits for"
+            " the next run, as part of a snapshot mustn't replace a whole one (loadMode: replace)"
+        )
 
     def _chosen(
         self, known: Registered, partition: str, new: Sequence[Incoming]
@@ -494,18 +507,23 @@ class _Registrar:
     def _came_otherwise(self, known: Registered, partition: str, new: Sequence[Incoming]) -> set[Identity]:
         """Objects that need no delivery: those that landed and had been delivered by hand, and the reverse.
 
-        Landed ones are passed over from now on.
+        Landed ones are passed over from now on. Of a snapshot that is all of it, or none: the rest would replace it.
         """
         by_hand, contents = known.by_hand(partition), known.contents(partition)
         found: set[Identity] = set()
         for item in new:
             name = item.name.rpartition("/")[2]
             if item.name.startswith(BY_HAND):
-                if (name, item.checksum()) in contents:
-                    found.add(item.identity)
-            elif _has(item, by_hand.get(name, ())):
-                self._log.pass_over(partition, item.identity)
+                came = (name, item.checksum()) in contents
+            else:
+                came = _has(item, by_hand.get(name, ()))
+            if came:
                 found.add(item.identity)
+        if self._table.load_mode is LoadMode.REPLACE and len(found) < len(new):
+            return set()
+        for identity in found:
+            if not identity[0].startswith(BY_HAND):
+                self._log.pass_over(partition, identity)
         self.done.existing += len(found)
         return found
 
@@ -584,6 +602,9 @@ class _Registrar:
 
         with ThreadPoolExecutor(self._together) as pool:
             outcomes = list(pool.map(read, itertools.count(), items))
+        if None in outcomes and self._table.load_mode is LoadMode.REPLACE:
+            self._wait(partition)
+            return []
         good: list[tuple[Incoming, Part, str]] = []
         refused: list[Refusal] = []
         for_now: set[Identity] = set()

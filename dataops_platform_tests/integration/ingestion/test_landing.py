@@ -336,6 +336,43 @@ def test_part_of_a_snapshot_replaces_nothing(scene):
     assert register(T, place(scene), scene.lake, DAYS).replaced == {}
 
 
+def test_a_snapshot_of_which_a_file_had_been_delivered_by_hand(folder, tmp_path):
+    """All of it counts, unless all of it had been delivered so."""
+    table = replace(T, load_mode=LoadMode.REPLACE)
+    by_hand(folder, tmp_path, parquet(1), table)
+    folder.write("orders/dt=2024-01-01/a.parquet", parquet(1))
+    assert register(table, place(folder), folder.lake, DAYS).delivered == []
+    folder.write("orders/dt=2024-01-01/a.parquet", parquet(1))
+    folder.write("orders/dt=2024-01-01/b.parquet", parquet(2))
+    done = register(table, place(folder), folder.lake, DAYS)
+    assert (ids(folder), done.replaced) == ([(DAYS[0], [[1]]), (DAYS[0], [[2], [1]])], {})
+
+
+@pytest.mark.parametrize("when", ["_settled", "read"])
+def test_a_snapshot_that_is_written_meanwhile_waits(folder, monkeypatch, when):
+    """All of it, as some of it isn't all."""
+    table = replace(T, load_mode=LoadMode.REPLACE)
+    for number, name in enumerate("ab"):
+        folder.write(f"orders/dt=2024-01-01/{name}.parquet", parquet(number))
+    fetch = LocalInbox.fetch
+
+    def changing(self: LocalInbox, info: Any, target: Path) -> None:
+        if info.key.endswith("b.parquet"):
+            folder.write(info.key, parquet(9))
+        fetch(self, info, target)
+
+    with monkeypatch.context() as patch:
+        if when == "read":
+            patch.setattr(LocalInbox, "fetch", changing)
+        else:
+            patch.setattr("dataops_platform.ingestion.landing._settled", lambda inbox, infos: infos[:1])
+        done = register(table, place(folder), folder.lake, DAYS)
+    assert (done.delivered, done.refused) == ([], [])
+    assert "all of it waits for the next run" in done.warnings[0]
+    register(table, place(folder), folder.lake, DAYS)
+    assert ids(folder) == [(DAYS[0], [[0], [9 if when == "read" else 1]])]
+
+
 @pytest.mark.parametrize("mode", [LoadMode.APPEND, LoadMode.REPLACE])
 def test_many_objects_become_several_deliveries(tmp_path, monkeypatch, mode):
     """As many as one statement takes each, in the order of arrival; a snapshot can't be cut."""
