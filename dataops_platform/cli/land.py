@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
+import pyarrow as pa
 from rich.console import Console
 from rich.markup import escape
 
@@ -48,18 +49,20 @@ def land(console: Console, files: Sequence[Path], name: str, partition: str | No
     groups: dict[str, list[Path]] = {}
     for path in files:
         groups.setdefault(_partition(table, path, partition), []).append(path)
-    lake = Lake(settings.lake_store())
+    lake, warehouse = Lake(settings.lake_store()), settings.warehouse()
     run_id = f"{BY_HAND}{uuid.uuid4()}"
 
     def tell(refusals: Sequence[Refusal]) -> None:
         """The ledger has it, as of what is refused in a run: for events, and for alerts."""
-        warehouse = settings.warehouse()
         warehouse.ensure([])
         Ledger(warehouse).refuse([Refused(name, r.partition, r.reason, run_id, file=r.file) for r in refusals])
 
+    def misfits(schema: pa.Schema) -> Sequence[str]:
+        return warehouse.misfits(table, schema)
+
     code = 0
     for key, paths in sorted(groups.items()):
-        done = deliver_files(table, lake, key, paths, settings.git_commit, tell)
+        done = deliver_files(table, lake, key, paths, settings.git_commit, tell, misfits)
         for delivery in done.delivered:
             console.print(f"[green]✓[/] {name} {key}: {delivery.rows:,} rows delivered")
         for refusal in done.refused:

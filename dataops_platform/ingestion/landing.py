@@ -363,6 +363,7 @@ def deliver_files(
     files: Sequence[Path],
     git_commit: str | None = None,
     tell: Tell = lambda refusals: None,
+    misfits: Misfits = lambda schema: [],
 ) -> Registration:
     """Deliver local files by hand, as one delivery.
 
@@ -371,11 +372,12 @@ def deliver_files(
 
     Args:
         tell: told of refused files.
+        misfits: see `register`.
 
     Raises:
         ConfigError: a file can't be read, or the lake can't be written.
     """
-    registrar = _Registrar(table, lake, {"landing": "by hand"}, git_commit, tell=tell)
+    registrar = _Registrar(table, lake, {"landing": "by hand"}, git_commit, tell=tell, misfits=misfits)
     incoming: dict[Identity, Incoming] = {}
     for path in files:
         item = _by_hand(table, path)

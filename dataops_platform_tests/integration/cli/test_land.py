@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import date
+from decimal import Decimal
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from rich.console import Console
 
@@ -95,6 +99,20 @@ def test_several_files_are_one_delivery_and_a_bad_one_is_left_out(project):
     rows = Settings.load().warehouse().query("SELECT table_name, partition_key, file FROM dataops.refusals").to_pylist()
     assert [(row["table_name"], row["partition_key"]) for row in rows] == [("orders", "2024-05-01")]
     assert rows[0]["file"].startswith(f"{bad}#")
+
+
+def test_a_parquet_file_that_does_not_fit_is_left_out(project):
+    """One delivery of several files is loaded or refused as a whole: each is looked at before."""
+    files = []
+    for name, number in (("good", 1), ("other", 2), ("bad", "one")):
+        rows = {"order_id": [number], "order_date": [date(2024, 5, 1)], "country": ["FR"], "amount": [Decimal(1)]}
+        files.append(project.folder / f"{name}.parquet")
+        pq.write_table(pa.table(rows), files[-1])
+    code, said = project.land(*files, partition="2024-05-01")
+    assert code == 1
+    assert "2 rows delivered" in said
+    assert f"refused: {files[-1]}: column 'order_id'" in said
+    assert project.deliveries() == [("2024-05-01", 2)]
 
 
 @pytest.mark.parametrize(
