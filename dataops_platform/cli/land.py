@@ -19,7 +19,7 @@ from dataops_platform.contracts.partitions import UNPARTITIONED
 from dataops_platform.contracts.problems import ConfigError
 from dataops_platform.contracts.suggest import one_of
 from dataops_platform.ingestion.landing import Place, deliver_files
-from dataops_platform.ingestion.landing_log import LandingLog, Refusal
+from dataops_platform.ingestion.landing_log import LandingLog, Refusal, Registered
 from dataops_platform.ingestion.landing_scan import strange_names
 from dataops_platform.lake.deliveries import Lake
 from dataops_platform.settings import Settings
@@ -150,7 +150,11 @@ def _print_strange(console: Console, name: str, place: Place) -> None:
 def _print_refused(console: Console, table: Table, place: Place, lake: Lake) -> None:
     """Refused objects that are still there as they were."""
     log = LandingLog(lake.store, table)
-    for refusal in log.refusals(SHOWN * 4):
+    refusals = log.refusals(SHOWN * 4)
+    known = Registered.read(log, lake, table.name, {refusal.partition for refusal in refusals})
+    for refusal in refusals:
         info = place.inbox.stat(refusal.name)
-        if info is not None and info.generation == refusal.generation:
+        if info is None or info.generation != refusal.generation:
+            continue
+        if not known.is_delivered(refusal.partition, (refusal.name, refusal.generation)):
             console.print(f"[red]refused object[/] {table.name} {refusal.partition}: {escape(refusal.reason)}")

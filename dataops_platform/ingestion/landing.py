@@ -9,7 +9,7 @@ import base64
 import itertools
 import shutil
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -472,13 +472,22 @@ class _Registrar:
                 self._wait(partition)
                 return
             after, chosen = self._chosen(known, partition, new)
-            if self._decide(known, partition, chosen, after):
-                others = [item.name for item in incoming if item not in new]
-                if replaces and after is None and others and any(d.partition == partition for d in self.done.delivered):
-                    self.done.replaced[partition] = others
-                if len(chosen) == len(new):
+            if replaces and after is None:
+                back, culprits = self._refused_with(known, partition, incoming, chosen)
+                if culprits:
+                    self._refuse(self._with(partition, chosen, culprits, known.last(partition)))
                     return
+                chosen = [*chosen, *back]
+            if self._decide(known, partition, chosen, after):
                 done = {item.identity for item in chosen}
+                others = [item.name for item in incoming if item.identity not in done] if replaces else []
+                delivered = any(d.partition == partition for d in self.done.delivered)
+                if after is None and others and delivered:
+                    self.done.replaced[partition] = others
+                for item in chosen if delivered else ():  # what was refused with others no longer is
+                    self.done.refused_before.pop(item.file, None)
+                if len(done) >= len(new):
+                    return
                 incoming = [item for item in incoming if item.identity not in done]
             known = self.look([partition])  # somebody else was faster, or there is more
 
@@ -487,6 +496,52 @@ class _Registrar:
             f"{self._table.name} {partition}: some of what landed was written or removed just now: all of it waits for"
             " the next run, as part of a snapshot mustn't replace a whole one (loadMode: replace)"
         )
+
+    def _refused_with(
+        self, known: Registered, partition: str, incoming: Sequence[Incoming], new: Sequence[Incoming]
+    ) -> tuple[list[Incoming], list[str]]:
+        """Of a snapshot some objects of which are written anew: those that were refused with them; and other culprits.
+
+        Returns:
+            What is delivered with the new objects, as all that it was refused for is mended; and names of objects that
+            still aren't, for which the new ones must wait, too.
+        """
+        waiting = {
+            item.name: (item, self._log.culprits(partition, item.identity))
+            for item in incoming
+            if known.is_refused_with_others(partition, item.identity)
+        }
+        refused = {item.name for item in incoming if known.is_refused(partition, item.identity)} - waiting.keys()
+        names = {item.name for item in new}
+        mended = [(item, culprits) for item, culprits in waiting.values() if culprits <= names | waiting.keys()]
+        blocking = {name for _, culprits in waiting.values() if culprits & names for name in culprits & refused}
+        return [item for item, culprits in mended if culprits], sorted(blocking)
+
+    def _with(self, partition: str, items: Iterable[Incoming], culprits: Sequence[str], last: int) -> list[Refusal]:
+        """Objects that aren't delivered as others that landed with them can't be."""
+        why = f"it landed with {culprits[0]}, which is refused, and loadMode: replace takes all or nothing"
+        return [
+            Refusal(
+                partition,
+                item.name,
+                item.generation,
+                f"{item.uri}: {why}. Mend that one, and"
+                + (" land all of them again." if item.name.startswith(BY_HAND) else " all of them are delivered."),
+                item.file,
+                last,
+                culprits,
+            )
+            for item in items
+        ]
+
+    def _refuse(self, refused: Sequence[Refusal], for_now: Collection[Identity] = ()) -> None:
+        """Tell of refused objects, and remember them but for those that are to be tried again."""
+        if refused:
+            self._tell(refused)
+        for refusal in refused:
+            if (refusal.name, refusal.generation) not in for_now:
+                self._log.refuse(refusal)
+        self.done.refused += refused
 
     def _chosen(
         self, known: Registered, partition: str, new: Sequence[Incoming]
@@ -536,8 +591,7 @@ class _Registrar:
             after: the number of the delivery that they came after; None where nothing has come since.
         """
         folder = self._lake.store.scratch()
-        entries = known.entries.get(partition, ())
-        last = entries[-1].number if entries else 0
+        last = known.last(partition)
         try:
             read = self._read(partition, sorted(new, key=_arrival), folder, last)
             if not read:
@@ -623,11 +677,7 @@ class _Registrar:
                 good.append((item, *outcome))
         if refused and self._table.load_mode is LoadMode.REPLACE:
             # The rest of a snapshot must not replace a whole one.
-            why = f"it landed with {refused[0].name}, which is refused, and loadMode: replace takes all or nothing"
-            others = [
-                Refusal(partition, i.name, i.generation, f"{i.uri}: {why}. Write all of them anew.", i.file, last)
-                for i, *_ in good
-            ]
+            others = self._with(partition, (item for item, *_ in good), [refusal.name for refusal in refused], last)
             if len(for_now) == len(refused):
                 for_now |= {item.identity for item, *_ in good}
             else:  # the bytes of a file by hand stay what they are
@@ -637,10 +687,5 @@ class _Registrar:
             came = {item.identity: number for number, item in enumerate(items)}
             newest = came[good[-1][0].identity]
             refused = [replace(r, after=last + (came[r.name, r.generation] > newest)) for r in refused]
-        if refused:
-            self._tell(refused)
-        for refusal in refused:
-            if (refusal.name, refusal.generation) not in for_now:
-                self._log.refuse(refusal)
-        self.done.refused += refused
+        self._refuse(refused, for_now)
         return good

@@ -18,9 +18,9 @@ import threading
 from collections import OrderedDict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
 from dataops_platform.contracts.model import Table
 from dataops_platform.contracts.problems import DataRefused
@@ -38,6 +38,8 @@ AFTER = "after"
 """In the origin of a delivery of what was refused first, and overtaken: the number of the one that it came after."""
 
 _READERS = 16
+_WITH = ".with"
+"""Ends the name of what stands for an object that was refused only together with others."""
 _PASSED_OVER = ".by-hand"
 """Ends the name of what stands for an object that had been delivered by hand."""
 _AGAIN = ".again"
@@ -70,6 +72,7 @@ class Refusal:
     Attributes:
         file: its address and generation, where they are at hand.
         after: the number of the last delivery that it came after.
+        culprits: names of the objects that it is refused with, where only those are at fault.
     """
 
     partition: str
@@ -78,6 +81,7 @@ class Refusal:
     reason: str
     file: str = ""
     after: int = 0
+    culprits: Sequence[str] = ()
 
 
 class _Known:
@@ -175,15 +179,15 @@ class LandingLog:
     def refuse(self, refusal: Refusal) -> None:
         """Remember that an object can't be delivered."""
         identity = (refusal.name, refusal.generation)
-        self._remember(
-            refusal.partition, identity, self.mark(identity), {"reason": refusal.reason, AFTER: refusal.after}
-        )
+        mark = self.mark(identity) + (_WITH if refusal.culprits else "")
+        more = {"reason": refusal.reason, AFTER: refusal.after, "culprits": list(refusal.culprits)}
+        self._remember(refusal.partition, identity, mark, more)
 
     def pass_over(self, partition: str, identity: Identity) -> None:
         """Remember that an object is what had been delivered by hand."""
         self._remember(partition, identity, f"{_digest(*identity)}{_PASSED_OVER}", {})
 
-    def _remember(self, partition: str, identity: Identity, mark: str, more: Mapping[str, str | int]) -> None:
+    def _remember(self, partition: str, identity: Identity, mark: str, more: Mapping[str, object]) -> None:
         key = f"{keys.landing_prefix(self._table.name, 'refused', partition)}{mark}.json"
         body = {"name": identity[0], "generation": identity[1], **more}
         try:
@@ -197,10 +201,22 @@ class LandingLog:
         Args:
             moment: when it was written, which decides where that number wasn't remembered yet.
         """
-        key = f"{keys.landing_prefix(self._table.name, 'refused', partition)}{mark}.json"
-        with suppress(ObjectMissing, KeyError):
-            return int(json.loads(self._store.read(key))[AFTER])
+        after = self._remembered(partition, mark).get(AFTER)
+        if after is not None:
+            return int(after)
         return max((entry.number for entry in entries if entry.delivery.created_at <= moment), default=0)
+
+    def culprits(self, partition: str, identity: Identity) -> set[str]:
+        """Names of the objects that an object was refused with; nothing where that isn't known."""
+        return set(self._remembered(partition, f"{self.mark(identity)}{_WITH}").get("culprits", ()))
+
+    def _remembered(self, partition: str, mark: str) -> Mapping[str, Any]:
+        key = f"{keys.landing_prefix(self._table.name, 'refused', partition)}{mark}.json"
+        try:
+            found: dict[str, Any] = json.loads(self._store.read(key))
+        except ObjectMissing:  # cleaned up meanwhile
+            return {}
+        return found
 
     def refusals(self, limit: int) -> list[Refusal]:
         """Objects refused so far, the last partitions first, at most `limit`."""
@@ -275,9 +291,16 @@ class Registered:
         )
 
     def is_refused(self, partition: str, identity: Identity) -> bool:
-        """Whether an object was refused."""
+        """Whether an object was refused, and isn't delivered since, together with what was at fault."""
         refused = self.refused.get(partition)
-        return refused is not None and self.log.mark(identity) in refused
+        if refused is None or identity in self._delivered.get(partition, ()):
+            return False
+        return self.log.mark(identity) in refused or self.is_refused_with_others(partition, identity)
+
+    def is_refused_with_others(self, partition: str, identity: Identity) -> bool:
+        """Whether an object is refused, and only others are at fault."""
+        delivered = identity in self._delivered.get(partition, ())
+        return not delivered and f"{self.log.mark(identity)}{_WITH}" in self.refused.get(partition, ())
 
     def is_new(self, partition: str, identity: Identity) -> bool:
         """Whether an object is neither delivered nor refused."""
@@ -286,6 +309,11 @@ class Registered:
     def unfinished(self, partition: str) -> list[Entry]:
         """Deliveries whose writer died before their manifest was written."""
         return [e for e in self.entries.get(partition, ()) if e.delivery.manifest not in self.manifests]
+
+    def last(self, partition: str) -> int:
+        """The number of the last delivery; 0 where there is none."""
+        entries = self.entries.get(partition)
+        return entries[-1].number if entries else 0
 
     def durable(self, partition: str) -> set[Identity]:
         """The objects of deliveries whose manifest is written."""
@@ -320,7 +348,11 @@ class Registered:
         if not marks or not entries:
             return None
         # What came since was delivered under some version: under that one the object is refused, too.
-        found = {self.log.mark(identity, version) for version in self.log.versions(entries)} & marks
+        found = {
+            self.log.mark(identity, version) + ending
+            for version in self.log.versions(entries)
+            for ending in ("", _WITH)
+        } & marks
         after = min((self.log.came_after(partition, mark, entries, moment) for mark in found), default=None)
         return after if after is not None and any(entry.place > after for entry in entries) else None
 

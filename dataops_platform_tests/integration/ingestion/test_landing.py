@@ -325,15 +325,40 @@ def test_part_of_a_snapshot_replaces_nothing(scene):
     assert ids(scene) == [("2024-01-02", [[4]])]
     assert sorted(r.name[-9:] for r in done.refused) == ["a.parquet", "b.parquet"]
     (why,) = [refusal.reason for refusal in done.refused if refusal.name.endswith("a.parquet")]
-    assert "/dt=2024-01-01/b.parquet, which is refused, and loadMode: replace takes all or nothing. Write all" in why
+    assert "/dt=2024-01-01/b.parquet, which is refused, and loadMode: replace takes all or nothing. Mend that" in why
     again = register(table, place(scene), scene.lake, DAYS)
     assert (again.delivered, again.refused, len(again.refused_before)) == ([], [], 2)
 
     scene.write("orders/dt=2024-01-01/b.parquet", parquet(2))
     done = register(table, place(scene), scene.lake, DAYS)
-    assert ids(scene) == [("2024-01-01", [[2]]), ("2024-01-02", [[4]])]
+    assert ids(scene) == [("2024-01-01", [[1], [2]]), ("2024-01-02", [[4]])]
+    assert (done.replaced, done.refused_before) == ({}, {})
+    again = register(table, place(scene), scene.lake, DAYS)
+    assert (again.delivered, again.refused_before, again.existing) == ([], {}, 3)
+
+    scene.write("orders/dt=2024-01-01/b.parquet", parquet(3))
+    done = register(table, place(scene), scene.lake, DAYS)
     assert done.replaced == {"2024-01-01": ["orders/dt=2024-01-01/a.parquet"]}  # not written anew: told
     assert register(T, place(scene), scene.lake, DAYS).replaced == {}
+
+
+def test_a_snapshot_is_mended_one_object_after_the_other(folder):
+    """It is delivered when all of it can be; what has nothing to do with it doesn't wait."""
+    table = replace(T, load_mode=LoadMode.REPLACE)
+
+    def look(name: str, content: bytes) -> tuple[list[list[int]], int]:
+        folder.write(f"orders/dt=2024-01-01/{name}.parquet", content)
+        done = register(table, place(folder), folder.lake, DAYS)
+        found = ids(folder)
+        return (found[-1][1] if found else []), len(done.refused) + len(done.refused_before)
+
+    for name in "bc":
+        folder.write(f"orders/dt=2024-01-01/{name}.parquet", b"no parquet")
+    assert look("a", parquet(1)) == ([], 3)
+    assert look("b", parquet(2)) == ([], 3)
+    assert look("other", parquet(9)) == ([[9]], 3)
+    found, refused = look("c", parquet(3))
+    assert (sorted(found), refused) == ([[1], [2], [3]], 0)
 
 
 def test_a_snapshot_of_which_a_file_had_been_delivered_by_hand(folder, tmp_path):
