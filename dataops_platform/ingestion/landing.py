@@ -33,7 +33,16 @@ from dataops_platform.contracts.model import AfterLanding, Landing, LoadMode, Ta
 from dataops_platform.contracts.object_patterns import ObjectPattern
 from dataops_platform.contracts.partitions import Cut, NamedPartitioning, Partitioning
 from dataops_platform.contracts.problems import ConfigError, DataRefused
-from dataops_platform.ingestion.landing_log import AFTER, BY_HAND, Entry, Identity, LandingLog, Refusal, Registered
+from dataops_platform.ingestion.landing_log import (
+    AFTER,
+    BY_HAND,
+    Entry,
+    Identity,
+    LandingLog,
+    Refusal,
+    Registered,
+    stand_in,
+)
 from dataops_platform.ingestion.reading import to_parquet
 from dataops_platform.lake.deliveries import (
     MOST_OBJECTS,
@@ -418,11 +427,12 @@ def _arrival(item: Incoming) -> tuple[int, str]:
     return item.created_ms, item.name
 
 
-def _has(item: Incoming, checksums: Collection[str]) -> bool:
-    """Whether an object has one of some checksums; its own is only looked at where there are any."""
-    with suppress(ObjectMissing, ConfigError):  # reading it tells
-        return bool(checksums) and item.checksum() in checksums
-    return False
+def _checksum(item: Incoming) -> str | None:
+    """An object's checksum; None where it can't be read: reading it tells why."""
+    try:
+        return item.checksum()
+    except (ObjectMissing, ConfigError):
+        return None
 
 
 class _Registrar:
@@ -565,24 +575,30 @@ class _Registrar:
         """Objects that need no delivery: those that landed and had been delivered by hand, and the reverse.
 
         Landed ones are passed over from now on. Of a snapshot that is all of it, or none: the rest would replace it.
+        A file by hand stands for objects of one name: the same one in another folder is another one.
         """
         by_hand, contents = known.by_hand(partition), known.contents(partition)
-        found: set[Identity] = set()
+        stood_for = known.stood_for(partition)
+        found: dict[Identity, str] = {}
         for item in new:
-            name = item.name.rpartition("/")[2]
+            tail = item.name.rpartition("/")[2]
+            crc = _checksum(item) if item.name.startswith(BY_HAND) or tail in by_hand else None
+            if crc is None:
+                continue
             if item.name.startswith(BY_HAND):
-                came = (name, item.checksum()) in contents
+                came = (tail, crc) in contents
             else:
-                came = _has(item, by_hand.get(name, ()))
+                file, name = stand_in(item.name, crc)
+                came = crc in by_hand[tail] and stood_for.setdefault(file, name) == name
             if came:
-                found.add(item.identity)
+                found[item.identity] = crc
         if self._table.load_mode is LoadMode.REPLACE and len(found) < len(new):
             return set()
-        for identity in found:
+        for identity, crc in found.items():
             if not identity[0].startswith(BY_HAND):
-                self._log.pass_over(partition, identity)
+                self._log.pass_over(partition, identity, crc)
         self.done.existing += len(found)
-        return found
+        return set(found)
 
     def _decide(self, known: Registered, partition: str, new: Sequence[Incoming], after: int | None) -> bool:
         """Deliver new objects; False: others were faster, or an object changed meanwhile.

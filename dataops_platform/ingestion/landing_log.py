@@ -46,6 +46,15 @@ _AGAIN = ".again"
 """Ended it when the contract's version was part of that name."""
 
 
+def stand_in(name: str, checksum: str) -> tuple[str, str]:
+    """What stands for a file by hand that an object would be, and for the object's name, whatever its generation."""
+    return _digest(name.rpartition("/")[2], checksum)[:16], _digest(name)[:16]
+
+
+def _digest(*parts: str | int) -> str:
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
+
+
 @dataclass(frozen=True, slots=True)
 class Entry:
     """A delivery as it was decided, whether or not its manifest is written."""
@@ -109,10 +118,6 @@ class _Known:
 
 
 _KNOWN = _Known()
-
-
-def _digest(*parts: str | int) -> str:
-    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
 
 
 class LandingLog:
@@ -183,9 +188,10 @@ class LandingLog:
         more = {"reason": refusal.reason, AFTER: refusal.after, "culprits": list(refusal.culprits)}
         self._remember(refusal.partition, identity, mark, more)
 
-    def pass_over(self, partition: str, identity: Identity) -> None:
+    def pass_over(self, partition: str, identity: Identity, checksum: str) -> None:
         """Remember that an object is what had been delivered by hand."""
-        self._remember(partition, identity, f"{_digest(*identity)}{_PASSED_OVER}", {})
+        of = ".".join(stand_in(identity[0], checksum))
+        self._remember(partition, identity, f"{_digest(*identity)}.{of}{_PASSED_OVER}", {})
 
     def _remember(self, partition: str, identity: Identity, mark: str, more: Mapping[str, object]) -> None:
         key = f"{keys.landing_prefix(self._table.name, 'refused', partition)}{mark}.json"
@@ -260,6 +266,7 @@ class Registered:
     manifests: Set[str]
     _delivered: Mapping[str, Set[Identity]]
     _versions: Mapping[str, Set[str]]
+    _passed_over: Mapping[str, Mapping[str, tuple[str, str]]]
 
     @classmethod
     def read(cls, log: LandingLog, lake: Lake, table: str, partitions: Collection[str]) -> Registered:
@@ -273,7 +280,13 @@ class Registered:
             for partition, marks in refused.items()
             if any(mark.endswith(_AGAIN) for mark in marks)
         }
-        return cls(log, entries, refused, manifests, delivered, versions)
+        # Object → the file by hand that it is, and its name.
+        passed_over: dict[str, dict[str, tuple[str, str]]] = {}
+        for partition, mark in ((partition, mark) for partition, marks in refused.items() for mark in marks):
+            if mark.endswith(_PASSED_OVER):
+                identity, file, name = mark.removesuffix(_PASSED_OVER).split(".")
+                passed_over.setdefault(partition, {})[identity] = file, name
+        return cls(log, entries, refused, manifests, delivered, versions, passed_over)
 
     def is_delivered(self, partition: str, identity: Identity) -> bool:
         """Whether an object is in a delivery, or is what had been delivered by hand."""
@@ -286,7 +299,7 @@ class Registered:
             return False
         # Of the older kind of marks it isn't known which version they are of: one that is in use.
         versions = self._versions.get(partition, ())
-        return f"{_digest(*identity)}{_PASSED_OVER}" in marks or any(
+        return _digest(*identity) in self._passed_over.get(partition, ()) or any(
             f"{self.log.mark(identity, version)}{_AGAIN}" in marks for version in versions
         )
 
@@ -355,6 +368,10 @@ class Registered:
         } & marks
         after = min((self.log.came_after(partition, mark, entries, moment) for mark in found), default=None)
         return after if after is not None and any(entry.place > after for entry in entries) else None
+
+    def stood_for(self, partition: str) -> dict[str, str]:
+        """Files by hand → the name that each was passed over under, as `stand_in` says them."""
+        return dict(self._passed_over.get(partition, {}).values())
 
     def before(self, partition: str, after: int) -> datetime:
         """The last free millisecond before what came later than the delivery of some number."""

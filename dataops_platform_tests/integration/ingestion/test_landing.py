@@ -480,6 +480,19 @@ def test_the_first_of_two_files_by_hand_under_one_name_lands(folder, tmp_path):
         assert len(register(T, at, folder.lake, DAYS).delivered) == 1
 
 
+def test_a_file_by_hand_stands_for_one_that_lands(folder, tmp_path):
+    """Another one of that name and content, in another folder, is something else; the same one written anew isn't."""
+    at = place(folder, "orders/*/dt={partition}/a.parquet")
+    by_hand(folder, tmp_path, parquet(1))
+    folder.write("orders/paris/dt=2024-01-01/a.parquet", parquet(1))
+    assert register(T, at, folder.lake, DAYS).delivered == []
+    folder.write("orders/paris/dt=2024-01-01/a.parquet", parquet(1))
+    assert register(T, at, folder.lake, DAYS).delivered == []
+    folder.write("orders/rome/dt=2024-01-01/a.parquet", parquet(1))
+    assert len(register(T, at, folder.lake, DAYS).delivered) == 1
+    assert undelivered(T, at, folder.lake, DAYS) == set()
+
+
 def test_part_of_a_snapshot_by_hand(scene, tmp_path):
     """Its files can be landed again as they are."""
     table = replace(T, load_mode=LoadMode.REPLACE)
