@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
+import pyarrow as pa
 from rich.console import Console
 from rich.markup import escape
 
@@ -18,7 +19,7 @@ from dataops_platform.contracts.partitions import UNPARTITIONED
 from dataops_platform.contracts.problems import ConfigError
 from dataops_platform.contracts.suggest import one_of
 from dataops_platform.ingestion.landing import Place, deliver_files
-from dataops_platform.ingestion.landing_log import LandingLog, Refusal
+from dataops_platform.ingestion.landing_log import LandingLog, Refusal, Registered
 from dataops_platform.ingestion.landing_scan import strange_names
 from dataops_platform.lake.deliveries import Lake
 from dataops_platform.settings import Settings
@@ -48,18 +49,20 @@ def land(console: Console, files: Sequence[Path], name: str, partition: str | No
     groups: dict[str, list[Path]] = {}
     for path in files:
         groups.setdefault(_partition(table, path, partition), []).append(path)
-    lake = Lake(settings.lake_store())
+    lake, warehouse = Lake(settings.lake_store()), settings.warehouse()
     run_id = f"{BY_HAND}{uuid.uuid4()}"
 
     def tell(refusals: Sequence[Refusal]) -> None:
         """The ledger has it, as of what is refused in a run: for events, and for alerts."""
-        warehouse = settings.warehouse()
         warehouse.ensure([])
         Ledger(warehouse).refuse([Refused(name, r.partition, r.reason, run_id, file=r.file) for r in refusals])
 
+    def misfits(schema: pa.Schema) -> Sequence[str]:
+        return warehouse.misfits(table, schema)
+
     code = 0
     for key, paths in sorted(groups.items()):
-        done = deliver_files(table, lake, key, paths, settings.git_commit, tell)
+        done = deliver_files(table, lake, key, paths, settings.git_commit, tell, misfits)
         for delivery in done.delivered:
             console.print(f"[green]✓[/] {name} {key}: {delivery.rows:,} rows delivered")
         for refusal in done.refused:
@@ -147,7 +150,11 @@ def _print_strange(console: Console, name: str, place: Place) -> None:
 def _print_refused(console: Console, table: Table, place: Place, lake: Lake) -> None:
     """Refused objects that are still there as they were."""
     log = LandingLog(lake.store, table)
-    for refusal in log.refusals(SHOWN * 4):
+    refusals = log.refusals(SHOWN * 4)
+    known = Registered.read(log, lake, table.name, {refusal.partition for refusal in refusals})
+    for refusal in refusals:
         info = place.inbox.stat(refusal.name)
-        if info is not None and info.generation == refusal.generation:
+        if info is None or info.generation != refusal.generation:
+            continue
+        if not known.is_delivered(refusal.partition, (refusal.name, refusal.generation)):
             console.print(f"[red]refused object[/] {table.name} {refusal.partition}: {escape(refusal.reason)}")

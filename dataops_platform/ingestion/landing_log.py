@@ -6,7 +6,8 @@ of two writers one wins, and the other one looks again. An entry is the delivery
 in the lake already: if its writer dies, whoever comes next writes the manifest.
 
 What is refused is remembered beside it, by name, generation and contract version: it is tried again once it was
-written anew or the contract was mended, and not before. So is what landed and had been delivered by hand.
+written anew or the contract was mended, and not before. So is what landed and had been delivered by hand, whatever the
+contract's version: another one doesn't bring it back.
 """
 
 from __future__ import annotations
@@ -15,10 +16,11 @@ import hashlib
 import json
 import threading
 from collections import OrderedDict
-from collections.abc import Collection, Iterator, Mapping, Sequence, Set
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
 from dataops_platform.contracts.model import Table
 from dataops_platform.contracts.problems import DataRefused
@@ -32,9 +34,25 @@ Identity = tuple[str, int]
 BY_HAND = "by hand/"
 """What the names of files that are delivered by hand begin with in the log."""
 
+AFTER = "after"
+"""In the origin of a delivery of what was refused first, and overtaken: the number of the one that it came after."""
+
 _READERS = 16
-_AGAIN = ".again"
+_WITH = ".with"
+"""Ends the name of what stands for an object that was refused only together with others."""
+_PASSED_OVER = ".by-hand"
 """Ends the name of what stands for an object that had been delivered by hand."""
+_AGAIN = ".again"
+"""Ended it when the contract's version was part of that name."""
+
+
+def stand_in(name: str, checksum: str) -> tuple[str, str]:
+    """What stands for a file by hand that an object would be, and for the object's name, whatever its generation."""
+    return _digest(name.rpartition("/")[2], checksum)[:16], _digest(name)[:16]
+
+
+def _digest(*parts: str | int) -> str:
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +68,11 @@ class Entry:
         for item in self.delivery.origin[OBJECTS]:
             yield item["name"], item["generation"]
 
+    @property
+    def place(self) -> int:
+        """Its place in the order of arrival, as a number of a delivery."""
+        return int(self.delivery.origin.get(AFTER, self.number))
+
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
@@ -57,6 +80,8 @@ class Refusal:
 
     Attributes:
         file: its address and generation, where they are at hand.
+        after: the number of the last delivery that it came after.
+        culprits: names of the objects that it is refused with, where only those are at fault.
     """
 
     partition: str
@@ -64,6 +89,8 @@ class Refusal:
     generation: int
     reason: str
     file: str = ""
+    after: int = 0
+    culprits: Sequence[str] = ()
 
 
 class _Known:
@@ -142,30 +169,65 @@ class LandingLog:
             found.setdefault(partition, set()).add(name.removesuffix(".json"))
         return found
 
-    def mark(self, identity: Identity) -> str:
-        """What stands for an object among the refused."""
-        text = json.dumps([*identity, self._table.contract_version])
-        return hashlib.sha256(text.encode()).hexdigest()[:32]
+    def mark(self, identity: Identity, version: str | None = None) -> str:
+        """What stands for an object among the refused.
+
+        Args:
+            version: of the contract; the one that is valid now where it isn't given.
+        """
+        return _digest(*identity, version or self._table.contract_version)
+
+    def versions(self, entries: Iterable[Entry]) -> set[str]:
+        """The contract's versions that deliveries were made under, and the one that is valid now."""
+        return {self._table.contract_version} | {entry.delivery.contract_version for entry in entries}
 
     def refuse(self, refusal: Refusal) -> None:
         """Remember that an object can't be delivered."""
-        self._remember(refusal.partition, (refusal.name, refusal.generation), "", {"reason": refusal.reason})
+        identity = (refusal.name, refusal.generation)
+        mark = self.mark(identity) + (_WITH if refusal.culprits else "")
+        more = {"reason": refusal.reason, AFTER: refusal.after, "culprits": list(refusal.culprits)}
+        self._remember(refusal.partition, identity, mark, more)
 
-    def pass_over(self, partition: str, identity: Identity) -> None:
+    def pass_over(self, partition: str, identity: Identity, checksum: str) -> None:
         """Remember that an object is what had been delivered by hand."""
-        self._remember(partition, identity, _AGAIN, {})
+        of = ".".join(stand_in(identity[0], checksum))
+        self._remember(partition, identity, f"{_digest(*identity)}.{of}{_PASSED_OVER}", {})
 
-    def _remember(self, partition: str, identity: Identity, ending: str, more: Mapping[str, str]) -> None:
-        key = f"{keys.landing_prefix(self._table.name, 'refused', partition)}{self.mark(identity)}{ending}.json"
+    def _remember(self, partition: str, identity: Identity, mark: str, more: Mapping[str, object]) -> None:
+        key = f"{keys.landing_prefix(self._table.name, 'refused', partition)}{mark}.json"
         body = {"name": identity[0], "generation": identity[1], **more}
         try:
             self._store.create(key, json.dumps(body, indent=1).encode())
         except ObjectConflict:  # by another run, in other words
             return
 
+    def came_after(self, partition: str, mark: str, entries: Iterable[Entry], moment: datetime) -> int:
+        """The number of the last delivery that a refused object came after.
+
+        Args:
+            moment: when it was written, which decides where that number wasn't remembered yet.
+        """
+        after = self._remembered(partition, mark).get(AFTER)
+        if after is not None:
+            return int(after)
+        return max((entry.number for entry in entries if entry.delivery.created_at <= moment), default=0)
+
+    def culprits(self, partition: str, identity: Identity) -> set[str]:
+        """Names of the objects that an object was refused with; nothing where that isn't known."""
+        return set(self._remembered(partition, f"{self.mark(identity)}{_WITH}").get("culprits", ()))
+
+    def _remembered(self, partition: str, mark: str) -> Mapping[str, Any]:
+        key = f"{keys.landing_prefix(self._table.name, 'refused', partition)}{mark}.json"
+        try:
+            found: dict[str, Any] = json.loads(self._store.read(key))
+        except ObjectMissing:  # cleaned up meanwhile
+            return {}
+        return found
+
     def refusals(self, limit: int) -> list[Refusal]:
         """Objects refused so far, the last partitions first, at most `limit`."""
-        listed = [item for item in self._listed("refused", None) if not item[2].endswith(f"{_AGAIN}.json")]
+        endings = (f"{_PASSED_OVER}.json", f"{_AGAIN}.json")
+        listed = [item for item in self._listed("refused", None) if not item[2].endswith(endings)]
         result = []
         for info, partition, _ in reversed(listed[-limit:]):
             try:
@@ -203,6 +265,8 @@ class Registered:
     refused: Mapping[str, Set[str]]
     manifests: Set[str]
     _delivered: Mapping[str, Set[Identity]]
+    _versions: Mapping[str, Set[str]]
+    _passed_over: Mapping[str, Mapping[str, tuple[str, str]]]
 
     @classmethod
     def read(cls, log: LandingLog, lake: Lake, table: str, partitions: Collection[str]) -> Registered:
@@ -210,7 +274,19 @@ class Registered:
         entries = log.entries(partitions)
         delivered = {p: {identity for entry in found for identity in entry.landed} for p, found in entries.items()}
         manifests = {ref.key for ref in lake.manifests(table, partitions)}
-        return cls(log, entries, log.refused(partitions), manifests, delivered)
+        refused = log.refused(partitions)
+        versions = {
+            partition: log.versions(entries[partition])
+            for partition, marks in refused.items()
+            if any(mark.endswith(_AGAIN) for mark in marks)
+        }
+        # Object → the file by hand that it is, and its name.
+        passed_over: dict[str, dict[str, tuple[str, str]]] = {}
+        for partition, mark in ((partition, mark) for partition, marks in refused.items() for mark in marks):
+            if mark.endswith(_PASSED_OVER):
+                identity, file, name = mark.removesuffix(_PASSED_OVER).split(".")
+                passed_over.setdefault(partition, {})[identity] = file, name
+        return cls(log, entries, refused, manifests, delivered, versions, passed_over)
 
     def is_delivered(self, partition: str, identity: Identity) -> bool:
         """Whether an object is in a delivery, or is what had been delivered by hand."""
@@ -219,12 +295,25 @@ class Registered:
     def is_passed_over(self, partition: str, identity: Identity) -> bool:
         """Whether an object is what had been delivered by hand."""
         marks = self.refused.get(partition)
-        return marks is not None and f"{self.log.mark(identity)}{_AGAIN}" in marks
+        if marks is None:
+            return False
+        # Of the older kind of marks it isn't known which version they are of: one that is in use.
+        versions = self._versions.get(partition, ())
+        return _digest(*identity) in self._passed_over.get(partition, ()) or any(
+            f"{self.log.mark(identity, version)}{_AGAIN}" in marks for version in versions
+        )
 
     def is_refused(self, partition: str, identity: Identity) -> bool:
-        """Whether an object was refused."""
+        """Whether an object was refused, and isn't delivered since, together with what was at fault."""
         refused = self.refused.get(partition)
-        return refused is not None and self.log.mark(identity) in refused
+        if refused is None or identity in self._delivered.get(partition, ()):
+            return False
+        return self.log.mark(identity) in refused or self.is_refused_with_others(partition, identity)
+
+    def is_refused_with_others(self, partition: str, identity: Identity) -> bool:
+        """Whether an object is refused, and only others are at fault."""
+        delivered = identity in self._delivered.get(partition, ())
+        return not delivered and f"{self.log.mark(identity)}{_WITH}" in self.refused.get(partition, ())
 
     def is_new(self, partition: str, identity: Identity) -> bool:
         """Whether an object is neither delivered nor refused."""
@@ -233,6 +322,11 @@ class Registered:
     def unfinished(self, partition: str) -> list[Entry]:
         """Deliveries whose writer died before their manifest was written."""
         return [e for e in self.entries.get(partition, ()) if e.delivery.manifest not in self.manifests]
+
+    def last(self, partition: str) -> int:
+        """The number of the last delivery; 0 where there is none."""
+        entries = self.entries.get(partition)
+        return entries[-1].number if entries else 0
 
     def durable(self, partition: str) -> set[Identity]:
         """The objects of deliveries whose manifest is written."""
@@ -244,13 +338,47 @@ class Registered:
         items = (item for entry in self.entries.get(partition, ()) for item in entry.delivery.origin[OBJECTS])
         return {(item["name"].rpartition("/")[2], item["checksum"]) for item in items}
 
-    def by_hand(self, partition: str) -> dict[str, str]:
-        """The last parts of names → checksum, where what is delivered last under such a name was delivered by hand."""
-        found: dict[str, str] = {}
+    def by_hand(self, partition: str) -> dict[str, set[str]]:
+        """The last parts of names → checksums of what was delivered by hand since something else landed under them."""
+        found: dict[str, set[str]] = {}
         for item in (item for entry in self.entries.get(partition, ()) for item in entry.delivery.origin[OBJECTS]):
-            found.pop(name := item["name"].rpartition("/")[2], None)
+            name = item["name"].rpartition("/")[2]
             if item["name"].startswith(BY_HAND):
-                found[name] = item["checksum"]
+                found.setdefault(name, set()).add(item["checksum"])
+            else:
+                found.pop(name, None)
+        return found
+
+    def overtaken(self, partition: str, identity: Identity, moment: datetime) -> int | None:
+        """The number of the delivery that an object came after, where it was refused then and others have come since.
+
+        None otherwise. Such an object is read only once the contract is mended: it isn't newer for that.
+
+        Args:
+            moment: when the object was written.
+        """
+        marks, entries = self.refused.get(partition), self.entries.get(partition)
+        if not marks or not entries:
+            return None
+        # What came since was delivered under some version: under that one the object is refused, too.
+        found = {
+            self.log.mark(identity, version) + ending
+            for version in self.log.versions(entries)
+            for ending in ("", _WITH)
+        } & marks
+        after = min((self.log.came_after(partition, mark, entries, moment) for mark in found), default=None)
+        return after if after is not None and any(entry.place > after for entry in entries) else None
+
+    def stood_for(self, partition: str) -> dict[str, str]:
+        """Files by hand → the name that each was passed over under, as `stand_in` says them."""
+        return dict(self._passed_over.get(partition, {}).values())
+
+    def before(self, partition: str, after: int) -> datetime:
+        """The last free millisecond before what came later than the delivery of some number."""
+        taken = self._times(partition)
+        found = min(e.delivery.created_at for e in self.entries[partition] if e.place > after)
+        while found in taken:
+            found -= timedelta(milliseconds=1)
         return found
 
     def free(self, partition: str, moment: datetime) -> datetime:
@@ -258,8 +386,10 @@ class Registered:
 
         What comes later counts, whatever the clock of whoever wrote it says: a corrected file may have an old time.
         """
+        return max([moment, *(taken + timedelta(milliseconds=1) for taken in self._times(partition))])
+
+    def _times(self, partition: str) -> set[datetime]:
+        """The times of all deliveries of a partition, landed or not."""
         taken = {entry.delivery.created_at for entry in self.entries.get(partition, ())}
-        taken |= {
-            created_at for _, other, created_at in map(keys.parse_manifest_key, self.manifests) if other == partition
-        }
-        return max([moment, *(moment_before + timedelta(milliseconds=1) for moment_before in taken)])
+        manifests = map(keys.parse_manifest_key, self.manifests)
+        return taken | {created_at for _, other, created_at in manifests if other == partition}

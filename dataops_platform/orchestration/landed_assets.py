@@ -78,6 +78,8 @@ def landed_raw(table: Table) -> dg.AssetsDefinition:
                 f"{table.name} {partition}: what landed now replaces what was there (loadMode: replace), without"
                 f" {names[-1]}, which landed before. What belongs together must land together, as one object at best"
             )
+        for warning in done.warnings[:SHOWN]:
+            context.log.warning(warning)
         # An object that can't be read stops nothing else, not even what else has landed for its partition. That one is
         # not whole, though, until something later of it is delivered.
         delivered = {delivery.partition for delivery in done.delivered}

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import os
+from dataclasses import replace
+from datetime import date
+from decimal import Decimal
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from rich.console import Console
 
 from dataops_platform.cli import land as landing
 from dataops_platform.cli.land import LOOKED_AT, SHOWN, land, print_landing
 from dataops_platform.contracts import load_contracts
+from dataops_platform.contracts.model import LoadMode
 from dataops_platform.contracts.problems import ConfigError
 from dataops_platform.lake import Lake
 from dataops_platform.settings import Settings
@@ -97,6 +104,20 @@ def test_several_files_are_one_delivery_and_a_bad_one_is_left_out(project):
     assert rows[0]["file"].startswith(f"{bad}#")
 
 
+def test_a_parquet_file_that_does_not_fit_is_left_out(project):
+    """One delivery of several files is loaded or refused as a whole: each is looked at before."""
+    files = []
+    for name, number in (("good", 1), ("other", 2), ("bad", "one")):
+        rows = {"order_id": [number], "order_date": [date(2024, 5, 1)], "country": ["FR"], "amount": [Decimal(1)]}
+        files.append(project.folder / f"{name}.parquet")
+        pq.write_table(pa.table(rows), files[-1])
+    code, said = project.land(*files, partition="2024-05-01")
+    assert code == 1
+    assert "2 rows delivered" in said
+    assert f"refused: {files[-1]}: column 'order_id'" in said
+    assert project.deliveries() == [("2024-05-01", 2)]
+
+
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
@@ -171,11 +192,19 @@ def test_status_tells_of_refused_objects_until_they_are_mended(project):
     from dataops_platform.ingestion.landing import register
 
     bad = project.write("landing/orders/dt=2024-05-01/bad.csv", "nonsense\n")
+    good = project.write("landing/orders/dt=2024-05-01/good.csv", ROW)
+    for path in (bad, good):
+        os.utime(path, (1e9, 1e9))
     settings = Settings.load()
-    table = load_contracts(settings.contracts).tables["orders"]
-    place = settings.place(table)
+    table = replace(load_contracts(settings.contracts).tables["orders"], load_mode=LoadMode.REPLACE)
+    place, lake = settings.place(table), Lake(settings.lake_store())
     assert place is not None
-    assert len(register(table, place, Lake(settings.lake_store()), ["2024-05-01"]).refused) == 1
-    assert project.status().startswith(f"refused object orders 2024-05-01: {bad}: column 'order_id' is missing")
-    bad.write_text(ROW)
+    assert len(register(table, place, lake, ["2024-05-01"]).refused) == 2
+    said = project.status()
+    assert f"refused object orders 2024-05-01: {bad}: column 'order_id' is missing" in said
+    assert f"refused object orders 2024-05-01: {good}: it landed with orders/dt=2024-05-01/bad.csv" in said
+    bad.write_text(ROW.replace("1,2024", "2,2024"))
+    os.utime(bad, (1e9 + 1, 1e9 + 1))
+    assert "bad.csv: column" not in project.status()
+    assert len(register(table, place, lake, ["2024-05-01"]).delivered) == 1
     assert project.status() == ""

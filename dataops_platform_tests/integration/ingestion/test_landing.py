@@ -282,6 +282,39 @@ def test_who_is_told_of_what_is_refused_is_told_before_it_is_remembered(scene):
     assert len(told) == 2
 
 
+@pytest.mark.parametrize("mode", list(LoadMode))
+def test_what_was_refused_and_overtaken_keeps_its_place(folder, mode):
+    """A mended contract doesn't make it newer than what came after it, in the same look or in a later one."""
+    at = place(folder, "orders/dt={partition}/*.csv", FileFormat.CSV)
+    columns = {"day": Kind.DATE, "id": Kind.INTEGER}
+    older = replace(table("orders", columns, partitioning=daily()), load_mode=mode)
+    mended = table("orders", columns | {"more": Kind.INTEGER}, partitioning=daily())
+    newer = replace(mended, load_mode=mode, contract_version="1.1.0")
+
+    def write(name: str, number: int, more: bool = False) -> None:
+        text = f"day,id,more\n2024-01-01,{number},1\n" if more else f"day,id\n2024-01-01,{number}\n"
+        folder.write(f"orders/dt=2024-01-01/{name}.csv", text.encode())
+
+    write("a", 1, more=True)
+    register(older, at, folder.lake, DAYS)
+    if mode is not LoadMode.REPLACE:
+        write("b", 2, more=True)
+    write("c", 3)
+    if mode is not LoadMode.REPLACE:
+        write("d", 4, more=True)
+    register(older, at, folder.lake, DAYS)
+    write("e", 5, more=True)
+    done = register(newer, at, folder.lake, DAYS)
+    assert [objects for _, objects in ids(folder)] == {
+        LoadMode.APPEND: [[[3]], [[1], [2], [4], [5]]],
+        LoadMode.MERGE: [[[1], [2]], [[3]], [[4], [5]]],
+        LoadMode.REPLACE: [[[1]], [[3]], [[5]]],
+    }[mode]
+    assert undelivered(newer, at, folder.lake, DAYS) == set()
+    said = ["a.csv can be read now, and replaces nothing"] if mode is LoadMode.REPLACE else []
+    assert [warning.partition("dt=2024-01-01/")[2].partition(":")[0] for warning in done.warnings] == said
+
+
 def test_part_of_a_snapshot_replaces_nothing(scene):
     """Where a delivery replaces, what landed with an object that can't be read is not all of the partition."""
     table = replace(T, load_mode=LoadMode.REPLACE)
@@ -292,15 +325,77 @@ def test_part_of_a_snapshot_replaces_nothing(scene):
     assert ids(scene) == [("2024-01-02", [[4]])]
     assert sorted(r.name[-9:] for r in done.refused) == ["a.parquet", "b.parquet"]
     (why,) = [refusal.reason for refusal in done.refused if refusal.name.endswith("a.parquet")]
-    assert "/dt=2024-01-01/b.parquet, which is refused, and loadMode: replace takes all or nothing. Write all" in why
+    assert "/dt=2024-01-01/b.parquet, which is refused, and loadMode: replace takes all or nothing. Mend that" in why
     again = register(table, place(scene), scene.lake, DAYS)
     assert (again.delivered, again.refused, len(again.refused_before)) == ([], [], 2)
 
     scene.write("orders/dt=2024-01-01/b.parquet", parquet(2))
     done = register(table, place(scene), scene.lake, DAYS)
-    assert ids(scene) == [("2024-01-01", [[2]]), ("2024-01-02", [[4]])]
+    assert ids(scene) == [("2024-01-01", [[1], [2]]), ("2024-01-02", [[4]])]
+    assert (done.replaced, done.refused_before) == ({}, {})
+    again = register(table, place(scene), scene.lake, DAYS)
+    assert (again.delivered, again.refused_before, again.existing) == ([], {}, 3)
+
+    scene.write("orders/dt=2024-01-01/b.parquet", parquet(3))
+    done = register(table, place(scene), scene.lake, DAYS)
     assert done.replaced == {"2024-01-01": ["orders/dt=2024-01-01/a.parquet"]}  # not written anew: told
     assert register(T, place(scene), scene.lake, DAYS).replaced == {}
+
+
+def test_a_snapshot_is_mended_one_object_after_the_other(folder):
+    """It is delivered when all of it can be; what has nothing to do with it doesn't wait."""
+    table = replace(T, load_mode=LoadMode.REPLACE)
+
+    def look(name: str, content: bytes) -> tuple[list[list[int]], int]:
+        folder.write(f"orders/dt=2024-01-01/{name}.parquet", content)
+        done = register(table, place(folder), folder.lake, DAYS)
+        found = ids(folder)
+        return (found[-1][1] if found else []), len(done.refused) + len(done.refused_before)
+
+    for name in "bc":
+        folder.write(f"orders/dt=2024-01-01/{name}.parquet", b"no parquet")
+    assert look("a", parquet(1)) == ([], 3)
+    assert look("b", parquet(2)) == ([], 3)
+    assert look("other", parquet(9)) == ([[9]], 3)
+    found, refused = look("c", parquet(3))
+    assert (sorted(found), refused) == ([[1], [2], [3]], 0)
+
+
+def test_a_snapshot_of_which_a_file_had_been_delivered_by_hand(folder, tmp_path):
+    """All of it counts, unless all of it had been delivered so."""
+    table = replace(T, load_mode=LoadMode.REPLACE)
+    by_hand(folder, tmp_path, parquet(1), table)
+    folder.write("orders/dt=2024-01-01/a.parquet", parquet(1))
+    assert register(table, place(folder), folder.lake, DAYS).delivered == []
+    folder.write("orders/dt=2024-01-01/a.parquet", parquet(1))
+    folder.write("orders/dt=2024-01-01/b.parquet", parquet(2))
+    done = register(table, place(folder), folder.lake, DAYS)
+    assert (ids(folder), done.replaced) == ([(DAYS[0], [[1]]), (DAYS[0], [[2], [1]])], {})
+
+
+@pytest.mark.parametrize("when", ["_settled", "read"])
+def test_a_snapshot_that_is_written_meanwhile_waits(folder, monkeypatch, when):
+    """All of it, as some of it isn't all."""
+    table = replace(T, load_mode=LoadMode.REPLACE)
+    for number, name in enumerate("ab"):
+        folder.write(f"orders/dt=2024-01-01/{name}.parquet", parquet(number))
+    fetch = LocalInbox.fetch
+
+    def changing(self: LocalInbox, info: Any, target: Path) -> None:
+        if info.key.endswith("b.parquet"):
+            folder.write(info.key, parquet(9))
+        fetch(self, info, target)
+
+    with monkeypatch.context() as patch:
+        if when == "read":
+            patch.setattr(LocalInbox, "fetch", changing)
+        else:
+            patch.setattr("dataops_platform.ingestion.landing._settled", lambda inbox, infos: infos[:1])
+        done = register(table, place(folder), folder.lake, DAYS)
+    assert (done.delivered, done.refused) == ([], [])
+    assert "all of it waits for the next run" in done.warnings[0]
+    register(table, place(folder), folder.lake, DAYS)
+    assert ids(folder) == [(DAYS[0], [[0], [9 if when == "read" else 1]])]
 
 
 @pytest.mark.parametrize("mode", [LoadMode.APPEND, LoadMode.REPLACE])
@@ -345,6 +440,57 @@ def test_what_had_been_delivered_by_hand_is_not_delivered_again_from_landing(sce
     register(T, at, scene.lake, DAYS)
     scene.write("orders/dt=2024-01-01/a.parquet", parquet(1))  # back again: what came last counts
     assert len(register(T, at, scene.lake, DAYS).delivered) == 1
+
+
+def by_hand(scene: Any, folder: Path, content: bytes, of: Any = T, name: str = "a.parquet") -> int:
+    """Deliver a file of some content by hand; how many deliveries that made."""
+    path = folder / name
+    path.write_bytes(content)
+    return len(deliver_files(of, scene.lake, DAYS[0], [path]).delivered)
+
+
+@pytest.mark.parametrize("older_kind", [False, True])
+def test_another_contract_does_not_bring_back_what_was_corrected_by_hand(tmp_path, older_kind):
+    folder = Folder(tmp_path)
+    by_hand(folder, tmp_path, parquet(1))
+    folder.write("orders/dt=2024-01-01/a.parquet", parquet(1))
+    assert register(T, place(folder), folder.lake, DAYS).existing == 1
+    if older_kind:  # its name had the contract's version in it
+        info = folder.inbox.stat("orders/dt=2024-01-01/a.parquet")
+        (mark,) = (tmp_path / "lake" / "_landings" / "raw_orders" / "refused" / DAYS[0]).iterdir()
+        mark.rename(mark.with_name(f"{LandingLog(folder.lake.store, T).mark((info.key, info.generation))}.again.json"))
+    by_hand(folder, tmp_path, parquet(2))
+    newer = replace(T, contract_version="1.1.0")
+    assert undelivered(newer, place(folder), folder.lake, DAYS) == set()
+    assert register(newer, place(folder), folder.lake, DAYS).delivered == []
+    assert LandingLog(folder.lake.store, newer).refusals(9) == []
+
+
+def test_the_first_of_two_files_by_hand_under_one_name_lands(folder, tmp_path):
+    """Or both of them: each was delivered, until something else lands under that name."""
+    at = place(folder)
+    for content in (parquet(1), parquet(2)):
+        by_hand(folder, tmp_path, content)
+    for content in (parquet(1), parquet(2)):
+        folder.write("orders/dt=2024-01-01/a.parquet", content)
+        done = register(T, at, folder.lake, DAYS)
+        assert (done.delivered, done.existing) == ([], 1)
+    for content in (parquet(3), parquet(1)):
+        folder.write("orders/dt=2024-01-01/a.parquet", content)
+        assert len(register(T, at, folder.lake, DAYS).delivered) == 1
+
+
+def test_a_file_by_hand_stands_for_one_that_lands(folder, tmp_path):
+    """Another one of that name and content, in another folder, is something else; the same one written anew isn't."""
+    at = place(folder, "orders/*/dt={partition}/a.parquet")
+    by_hand(folder, tmp_path, parquet(1))
+    folder.write("orders/paris/dt=2024-01-01/a.parquet", parquet(1))
+    assert register(T, at, folder.lake, DAYS).delivered == []
+    folder.write("orders/paris/dt=2024-01-01/a.parquet", parquet(1))
+    assert register(T, at, folder.lake, DAYS).delivered == []
+    folder.write("orders/rome/dt=2024-01-01/a.parquet", parquet(1))
+    assert len(register(T, at, folder.lake, DAYS).delivered) == 1
+    assert undelivered(T, at, folder.lake, DAYS) == set()
 
 
 def test_part_of_a_snapshot_by_hand(scene, tmp_path):
@@ -567,6 +713,24 @@ def test_a_landed_file_is_not_delivered_by_hand_too(folder, tmp_path):
     copy.write_bytes(parquet(1))
     done = deliver_files(T, folder.lake, "2024-01-01", [copy])
     assert (done.delivered, done.existing) == ([], 1)
+
+
+def test_a_file_that_lands_while_it_is_delivered_by_hand(folder, tmp_path, monkeypatch):
+    """Whoever decides first delivers it; the other one looks again, and finds it."""
+    folder.write("orders/dt=2024-01-01/a.parquet", parquet(1))
+    append = LandingLog.append
+
+    def slow(self: LandingLog, entry: Any) -> bool:
+        monkeypatch.setattr(LandingLog, "append", append)
+        register(T, place(folder), folder.lake, DAYS)
+        return append(self, entry)
+
+    monkeypatch.setattr(LandingLog, "append", slow)
+    copy, other = tmp_path / "a.parquet", tmp_path / "b.parquet"
+    copy.write_bytes(parquet(1))
+    other.write_bytes(parquet(2))
+    done = deliver_files(T, folder.lake, DAYS[0], [copy, other])
+    assert (ids(folder), done.existing) == ([(DAYS[0], [[1]]), (DAYS[0], [[2]])], 1)
 
 
 @pytest.mark.cloud
