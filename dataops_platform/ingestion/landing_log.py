@@ -44,6 +44,7 @@ _PASSED_OVER = ".by-hand"
 """Ends the name of what stands for an object that had been delivered by hand."""
 _AGAIN = ".again"
 """Ended it when the contract's version was part of that name."""
+_BY_HAND = (f"{_PASSED_OVER}.json", f"{_AGAIN}.json")
 
 
 def stand_in(name: str, checksum: str) -> tuple[str, str]:
@@ -226,8 +227,7 @@ class LandingLog:
 
     def refusals(self, limit: int) -> list[Refusal]:
         """Objects refused so far, the last partitions first, at most `limit`."""
-        endings = (f"{_PASSED_OVER}.json", f"{_AGAIN}.json")
-        listed = [item for item in self._listed("refused", None) if not item[2].endswith(endings)]
+        listed = [item for item in self._listed("refused", None) if not item[2].endswith(_BY_HAND)]
         result = []
         for info, partition, _ in reversed(listed[-limit:]):
             try:
@@ -236,6 +236,11 @@ class LandingLog:
                 continue
             result.append(Refusal(partition, body["name"], body["generation"], body["reason"]))
         return result
+
+    def refused_partitions(self, partitions: Collection[str]) -> set[str]:
+        """Those of some partitions that an object was refused of, whether or not it is still there."""
+        listed = self._listed("refused", partitions)
+        return {partition for _, partition, name in listed if not name.endswith(_BY_HAND)}
 
     def _listed(self, kind: str, partitions: Collection[str] | None) -> Iterator[tuple[ObjectInfo, str, str]]:
         prefix = keys.landing_prefix(self._table.name, kind)

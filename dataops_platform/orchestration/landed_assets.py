@@ -7,7 +7,7 @@ import dagster as dg
 
 from dataops_platform.contracts.model import LoadMode, Table
 from dataops_platform.ingestion.landing import Registration, register
-from dataops_platform.ingestion.landing_log import Refusal
+from dataops_platform.ingestion.landing_log import LandingLog, Refusal
 from dataops_platform.orchestration import partitions, refused
 from dataops_platform.orchestration.errors import user_errors
 from dataops_platform.orchestration.resources import Platform
@@ -64,7 +64,7 @@ def landed_raw(table: Table) -> dg.AssetsDefinition:
                 )
                 if (nowhere := place.inbox.missing()) is not None:
                     context.log.warning(f"landing of {table.name}: {nowhere}")
-                    unknown = set(keys)
+                    unknown = LandingLog(platform.lake.store, table).refused_partitions(keys)
             # A run that died may have remembered an object, and not have lived to fail for it.
             runs = refused.earlier_runs(context) if done.refused_before else set()
             earlier = platform.ledger.refused_in(table.name, runs) if runs else []
