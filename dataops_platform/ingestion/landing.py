@@ -488,10 +488,11 @@ class _Registrar:
                     self._refuse(self._with(partition, chosen, culprits, known.last(partition)))
                     return
                 chosen = [*chosen, *back]
+            count = len(self.done.delivered)
             if self._decide(known, partition, chosen, after):
                 done = {item.identity for item in chosen}
                 others = [item.name for item in incoming if item.identity not in done] if replaces else []
-                delivered = any(d.partition == partition for d in self.done.delivered)
+                delivered = len(self.done.delivered) > count
                 if after is None and others and delivered:
                     self.done.replaced[partition] = others
                 for item in chosen if delivered else ():  # what was refused with others no longer is

@@ -204,6 +204,23 @@ def test_an_unfinished_delivery_is_finished_without_its_objects(scene, monkeypat
     assert ids(scene) == [("2024-01-01", [[1]])]
 
 
+def test_what_is_finished_for_another_run_replaces_nothing_that_landed(folder, monkeypatch):
+    """And what is refused meanwhile doesn't either."""
+    table = replace(T, load_mode=LoadMode.REPLACE)
+    folder.write("orders/dt=2024-01-01/a.parquet", parquet(1))
+
+    def dies(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Lake, "publish", dies)
+        with pytest.raises(KeyboardInterrupt):
+            register(table, place(folder), folder.lake, DAYS)
+    folder.write("orders/dt=2024-01-01/b.parquet", b"no parquet")
+    done = register(table, place(folder), folder.lake, DAYS)
+    assert (len(done.delivered), len(done.refused), done.replaced) == (1, 1, {})
+
+
 def test_two_that_see_different_objects(scene, monkeypatch):
     """The second one has seen more, and decides first: no object is in two deliveries."""
     at = place(scene)
