@@ -33,6 +33,8 @@ _SAID = {
     "unexpected end of data": "unterminated quote",
     f"field larger than field limit ({_LONGEST})": f"unterminated quote, or a text of over {_LONGEST} characters",
 }
+_ROW = re.compile(r"CSV Error on Line: (\d+)")
+_FIELDS = re.compile(r"^Expected Number of Columns: \d+ Found: (\d+)", re.MULTILINE)
 _BYTES = "surrogateescape"
 _OTHER_ENCODING = "not utf-8 encoded: say what it is with `encoding`"
 
@@ -69,8 +71,12 @@ def texts(
     return {column.name: "CAST(NULL AS VARCHAR)" for column in table.columns} | {n: quote(n) for n in names}, rows
 
 
-def fault(table: Table, reading: FileReading, source: Path, shown: str) -> str | None:
-    """The first line that the engine can't read, and why, if that is known; its own count is of rows."""
+def fault(table: Table, reading: FileReading, source: Path, shown: str, said: str) -> str | None:
+    """The first line that the engine can't read, and why, if that is known.
+
+    Args:
+        said: by the engine; it counts rows, and quotes what stands in them.
+    """
     with _rows(reading, source, shown) as rows:
         width = len(next(rows, [])) if reading.header else len(table.columns)
         line = rows.line_num + 1
@@ -86,7 +92,21 @@ def fault(table: Table, reading: FileReading, source: Path, shown: str) -> str |
             line = rows.line_num + 1
     if not _bytes(source, reading)[1]:
         return "its lines end in several ways (LF, CRLF, CR): with this `escape` they must all end alike"
-    return None
+    row = _ROW.search(said)
+    if row is None:
+        return None
+    # Python's reader takes more where the contract has an `escape`.
+    with _rows(reading, source, shown) as rows:
+        line = 1 + next((rows.line_num for number, _ in enumerate(rows, 2) if number == int(row[1])), 0)
+    if fields := _FIELDS.search(said):
+        what = f"has {fields[1]} fields instead of {width}"
+        return f"line {line} {what}: outside of quotes, an escape is a character like any other. Quote the text"
+    if "unterminated quote" in said:
+        what = (
+            f"write {reading.escape}{reading.quote} for it" if reading.escape else "leave `escape` out if it is doubled"
+        )
+        return f"line {line} has a quote within a quoted text that isn't escaped: {what}"
+    return f"line {line} isn't written as the contract says"
 
 
 def _bytes(source: Path, reading: FileReading) -> tuple[bool, bool]:

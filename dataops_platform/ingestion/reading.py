@@ -48,7 +48,7 @@ def to_parquet(table: Table, reading: FileReading, source: Path, target: Path, s
             # One statement reads the source and writes the target: the file it names tells which went wrong.
             if isinstance(error, duckdb.IOException) and str(target) in str(error):
                 raise ConfigError(unwritable(target.parent, str(error).splitlines()[0])) from error
-            text = csv_files.fault(table, reading, plain, shown) if module is csv_files else None
+            text = csv_files.fault(table, reading, plain, shown, str(error)) if module is csv_files else None
             if text is None:
                 # Values are shown nowhere: what the engine quotes of a line may be confidential.
                 said = [line.strip() for line in str(error).splitlines() if line.strip()]

@@ -346,6 +346,15 @@ UNREADABLE = {
     "ends and escapes": (
         "t.csv", b'id,name\n1,"a\\"b"\r\n2,c\n', {"escape": "\\"}, "its lines end in several ways (LF, CRLF, CR)",
     ),
+    "a quote without its escape": (
+        "t.csv", b'id,name\n1,"a\nb"\n\n2,"secret""d"\n', {"escape": "\\"},
+        'line 5 has a quote within a quoted text that isn\'t escaped: write \\" for it',
+    ),
+    "a quote and no escape": ("t.csv", b'id,name\n2,"secret""d"\n', {"escape": ""}, "leave `escape` out if it is"),
+    "an escape outside of quotes": (
+        "t.csv", b'id,name\n1,"a\nb"\n\n2,secret\\,d\n', {"escape": "\\"},
+        "line 5 has 3 fields instead of 2: outside of quotes",
+    ),
     "a long text": ("t.csv", b'id,name\n1,a\n2,"' + b"x," * 1_200_000 + b'"\n', {}, "line 3: unterminated quote, or a"),
     "a long row": ("t.csv", b"id,name\n1,a\n2,b" + b"," * 2_500_000 + b"\n", {}, "line 3 has more than 2000000 bytes"),
     "a column twice": ("t.csv", b"id,name,id\n1,a,1\n", {}, "column 'id' is there twice"),
@@ -391,6 +400,7 @@ def test_what_can_not_be_read_is_refused_whole(tmp_path, name):
     assert says in reason
     assert reason.isprintable()
     assert ".plain" not in reason
+    assert "secret" not in reason
 
 
 def test_a_damaged_avro_file(tmp_path):
