@@ -95,6 +95,10 @@ class Machine(RuleBasedStateMachine):
         """What is there by now."""
         self.content: dict[object, tuple[list[Values], bool]] = {}
         """What was delivered: (day, time) of the source's, (name, generation) of landed objects, names by hand."""
+        self.handed: dict[str, Landed] = {}
+        """Files by hand, as the objects that they would be."""
+        self.again: set[object] = set()
+        """Landed objects that were delivered by hand."""
         self.gone: set[object] = set()
         """Landed objects that the platform has removed."""
         self.deliveries: dict[str, Delivery] = {}
@@ -164,6 +168,13 @@ class Machine(RuleBasedStateMachine):
             made = self._rows(old.day, rows)
             self._land(Landed(old.name, old.day, made, self.contract.wide, self._file(made)), minute)
 
+    @precondition(lambda self: self.handed)
+    @rule(number=st.integers(0, 100), minute=MINUTE)
+    def what_was_handed_in_lands(self, number: int, minute: int) -> None:
+        """The same bytes, under the same name; perhaps under a later version of the contract."""
+        self._land(replace(self.handed[sorted(self.handed)[number % len(self.handed)]]), minute)
+        self.met["landed by hand before"] += 1
+
     def _land(self, item: Landed, minute: int) -> None:
         scratch, path = map(Path, self._about_to_land(item, minute))
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -180,6 +191,9 @@ class Machine(RuleBasedStateMachine):
         item.generation = generation
         self.landed[item.name] = item
         self.content[item.name, generation] = item.rows, item.wide
+        handed = self.handed.get(Path(item.name).name)
+        if handed is not None and handed.content == item.content:
+            self.again.add((item.name, generation))
         return str(scratch), str(self.folder / "landing" / item.name)
 
     # -- what the platform does ---------------------------------------------------------------------------------------
@@ -193,6 +207,8 @@ class Machine(RuleBasedStateMachine):
         at = int(moment(minute).timestamp() + BY_HAND_AT)
         os.utime(path, (at, at))
         self.content[path.name] = made, self.contract.wide
+        name = f"t/dt={day}/{path.name}"
+        self.handed[path.name] = Landed(name, day, made, self.contract.wide, path.read_bytes())
         act = Act("hand", self.contract, (day,), (str(path),))
         self._do(replace(act, kill=kill), act)
         assert sum(path.name in self._names(d) for d in self.deliveries.values()) == 1
@@ -337,7 +353,10 @@ class Machine(RuleBasedStateMachine):
         """Staging, quarantine and ledger are the model's; nothing that arrived is in two deliveries."""
         origins = Counter(self._origin(d, number) for d in self.deliveries.values() for number in range(len(d.objects)))
         assert all(times == 1 for times in origins.values()), origins
-        assert self.gone <= set(origins)
+        assert self.gone - self.again <= set(origins)
+        # Not delivered again, unless something else landed under its name; or where the rest of a snapshot did.
+        for name, generation in self.again & set(origins) if self.mode != "replace" else ():
+            assert any(origin[0] == name and origin[1] != generation for origin in origins if isinstance(origin, tuple))
         with self.home.kept_open():
             if self.home.warehouse.exists(staging("t")):
                 self._check_loads()
@@ -413,7 +432,7 @@ class Machine(RuleBasedStateMachine):
             (item.name, item.generation)
             for item in self.landed.values()
             if item.day in wanted and (names is None or item.name in names)
-        }
+        } - self.again
         assert source | landed <= origins
         assert not (self.contract.removes and landed)
         refused = {
