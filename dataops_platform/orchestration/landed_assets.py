@@ -6,8 +6,9 @@ from typing import Any
 import dagster as dg
 
 from dataops_platform.contracts.model import LoadMode, Table
-from dataops_platform.ingestion.landing import Registration, register
+from dataops_platform.ingestion.landing import register
 from dataops_platform.ingestion.landing_log import LandingLog, Refusal
+from dataops_platform.ingestion.registrar import Registration
 from dataops_platform.orchestration import partitions, refused
 from dataops_platform.orchestration.errors import user_errors
 from dataops_platform.orchestration.resources import Platform

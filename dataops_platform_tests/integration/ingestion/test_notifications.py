@@ -14,10 +14,9 @@ from dataops_platform.contracts.object_patterns import compile_pattern
 from dataops_platform.ingestion.landing import register
 from dataops_platform.ingestion.notifications import bury, sort
 from dataops_platform.pubsub import Received
-from dataops_platform_tests.integration.ingestion.test_landing import DAYS, Bucket, T, parquet, place, scene
+from dataops_platform_tests.landing_scene import DAYS, Bucket, T, parquet, place
 from dataops_platform_tests.support import DAY1
 
-__all__ = ["scene"]
 NOW = datetime(2024, 1, 2, 12, tzinfo=UTC)
 _handles = itertools.count()
 
