@@ -184,11 +184,13 @@ class Registrar:
     def _refused_with(
         self, known: Registered, partition: str, incoming: Sequence[Incoming], new: Sequence[Incoming]
     ) -> tuple[list[Incoming], list[str]]:
-        """Of a snapshot some objects of which are written anew: those that were refused with them; and other culprits.
+        """Of a snapshot some objects of which are new: those that were refused with them; and other culprits.
+
+        By hand that is all that is handed in at once, also what had been before.
 
         Returns:
-            What is delivered with the new objects, as all that it was refused for is mended; and names of objects that
-            still aren't, for which the new ones must wait, too.
+            What is delivered with the new objects, as nothing that it was refused for is left; and names of objects
+            that are still refused, for which the new ones must wait, too.
         """
         waiting = {
             item.name: (item, self._log.culprits(partition, item.identity))
@@ -199,7 +201,11 @@ class Registrar:
         names = {item.name for item in new}
         mended = [(item, culprits) for item, culprits in waiting.values() if culprits <= names | waiting.keys()]
         blocking = {name for _, culprits in waiting.values() if culprits & names for name in culprits & refused}
-        return [item for item, culprits in mended if culprits], sorted(blocking)
+        back = [item for item, culprits in mended if culprits]
+        if any(name.startswith(BY_HAND) for name in names):  # what somebody names together is the snapshot
+            blocking |= refused
+            back += [item for item in incoming if known.is_delivered(partition, item.identity)]
+        return back, sorted(blocking)
 
     def _with(self, partition: str, items: Iterable[Incoming], culprits: Sequence[str], last: int) -> list[Refusal]:
         """Objects that aren't delivered as others that landed with them can't be."""

@@ -105,6 +105,23 @@ def test_part_of_a_snapshot_by_hand(scene, tmp_path):
     assert ids(scene) == [(DAYS[0], [[1], [2]])]
 
 
+def test_a_snapshot_by_hand_is_all_that_is_handed_in_at_once(folder, tmp_path):
+    """Also what had been before: the rest alone would replace it. What is refused isn't left out of it."""
+    table = replace(T, load_mode=LoadMode.REPLACE)
+    first, second, bad = (tmp_path / f"{name}.parquet" for name in ("first", "second", "bad"))
+    for path, content in ((first, parquet(1)), (second, parquet(2)), (bad, b"no parquet")):
+        path.write_bytes(content)
+    deliver_files(table, folder.lake, DAYS[0], [first])
+    assert len(deliver_files(table, folder.lake, DAYS[0], [first, second]).delivered) == 1
+    assert deliver_files(table, folder.lake, DAYS[0], [first, second]).delivered == []
+    assert ids(folder) == [(DAYS[0], [[1]]), (DAYS[0], [[1], [2]])]
+    assert len(deliver_files(table, folder.lake, DAYS[0], [bad]).refused) == 1
+    second.write_bytes(parquet(3))
+    (refused,) = deliver_files(table, folder.lake, DAYS[0], [bad, second]).refused
+    assert f"{second}: it landed with by hand/bad.parquet, which is refused" in refused.reason
+    assert len(ids(folder)) == 2
+
+
 def test_a_snapshot_of_which_a_file_had_been_delivered_by_hand(folder, tmp_path):
     """All of it counts, unless all of it had been delivered so."""
     table = replace(T, load_mode=LoadMode.REPLACE)
