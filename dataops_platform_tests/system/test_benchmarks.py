@@ -15,7 +15,11 @@ ROOT = Path(__file__).resolve().parents[2]
     ("group", "figures"),
     [
         ("load", {"load.append_ratio", "load.merge_ratio", "load.merge_day_ratio", "load.memory_ratio_10x"}),
-        ("rules", {"rules.ratio_to_best", "rules.ratio_to_per_rule", "rules.partitions_ratio"}),
+        pytest.param(
+            "rules",
+            {"rules.ratio_to_best", "rules.ratio_to_per_rule", "rules.partitions_ratio"},
+            marks=pytest.mark.long,
+        ),
         ("definitions", {"definitions.contracts_10_seconds"}),
         pytest.param("partitions", {"partitions.first_seconds", "partitions.view_seconds"}, marks=pytest.mark.long),
         ("sensor", {"sensor.tick_ratio", "sensor.tick_seconds_large_10_new", "sensor.list_calls_large_10_new"}),
