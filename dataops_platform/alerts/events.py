@@ -11,8 +11,8 @@ from dataops_platform.contracts.model import Severity
 
 GONE = "not asked for any more"
 """What is observed of a problem whose rule, table or model the project doesn't have any more."""
-TAKEN_AWAY = "not there any more"
-"""What is observed of a refused file that a later run doesn't find."""
+TAKEN_AWAY = "not refused any more"
+"""What is observed of a refused file that a later run doesn't find among the refused: delivered, or gone."""
 
 
 class Kind(StrEnum):

@@ -190,7 +190,7 @@ _DOES = {
     Kind.BREAKER_TRIPPED: "what was refused, or a later delivery, is loaded",
     Kind.RUN_FAILED: "runs again",
 }
-_TAKEN_AWAY = "what was refused isn't there any more"
+_TAKEN_AWAY = "what was refused is delivered by now, or isn't there any more"
 
 
 def _line(group: Sequence[Alert]) -> Line:

@@ -63,7 +63,8 @@ def test_what_was_refused_is_loaded_or_taken_away():
     assert texts(replace(refused, observed="loaded")) == [
         "staging.orders: what was refused, or a later delivery, is loaded"
     ]
-    assert texts(replace(refused, observed=TAKEN_AWAY)) == ["staging.orders: what was refused isn't there any more"]
+    said = "staging.orders: what was refused is delivered by now, or isn't there any more"
+    assert texts(replace(refused, observed=TAKEN_AWAY)) == [said]
 
 
 def test_partitions_of_a_rule_share_a_line():
